@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Memory: frames, address spaces, VMAs, copy-on-write, user access.
+ *
+ * A frame is 4 KiB of guest RAM with a reference count (struct frame array).
+ * Image pages (gpa >= BOOT_IMAGE_GPA) have no count and are never written.
+ * An address space owns a page table (hardware format, slot 255 shared) and a
+ * tree of VMAs. Fork is: share every writable private page read-only, copy on
+ * the first write; nothing in here assumes that there is only one.
+ */
+#ifndef COWBELL_GUEST_MM_H
+#define COWBELL_GUEST_MM_H
+
+#include "guest/base.h"
+
+struct file;
+struct inode;
+struct regs;
+
+/* --- frames (frame.c): buddy allocator over RAM, grows by RING_OP_MEM_GROW ---- */
+/* 2^order contiguous frames, one reference each; zeroed if asked. GPA_NONE: out of memory. */
+gpa_t frame_alloc(unsigned order, bool zero);
+void frame_free(gpa_t g, unsigned order); /* drops one reference of each frame */
+void frame_get(gpa_t g);		  /* one more reference; no-op for image pages */
+void frame_put(gpa_t g);
+u32 frame_refs(gpa_t g);
+bool frame_is_ram(gpa_t g);
+void *frame_ptr(gpa_t g);	/* direct map or image window; valid for the frame's page (RAM: contiguous) */
+gpa_t frame_gpa(const void *p); /* inverse of frame_ptr */
+u64 frames_free(void);		/* frames that could still be allocated, counting growth to the limit */
+u64 frames_total(void);		/* limit in frames */
+void frames_init(void);
+
+/* Stack with a guard page below, in the vmap area; returns the top. */
+void *kstack_alloc(size_t size);
+void kstack_free(void *top, size_t size);
+
+/* --- address spaces (aspace.c, vma.c) ----------------------------------------- */
+struct vma {
+	struct list node;	/* sorted by address */
+	u64 start, end;
+	u32 prot;		/* PROT_* */
+	u32 flags;		/* MAP_SHARED/PRIVATE/ANONYMOUS/GROWSDOWN/NORESERVE/LOCKED | VMA_* */
+	struct file *file;	/* referenced; NULL for anonymous private */
+	u64 off;		/* file offset of start */
+	const char *name;	/* "[heap]", "[stack]", "[vdso]" or NULL */
+	struct aspace *as;
+};
+enum { VMA_WIPEONFORK = 0x10000000, VMA_DONTFORK = 0x20000000, VMA_DONTDUMP = 0x40000000 };
+
+struct aspace {
+	gpa_t root;		/* PML4 */
+	struct list vmas;	/* tree or sorted list: vma.c's business */
+	void *vma_root;
+	u64 n_vmas, total_vm_pages, rss_pages, peak_rss_pages, locked_pages;
+	u64 mmap_top, mmap_bottom;
+	u64 brk_start, brk;
+	u64 start_code, end_code, start_data, end_data, start_stack, arg_start, arg_end, env_start, env_end;
+	u64 auxv[64];		/* for /proc/self/auxv */
+	u32 refs;
+	void *plat;		/* platform's own */
+};
+
+struct aspace *aspace_new(void);
+void aspace_get(struct aspace *as);
+void aspace_put(struct aspace *as);
+struct aspace *aspace_fork(struct aspace *as); /* copy-on-write copy */
+struct vma *vma_find(struct aspace *as, u64 va); /* first with end > va, or NULL */
+
+/* Linux semantics and errno results; addresses in, addresses out. May sleep only for volume files. */
+s64 mm_mmap(struct aspace *as, u64 addr, u64 len, u32 prot, u32 flags, struct file *file, u64 off);
+s64 mm_munmap(struct aspace *as, u64 addr, u64 len);
+s64 mm_mprotect(struct aspace *as, u64 addr, u64 len, u32 prot);
+s64 mm_mremap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr);
+s64 mm_madvise(struct aspace *as, u64 addr, u64 len, int advice);
+s64 mm_msync(struct aspace *as, u64 addr, u64 len, int flags);
+s64 mm_mincore(struct aspace *as, u64 addr, u64 len, u8 *user_vec);
+s64 mm_brk(struct aspace *as, u64 addr);
+s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock);
+/* Restored from a snapshot, or forked: contents of MADV_WIPEONFORK ranges become zero. */
+void mm_wipe_on_fork(struct aspace *as);
+/* A file shrank: drop its mapped pages from `from` on, in every address space. */
+void mm_truncate_inode(struct inode *ino, u64 from);
+
+/*
+ * A page fault at va. Returns 0 when mapped (retry), or the signal's si_code with
+ * its number: -(SIGSEGV<<8 | SEGV_MAPERR) and so on. Never sleeps.
+ */
+int mm_fault(struct aspace *as, u64 va, u32 pf_error);
+
+/* --- user access (uaccess.S/.c) ------------------------------------------------ */
+/* All return 0 or -EFAULT; partial copies are possible on a fault. They may fault pages in. */
+int copy_in(void *dst, const void *user_src, size_t n);
+int copy_out(void *user_dst, const void *src, size_t n);
+int clear_user(void *user_dst, size_t n);
+/* Length without NUL, or -EFAULT, or -ENAMETOOLONG when no NUL within size. */
+s64 strncpy_in(char *dst, const char *user_src, size_t size);
+/* Bytes copied before a fault (for partial reads and writes). */
+size_t copy_in_partial(void *dst, const void *user_src, size_t n);
+size_t copy_out_partial(void *user_dst, const void *src, size_t n);
+#define get_user(dst, uptr) copy_in(&(dst), (uptr), sizeof(dst))
+#define put_user(src, uptr) copy_out((uptr), &(src), sizeof(src))
+/* Atomic on user memory, for futexes: 0 or -EFAULT. */
+int user_load32(const u32 *uaddr, u32 *val);
+int user_cmpxchg32(u32 *uaddr, u32 expect, u32 desired, u32 *old);
+int user_fetch_op32(u32 *uaddr, int op, u32 arg, u32 *old);
+
+/*
+ * Identity of the memory behind a user address for shared futexes:
+ * private anonymous -> (aspace, va); shared -> (inode, offset).
+ */
+int mm_futex_key(struct aspace *as, u64 va, bool private, u64 key[2]);
+
+/* /proc/self/maps and smaps-like users walk with this; false stops. */
+void mm_for_each_vma(struct aspace *as, bool (*fn)(struct vma *v, void *arg), void *arg);
+
+#endif

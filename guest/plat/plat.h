@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The platform seam: the only code that knows what is underneath.
+ * Two implementations live in one library OS (a snapshot may move between
+ * them); boot_info.plat selects. Page tables are kept by mm/ in guest memory
+ * on every platform, in the hardware's format; a platform mirrors changes to
+ * wherever the CPU really looks.
+ */
+#ifndef COWBELL_GUEST_PLAT_H
+#define COWBELL_GUEST_PLAT_H
+
+#include "guest/base.h"
+
+struct aspace;
+
+enum { PLAT_R = 1, PLAT_W = 2, PLAT_X = 4 };
+
+struct plat {
+	const char *name;
+	/*
+	 * After mm/ changed leaf entries of `as` (NULL: the library OS's slot, shared by all).
+	 * map: [va, va+len) now maps gpa.. contiguously with prot; was it not present
+	 *      before (`fresh`), no flush is needed. kvm: flush if !fresh; process: mmap of
+	 *      guest RAM or of the region's file.
+	 * unmap: entries are gone; flush / munmap.
+	 */
+	void (*map)(struct aspace *as, u64 va, gpa_t gpa, u64 len, int prot, bool fresh);
+	void (*unmap)(struct aspace *as, u64 va, u64 len);
+	/* Make `as` the current address space (kvm: CR3 through the stub; process: the host process of it). */
+	int (*aspace_init)(struct aspace *as);
+	void (*aspace_free)(struct aspace *as);
+	void (*aspace_switch)(struct aspace *as);
+	/* Ring the doorbell (ring.h filled in ring_ctl.wait...). Returns when the monitor hands the CPU back. */
+	void (*doorbell)(void);
+};
+
+extern const struct plat *plat;
+extern const struct plat plat_kvm, plat_process;
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The guest's end of the ring: requests with a completion callback, or a call
+ * that sleeps until it is done.
+ *
+ * Requests are queued; the monitor sees them at the next doorbell. The
+ * scheduler rings it (with wait) when nothing is runnable, and ring_flush()
+ * rings it at once. Completions run their callback from ring_poll(), which
+ * runs after each doorbell, in library OS context: callbacks must not sleep.
+ */
+#ifndef COWBELL_GUEST_RING_H
+#define COWBELL_GUEST_RING_H
+
+#include "abi/ring.h"
+#include "guest/base.h"
+
+struct ring_req;
+typedef void ring_done_fn(struct ring_req *req, const struct ring_cqe *cqe);
+
+/* Embedded in the owner; must live until its last completion (no RING_CQE_MORE). */
+struct ring_req {
+	ring_done_fn *done;
+	struct list node;	/* overflow queue when the ring is full */
+	struct ring_sqe sqe;	/* filled by the caller but for user_data */
+	bool queued, active;
+};
+
+void ring_init(void);
+/* Queue `req`; never fails, never sleeps. */
+void ring_submit(struct ring_req *req);
+/* Ask the monitor to end `req`; its completion (-ECANCELED or a real result) still comes. */
+void ring_cancel(struct ring_req *req);
+/* Submit and sleep until complete, not interruptible. Returns res; *val and *val2 if wanted. */
+s64 ring_call(struct ring_sqe *sqe, u64 *val, u64 *val2);
+/* Ring the doorbell now without waiting, and run completions. */
+void ring_flush(void);
+/* Nothing runnable: doorbell with wait until `deadline_ns` (NO_DEADLINE = for ever), then completions. */
+void ring_wait(u64 deadline_ns);
+/* Are there submissions that the monitor has not seen? */
+bool ring_pending(void);
+/* Synchronous, for contexts that must not sleep (fault on a volume page, panic): spins doorbells. */
+s64 ring_call_nosleep(struct ring_sqe *sqe, u64 *val, u64 *val2);
+/* Unasked events: implemented in proc/signal.c. */
+void proc_ring_event(u64 event, u64 detail);
+
+/*
+ * Bounce buffer: contiguous in gpa, for data on its way to or from the monitor.
+ * n <= RING_MAX_IO. ring_buf_gpa(p) of kmalloc'ed or frame memory: any pointer into the direct map.
+ */
+gpa_t ring_buf_gpa(const void *p);
+
+#endif
