@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The backend seam: how a guest gets onto the CPU. A backend knows memory and
+ * registers and nothing about devices; instance.c is the only file that puts
+ * it together with the ring server.
+ */
+#ifndef COWBELL_MONITOR_BACKEND_H
+#define COWBELL_MONITOR_BACKEND_H
+
+#include "monitor/gpa.h"
+
+/* One mapping of the initial address space, from load.c. */
+struct load_map {
+	uint64_t va, gpa, len;
+	uint32_t prot;	/* PROT_* as the guest may use it */
+};
+
+/* What load.c made: everything is in guest memory already, page table included. */
+struct load_plan {
+	uint64_t entry, stack_top;	/* first instruction; %rdi = boot_info_va */
+	uint64_t boot_info_va;
+	uint64_t cr3_gpa;
+	uint64_t libos_text_va, libos_text_len; /* "inside the library OS" for kicks */
+	/* addresses of symbols in the library OS (its header table, see guest/arch/x86_64/header.S) */
+	uint64_t sym_syscall_trap;	/* unpatched syscall, kvm LSTAR target */
+	uint64_t sym_exception;		/* ring-3 exception entry */
+	uint64_t sym_upcall;		/* kick of app code */
+	uint64_t sym_gate;		/* process: the one `syscall` instruction allowed to reach the host (address after it: sym_gate_ret) */
+	uint64_t sym_gate_ret;
+	uint64_t cpu_va;		/* struct cpu of vCPU 0 (%gs base) */
+	uint64_t vcpu_gpa, ring_gpa, boot_info_gpa, time_gpa, stats_gpa;
+	int n_maps;
+	struct load_map maps[64];
+};
+
+enum run_reason {
+	RUN_DOORBELL,	/* the guest rang: run the ring server, then run() again */
+	RUN_KICKED,	/* a signal, tick or kick interrupted: look at timers and signals, then run() again */
+	RUN_DIED,	/* the guest is gone or did what it must not: run_info.why */
+};
+
+struct run_info {
+	char why[160];		/* RUN_DIED: one phrase that names the cause */
+	int signal;		/* RUN_DIED by a host signal of the guest process, or 0 */
+};
+
+struct backend_ctx;
+struct backend {
+	const char *name;
+	/* Can it be used here? 0 or -errno; *why gets a phrase. */
+	int (*usable)(const char **why);
+	/* Reserve and create guest RAM: fills ram, ram_fd, ram_size (an initial part of ram_max). */
+	int (*mem_create)(struct guest_mem *m, uint64_t ram_max);
+	/* Create the VM or the guest process, not running yet. Regions and RAM are in place. */
+	int (*create)(struct backend_ctx **ctx, struct guest_mem *m, const struct load_plan *plan);
+	/* Let the guest run until a reason comes up. `kick` of another thread or a signal handler makes it return. */
+	enum run_reason (*run)(struct backend_ctx *ctx, struct run_info *info);
+	/* Ask run() to return and the guest's app to be diverted to the library OS. Async-signal-safe. */
+	void (*kick)(struct backend_ctx *ctx);
+	/* RAM becomes m->ram_size .. new_size larger. 0 or -errno. */
+	int (*grow)(struct backend_ctx *ctx, uint64_t new_size);
+	/* Contents of [gpa, gpa+len) may be dropped; reads as zero afterwards. */
+	int (*release)(struct backend_ctx *ctx, uint64_t gpa, uint64_t len);
+	/* Back by huge pages where the host can; best effort. */
+	void (*huge)(struct backend_ctx *ctx, uint64_t gpa, uint64_t len);
+	/* Host system calls of the guest process itself that its filter allows (--stats), or 0. */
+	int (*guest_syscalls)(struct backend_ctx *ctx);
+	uint64_t (*exits)(struct backend_ctx *ctx); /* times the guest left the CPU to the monitor */
+	void (*destroy)(struct backend_ctx *ctx);   /* also reaps the guest process */
+};
+
+extern const struct backend backend_kvm, backend_process;
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The ring server: carries out what the guest asks for. Knows no backend.
+ */
+#ifndef COWBELL_MONITOR_RING_SERVER_H
+#define COWBELL_MONITOR_RING_SERVER_H
+
+#include "abi/ring.h"
+#include "monitor/gpa.h"
+#include "monitor/monitor.h"
+
+struct ring_server;
+
+/* Memory operations go back to the backend through these. */
+struct ring_server_hooks {
+	void *arg;
+	int (*grow)(void *arg, uint64_t new_size);
+	int (*release)(void *arg, uint64_t gpa, uint64_t len);
+	void (*huge)(void *arg, uint64_t gpa, uint64_t len);
+	void (*stopped)(void *arg, int sig);	/* RING_OP_STOP */
+};
+
+enum turn_result {
+	TURN_RUN,	/* let the guest go on */
+	TURN_EXIT,	/* RING_OP_EXIT: status in *wait_status */
+	TURN_BROKEN,	/* malformed request: reason in *why; end the instance */
+};
+
+/* Opens what the configuration needs (listening ports are bound here: a port in use is reported now). NULL after a message. */
+struct ring_server *ring_server_new(const struct monitor_config *cfg, struct guest_mem *m,
+				    gpa_t ring, const struct ring_server_hooks *hooks);
+/* One doorbell: take submissions, do the I/O, wait if the guest asked and nothing completed. Returns when
+ * there is a completion, the deadline passed, or ring_server_interrupt() was called. */
+enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, const char **why);
+/* Queue an unasked event (enum ring_event); the next turn delivers it. */
+void ring_server_event(struct ring_server *rs, uint32_t event, uint64_t detail);
+/* Async-signal-safe: make a waiting turn return. */
+void ring_server_interrupt(struct ring_server *rs);
+/* A descriptor that is readable when a turn would complete something: lets instance.c kick a computing guest. */
+int ring_server_poll_fd(struct ring_server *rs);
+/* -p with host port 0: the port that was given. */
+uint16_t ring_server_host_port(struct ring_server *rs, int index);
+void ring_server_free(struct ring_server *rs);
+
+#endif
