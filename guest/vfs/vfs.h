@@ -114,6 +114,8 @@ struct inode {
 	void *locks;		/* vfs/lock.c */
 	void *watches;		/* vfs/inotify.c */
 	u64 ino, dev;
+	struct superblock *sb;	/* vfs/inode.h; NULL for nameless ones */
+	void *special;		/* a FIFO's pipe, a bound AF_UNIX socket */
 };
 /* Where the page at pgoff of a file is. Returns 0 and *gpa, *run = pages that follow contiguously
  * (>= 1); for RAM frames one reference is taken for each page that the caller asked (max_run).
