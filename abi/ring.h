@@ -58,6 +58,9 @@ struct ring_cqe {
 
 enum ring_sqe_flag {
 	RING_SQE_MORE = 1,	/* ACCEPT, RECV_READY: stays armed, completes many times */
+	RING_SQE_QUIET = 2,	/* if it succeeds within the turn that took it, its completion is posted
+				 * but does not end that turn's wait (sends, options: nobody waits for them).
+				 * A failure, or success in a later turn, ends a wait as usual. */
 };
 
 enum ring_cqe_flag {
@@ -72,7 +75,10 @@ enum ring_op {
 	 * (READ: or at end of stream with 0). addr/len = buffer. */
 	RING_OP_READ = 1,
 	RING_OP_WRITE = 2,	/* completes when all of len is written, or on error */
-	RING_OP_CLOSE = 3,	/* outstanding requests complete with -ECANCELED first */
+	RING_OP_CLOSE = 3,	/* outstanding requests complete with -ECANCELED first; with arg =
+				 * RING_CLOSE_DRAIN its SENDs and WRITEs that were submitted earlier are
+				 * finished first (or fail), all others are cancelled. The handle
+				 * accepts nothing more from the submission of CLOSE on. */
 	RING_OP_CANCEL = 4,	/* off = user_data of the request to cancel */
 	RING_OP_POLL = 5,	/* arg = POLLIN|POLLOUT|...; completes once with res = revents */
 
@@ -83,10 +89,12 @@ enum ring_op {
 				 * res = 0; val = bound port as the guest sees it */
 	RING_OP_LISTEN = 18,	/* arg = backlog */
 	RING_OP_ACCEPT = 19,	/* val = handle; peer address written to addr2 (128 bytes), val2 = its length;
-				 * with RING_SQE_MORE one completion per connection (addr2 unused then;
-				 * the peer's IPv4/port or handle query by GETPEER) */
+				 * with RING_SQE_MORE one completion per connection (addr2 unused then),
+				 * val2 = RING_PEER_IPV4 | address << 16 | port (both in host order) for an
+				 * IPv4 or v4-mapped peer, else 0: ask by GETNAME */
 	RING_OP_CONNECT = 20,	/* completes when connected or refused */
-	RING_OP_SEND = 21,	/* stream: all of addr/len sent, or error. datagram: one message, to addr2/len2 if len2 */
+	RING_OP_SEND = 21,	/* stream: all of addr/len sent, or error; several on one handle are sent in the
+				 * order submitted. datagram: one message, to addr2/len2 if len2 */
 	RING_OP_RECV = 22,	/* stream: >= 1 byte or 0 at end. datagram: one message; source written to
 				 * addr2 (capacity len2), val = its length; val2 = full datagram length */
 	RING_OP_SHUTDOWN = 23,	/* arg = SHUT_* */
@@ -128,6 +136,8 @@ enum ring_op {
 };
 
 #define RING_VOL_BASE	0x40000000u
+#define RING_CLOSE_DRAIN 1u
+#define RING_PEER_IPV4	(1ull << 63)
 
 /* Unasked events: a completion with user_data RING_UD_EVENT, val = enum ring_event, val2 = detail. */
 enum ring_event {

@@ -8,6 +8,9 @@
 struct file;
 
 void net_init(void);
+/* Before RING_OP_EXIT, all descriptors closed: sleep until closed sockets have sent what the app
+ * wrote to them, or `timeout_ns` passed. */
+void net_drain(u64 timeout_ns);
 /* A file's last reference is going: take it out of every epoll set it is in. */
 void epoll_forget(struct file *f);
 

@@ -36,8 +36,19 @@ s64 ring_call(struct ring_sqe *sqe, u64 *val, u64 *val2);
 void ring_flush(void);
 /* Nothing runnable: doorbell with wait until `deadline_ns` (NO_DEADLINE = for ever), then completions. */
 void ring_wait(u64 deadline_ns);
-/* Are there submissions that the monitor has not seen? */
+/* Are there submissions that the monitor has not seen, or deferred work? */
 bool ring_pending(void);
+
+/*
+ * Work that is best turned into submissions as late as possible (net/ gathers
+ * small sends): `run` is called once, just before the next doorbell of any
+ * kind, and may submit. Queueing it again while it is queued is harmless.
+ */
+struct ring_deferred {
+	struct list node; /* list_init()ed by the owner */
+	void (*run)(struct ring_deferred *d);
+};
+void ring_defer(struct ring_deferred *d);
 /* Synchronous, for contexts that must not sleep (fault on a volume page, panic): spins doorbells. */
 s64 ring_call_nosleep(struct ring_sqe *sqe, u64 *val, u64 *val2);
 /* Unasked events: implemented in proc/signal.c. */
