@@ -12,6 +12,7 @@
 #define COWBELL_GUEST_MM_H
 
 #include "guest/base.h"
+#include "lib/tree.h"
 
 struct file;
 struct inode;
@@ -45,15 +46,30 @@ struct vma {
 	u64 off;		/* file offset of start */
 	const char *name;	/* "[heap]", "[stack]", "[vdso]" or NULL */
 	struct aspace *as;
+	/* mm/ only, from here on */
+	struct tree_node tree;	/* in aspace.vma_tree */
+	u64 gap, max_gap;	/* free bytes just below start; largest of the subtree */
+	struct list mapping;	/* in inode.mappings, when file has an inode */
+	u64 fault_next;		/* where a sequential user would fault next */
+	u8 fault_order;		/* pages (log2) that the next fault brings in */
+	u8 faults;		/* since fault_order last grew */
 };
-enum { VMA_WIPEONFORK = 0x10000000, VMA_DONTFORK = 0x20000000, VMA_DONTDUMP = 0x40000000 };
+enum {
+	VMA_SPECIAL = 0x08000000, /* fixed guest-physical range: off is the gpa of start */
+	VMA_WIPEONFORK = 0x10000000,
+	VMA_DONTFORK = 0x20000000,
+	VMA_DONTDUMP = 0x40000000,
+	VMA_NOHUGE = 0x00800000,
+	VMA_HUGE = 0x00400000,	  /* MADV_HUGEPAGE: 2 MiB pages from the first touch */
+	VMA_RANDOM = 0x00200000,
+};
 
 struct aspace {
 	gpa_t root;		/* PML4 */
-	struct list vmas;	/* tree or sorted list: vma.c's business */
-	void *vma_root;
+	struct list vmas;	/* struct vma by address */
+	struct tree vma_tree;	/* the same, as a tree: vma.c's business */
 	u64 n_vmas, total_vm_pages, rss_pages, peak_rss_pages, locked_pages;
-	u64 mmap_top, mmap_bottom;
+	u64 mmap_top, mmap_bottom;	/* addresses are chosen in [bottom, top), from the top; random from aspace_new() on */
 	u64 brk_start, brk;
 	u64 start_code, end_code, start_data, end_data, start_stack, arg_start, arg_end, env_start, env_end;
 	u64 auxv[64];		/* for /proc/self/auxv */
@@ -61,7 +77,17 @@ struct aspace {
 	void *plat;		/* platform's own */
 };
 
-struct aspace *aspace_new(void);
+struct aspace *aspace_new(void); /* one reference; NULL: no memory */
+/* Make `as` the current one (through plat->aspace_switch). Use this and not the platform's own. */
+void aspace_switch(struct aspace *as);
+/*
+ * Address space layout randomisation, for exec.c: where a position independent
+ * program goes (span: its size), the end of the main stack, the start of the
+ * heap of a program whose bss ends at `end`. Page aligned.
+ */
+u64 aspace_random_pie(struct aspace *as, u64 span);
+u64 aspace_random_stack_top(struct aspace *as);
+u64 aspace_random_brk(struct aspace *as, u64 end);
 void aspace_get(struct aspace *as);
 void aspace_put(struct aspace *as);
 struct aspace *aspace_fork(struct aspace *as); /* copy-on-write copy */
@@ -77,6 +103,18 @@ s64 mm_msync(struct aspace *as, u64 addr, u64 len, int flags);
 s64 mm_mincore(struct aspace *as, u64 addr, u64 len, u8 *user_vec);
 s64 mm_brk(struct aspace *as, u64 addr);
 s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock);
+/*
+ * Map given guest-physical memory (the vDSO, the time page) at addr; the address, or -errno.
+ * It is never written through and never freed.
+ */
+s64 mm_map_special(struct aspace *as, u64 addr, u64 len, u32 prot, gpa_t gpa, const char *name);
+/*
+ * Store into [va, va+n) whatever its protection is, as a debugger would: private pages are
+ * copied first. For the system call patcher. 0, -EFAULT (nothing mapped, or shared) or -ENOMEM.
+ */
+int mm_poke(struct aspace *as, u64 va, const void *src, size_t n);
+/* Fault the page at va in; *g = where it is (without the offset in the page). 0 or -EFAULT. No reference. */
+int mm_user_page(struct aspace *as, u64 va, bool write, gpa_t *g);
 /* Restored from a snapshot, or forked: contents of MADV_WIPEONFORK ranges become zero. */
 void mm_wipe_on_fork(struct aspace *as);
 /* A file shrank: drop its mapped pages from `from` on, in every address space. */
@@ -84,9 +122,12 @@ void mm_truncate_inode(struct inode *ino, u64 from);
 
 /*
  * A page fault at va. Returns 0 when mapped (retry), or the signal's si_code with
- * its number: -(SIGSEGV<<8 | SEGV_MAPERR) and so on. Never sleeps.
+ * its number: -(SIGSEGV<<8 | SEGV_MAPERR) and so on. Out of memory: it has logged the
+ * reason, sent SIGKILL to the process and returns -(SIGKILL<<8 | SI_KERNEL). Never sleeps.
  */
 int mm_fault(struct aspace *as, u64 va, u32 pf_error);
+/* A trap at rip that no mapping cures: where to go on (a user access returns -EFAULT), or 0: a bug. */
+u64 uaccess_fixup(u64 rip);
 
 /* --- user access (uaccess.S/.c) ------------------------------------------------ */
 /* All return 0 or -EFAULT; partial copies are possible on a fault. They may fault pages in. */
