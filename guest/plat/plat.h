@@ -32,6 +32,15 @@ struct plat {
 	void (*aspace_switch)(struct aspace *as);
 	/* Ring the doorbell (ring.h filled in ring_ctl.wait...). Returns when the monitor hands the CPU back. */
 	void (*doorbell)(void);
+	/*
+	 * Both optional. flush: a platform whose CPU reads mm's page tables itself (kvm) needs no
+	 * news of what was replaced or downgraded but one flush of the whole range per operation;
+	 * where it is set mm/ calls it instead of map(..., fresh = false) and protect.
+	 * protect: [va, va+len) keeps its memory and now has prot (process: mprotect); without it
+	 * mm/ uses map(..., fresh = false).
+	 */
+	void (*flush)(struct aspace *as, u64 va, u64 len);
+	void (*protect)(struct aspace *as, u64 va, u64 len, int prot);
 };
 
 extern const struct plat *plat;
