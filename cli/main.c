@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * `cowbell`: one table of commands, each with its function and one line of help.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+#include "lib/host/say.h"
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv); /* argv[0] is the command's own name */
+	const char *help;
+};
+
+static int cmd_help(int argc, char **argv);
+static int cmd_version(int argc, char **argv);
+
+static const struct command commands[] = {
+	{"run", cmd_run, "run a program as a VM with no operating system in it"},
+	{"cache", cmd_cache, "show or empty the cache of images"},
+	{"version", cmd_version, "print the version"},
+	{"help", cmd_help, "print this help, or that of a command"},
+};
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+uint64_t cli_start_ns;
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+	const char *names[N_COMMANDS];
+
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		names[i] = commands[i].name;
+	const char *close = suggest(name, names, N_COMMANDS);
+	if (close)
+		return say_fail(EXIT_OURS, "no command '%s'; did you mean 'cowbell %s'?", name, close);
+	return say_fail(EXIT_OURS, "no command '%s'; to run a program: cowbell run %s; all commands: cowbell --help",
+			name, name);
+}
+
+static int cmd_version(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	puts("cowbell " COWBELL_VERSION);
+	return 0;
+}
+
+static int cmd_help(int argc, char **argv)
+{
+	if (argc > 1) {
+		const struct command *c = find_command(argv[1]);
+		if (!c)
+			return unknown_command(argv[1]);
+		if (c->run != cmd_help && c->run != cmd_version) {
+			char *sub[] = {argv[1], (char *)"--help", NULL};
+			return c->run(2, sub);
+		}
+	}
+	puts("Usage: cowbell COMMAND [OPTIONS]\n\nRuns unmodified Linux programs as VMs with no operating system in them.\n"
+	     "\nCommands:");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		printf("  %-10s %s\n", commands[i].name, commands[i].help);
+	puts("\n'cowbell COMMAND --help' tells more about a command.");
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	cli_start_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	if (argc < 2)
+		return say_fail(EXIT_OURS, "no command; try: cowbell run PROGRAM, or cowbell --help");
+	const char *name = argv[1];
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	else if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+		name = "version";
+	const struct command *c = find_command(name);
+	if (!c)
+		return unknown_command(argv[1]);
+	return c->run(argc - 1, argv + 1);
+}

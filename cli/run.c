@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * `cowbell run`: from words to one running instance.
+ *
+ * Order of work: read and check every option; open the volumes (so that what
+ * was checked is what is used); prepare the image, which may take a while the
+ * first time; hand over to the monitor. Nothing is created before all options
+ * are known to be good, and everything opened is closed by process exit.
+ *
+ * The program's environment is made here, as containers have it: PATH, HOME,
+ * LANG and, on a terminal, TERM; then -e. Nothing else of the host's leaks in.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "image/image.h"
+#include "lib/host/say.h"
+#include "monitor/monitor.h"
+
+#define DEFAULT_RAM (512ull << 20)
+#define MIN_RAM (8ull << 20)
+#define MAX_RAM (64ull << 30)
+#define MAX_ENV 1024
+#define PROGRESS_AFTER_NS 300000000ull
+#define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+enum {
+	OPT_MONITOR = 1,
+	OPT_MEMORY,
+	OPT_ENV,
+	OPT_WORKDIR,
+	OPT_PUBLISH,
+	OPT_VOLUME,
+	OPT_EGRESS,
+	OPT_ROOT,
+	OPT_INTERACTIVE,
+	OPT_TTY,
+	OPT_STRACE,
+	OPT_STATS,
+	OPT_TIMEOUT,
+	OPT_NAME,
+	OPT_VERBOSE,
+	OPT_HELP,
+};
+
+static const struct option_def run_options[] = {
+	{OPT_MONITOR, 0, "monitor", "auto|kvm|process",
+	 "what runs the program: a KVM virtual machine, or a confined\n"
+	 "process (weaker; needs nothing). auto: kvm where it can be used"},
+	{OPT_MEMORY, 'm', "memory", "SIZE", "limit of its memory, such as 64M or 2G (512M); grows on demand"},
+	{OPT_ENV, 'e', "env", "K=V", "environment variable; K alone takes the value from here"},
+	{OPT_WORKDIR, 'w', "workdir", "DIR", "working directory inside (the current one, else /)"},
+	{OPT_PUBLISH, 'p', "publish", "[ADDR:]HOST:PORT",
+	 "forward a host port, TCP and UDP, to one of the program's;\nHOST 0 takes any free port and prints it"},
+	{OPT_VOLUME, 'v', "volume", "HOSTDIR:GUESTDIR[:ro]", "give the program a directory of the host"},
+	{OPT_EGRESS, 0, "egress", "RULES",
+	 "where it may connect to: none, all, or CIDR[:PORT],...\n(all, which excludes link-local addresses)"},
+	{OPT_ROOT, 0, "root", "DIR|IMAGE", "use this tree or EROFS image as its file system"},
+	{OPT_INTERACTIVE, 'i', "interactive", NULL, "pass standard input (always done; accepted for habit's sake)"},
+	{OPT_TTY, 't', "tty", NULL, "insist on a terminal; without it one is used where there is one"},
+	{OPT_STRACE, 0, "strace", NULL, "print every system call, decoded, on standard error"},
+	{OPT_STATS, 0, "stats", "[=json]", "print times per phase, exits, faults and memory at the end"},
+	{OPT_TIMEOUT, 0, "timeout", "DURATION", "end it after this time, such as 500ms, 30s, 2h; status 124"},
+	{OPT_NAME, 0, "name", "NAME", "name of the instance, also its host name (the program's name)"},
+	{OPT_VERBOSE, 0, "verbose", NULL, "say what is being done; twice: more"},
+	{OPT_HELP, 'h', "help", NULL, "print this help"},
+	{0, 0, NULL, NULL, NULL},
+};
+
+/* Everything that the options say, still in words where it must be opened later. */
+struct run {
+	struct monitor_config cfg;
+	struct image_request req;
+	const char *env[MAX_ENV + 8]; /* -e, in order */
+	int n_env;
+	char *vol_host[MONITOR_MAX_VOLUMES];
+	uint64_t progress_start_ns;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int run_help(void)
+{
+	puts("Usage: cowbell run [OPTIONS] [--] PROGRAM [ARG...]\n\n"
+	     "Runs PROGRAM, a path or a name on PATH: an x86-64 ELF or a #! script. What it\n"
+	     "needs is collected into a cached image, unless --root names a file system.\n"
+	     "\nOptions:");
+	options_help(run_options);
+	puts("\nExit status: the program's own, or 128+N if signal N ended it; 124 after --timeout,\n"
+	     "125 if cowbell itself failed, 126 if PROGRAM cannot be executed, 127 if it was not found.");
+	return 0;
+}
+
+static int set_monitor(struct run *r, const char *v)
+{
+	static const char *const names[] = {"auto", "kvm", "process"};
+
+	for (int i = 0; i < 3; i++)
+		if (!strcmp(v, names[i])) {
+			r->cfg.kind = (enum monitor_kind)i; /* the order of enum monitor_kind */
+			return 0;
+		}
+	return say_fail(EXIT_OURS, "--monitor %s: must be auto, kvm or process", v);
+}
+
+static int set_memory(struct run *r, const char *v)
+{
+	uint64_t n;
+
+	if (!parse_size(v, &n))
+		return say_fail(EXIT_OURS, "-m %s: must be a size such as 64M or 2G", v);
+	if (n < MIN_RAM || n > MAX_RAM)
+		return say_fail(EXIT_OURS, "-m %s: must be between 8M and 64G", v);
+	r->cfg.ram_max = (n + 4095) & ~4095ull;
+	return 0;
+}
+
+/* Put "K=V" into the list; a later one replaces an earlier one. */
+static int put_env(struct run *r, const char *kv)
+{
+	size_t n = (size_t)(strchr(kv, '=') - kv) + 1;
+
+	for (int i = 0; i < r->n_env; i++)
+		if (!strncmp(r->env[i], kv, n)) {
+			r->env[i] = kv;
+			return 0;
+		}
+	if (r->n_env >= MAX_ENV)
+		return say_fail(EXIT_OURS, "-e %s: more than %d variables", kv, MAX_ENV);
+	r->env[r->n_env++] = kv;
+	return 0;
+}
+
+static int add_env(struct run *r, const char *v)
+{
+	char *kv;
+
+	if (!*v || *v == '=')
+		return say_fail(EXIT_OURS, "-e %s: must be NAME=VALUE", v);
+	if (strchr(v, '='))
+		return put_env(r, v);
+	const char *here = getenv(v);
+	if (!here)
+		return 0; /* not set here: not set there */
+	if (asprintf(&kv, "%s=%s", v, here) < 0)
+		return say_fail(EXIT_OURS, "out of memory");
+	return put_env(r, kv);
+}
+
+static int add_port(struct run *r, const char *v)
+{
+	const char *why;
+
+	if (r->cfg.n_ports == MONITOR_MAX_PORTS)
+		return say_fail(EXIT_OURS, "-p %s: more than %d ports", v, MONITOR_MAX_PORTS);
+	if (!parse_port(v, &r->cfg.ports[r->cfg.n_ports], &why))
+		return say_fail(EXIT_OURS, "-p %s: %s", v, why);
+	r->cfg.n_ports++;
+	return 0;
+}
+
+static int add_volume(struct run *r, const char *v)
+{
+	const char *why;
+	char *guest;
+	int n = r->cfg.n_volumes;
+
+	if (n == MONITOR_MAX_VOLUMES)
+		return say_fail(EXIT_OURS, "-v %s: more than %d volumes", v, MONITOR_MAX_VOLUMES);
+	if (!parse_volume(v, &r->vol_host[n], &guest, &r->cfg.volumes[n].ro, &why))
+		return say_fail(EXIT_OURS, "-v %s: %s", v, why);
+	for (int i = 0; i < n; i++)
+		if (!strcmp(r->cfg.volumes[i].guest_dir, guest))
+			return say_fail(EXIT_OURS, "-v %s: %s is given twice", v, guest);
+	r->cfg.volumes[n].guest_dir = guest;
+	r->cfg.volumes[n].dirfd = -1;
+	r->cfg.n_volumes++;
+	return 0;
+}
+
+static int set_egress(struct run *r, const char *v)
+{
+	const char *why;
+
+	return parse_egress(v, &r->cfg, &why) ? 0 : say_fail(EXIT_OURS, "--egress %s: %s", v, why);
+}
+
+static int set_timeout(struct run *r, const char *v)
+{
+	if (!parse_duration(v, &r->cfg.timeout_ns) || !r->cfg.timeout_ns)
+		return say_fail(EXIT_OURS, "--timeout %s: must be a duration such as 500ms, 30s or 2h", v);
+	return 0;
+}
+
+static int set_name(struct run *r, const char *v)
+{
+	size_t n = strlen(v);
+
+	if (!n || n > 63 || strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != n)
+		return say_fail(EXIT_OURS, "--name %s: must be 1 to 63 letters, digits, '-', '_' or '.'", v);
+	r->cfg.name = v;
+	return 0;
+}
+
+static int set_stats(struct run *r, const char *v)
+{
+	if (v && strcmp(v, "json") && strcmp(v, "text"))
+		return say_fail(EXIT_OURS, "--stats=%s: must be --stats or --stats=json", v);
+	r->cfg.stats = v && !strcmp(v, "json") ? STATS_JSON : STATS_TEXT;
+	return 0;
+}
+
+static int set_tty(struct run *r)
+{
+	r->cfg.tty = true;
+	if (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO))
+		return 0;
+	return say_fail(EXIT_OURS, "-t: standard input and output are no terminal; leave -t out");
+}
+
+/* One option. 0, or the exit status after a line was printed. */
+static int take_option(struct run *r, int id, const char *v)
+{
+	switch (id) {
+	case OPT_MONITOR:
+		return set_monitor(r, v);
+	case OPT_MEMORY:
+		return set_memory(r, v);
+	case OPT_ENV:
+		return add_env(r, v);
+	case OPT_WORKDIR:
+		r->req.workdir = v;
+		return *v == '/' ? 0 : say_fail(EXIT_OURS, "-w %s: must be an absolute path in the guest", v);
+	case OPT_PUBLISH:
+		return add_port(r, v);
+	case OPT_VOLUME:
+		return add_volume(r, v);
+	case OPT_EGRESS:
+		return set_egress(r, v);
+	case OPT_ROOT:
+		r->req.root = v;
+		return *v ? 0 : say_fail(EXIT_OURS, "--root: needs a directory or an EROFS image");
+	case OPT_INTERACTIVE:
+		r->cfg.interactive = true;
+		return 0;
+	case OPT_TTY:
+		return set_tty(r);
+	case OPT_STRACE:
+		r->cfg.strace = true;
+		return 0;
+	case OPT_STATS:
+		return set_stats(r, v);
+	case OPT_TIMEOUT:
+		return set_timeout(r, v);
+	case OPT_NAME:
+		return set_name(r, v);
+	default:
+		r->cfg.verbose++;
+		return 0;
+	}
+}
+
+static int open_volumes(struct run *r)
+{
+	for (int i = 0; i < r->cfg.n_volumes; i++) {
+		const char *host = r->vol_host[i];
+		int fd = open(host, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0 && errno == ENOENT)
+			return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'", host, host);
+		if (fd < 0)
+			return say_fail(EXIT_OURS, "-v %s: %s", host,
+					errno == ENOTDIR ? "not a directory; a volume is a directory" : strerror(errno));
+		r->cfg.volumes[i].dirfd = fd;
+	}
+	return 0;
+}
+
+/* What is there before any -e. */
+static int default_env(struct run *r)
+{
+	static char term[128];
+	const char *t = getenv("TERM");
+
+	put_env(r, "PATH=" GUEST_PATH);
+	put_env(r, "HOME=/root");
+	put_env(r, "LANG=C.UTF-8");
+	if (isatty(STDIN_FILENO) && t && (size_t)snprintf(term, sizeof(term), "TERM=%s", t) < sizeof(term))
+		put_env(r, term);
+	return 0;
+}
+
+/* Long steps, one line each, and only where somebody looks and has waited. */
+static void progress(void *arg, const char *what)
+{
+	struct run *r = arg;
+
+	if (r->cfg.verbose || (isatty(STDERR_FILENO) && now_ns() - r->progress_start_ns > PROGRESS_AFTER_NS))
+		say("%s", what);
+}
+
+/* The program's name, as far as it is fit for a host name. */
+static const char *default_name(const char *program)
+{
+	static char name[64];
+	const char *slash = strrchr(program, '/'), *s = slash ? slash + 1 : program;
+	size_t n = 0;
+
+	for (; *s && n < sizeof(name) - 1; s++)
+		name[n++] = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", *s) ? *s : '-';
+	name[n] = 0;
+	return n ? name : "cowbell";
+}
+
+static int start(struct run *r)
+{
+	struct image_set set = {0};
+	const char *why;
+	int status;
+
+	if (r->cfg.kind == MONITOR_KVM && monitor_kvm_usable(&why) < 0)
+		return say_fail(EXIT_OURS, "--monitor kvm: %s; --monitor process needs no /dev/kvm", why);
+	status = open_volumes(r);
+	if (status)
+		return status;
+	r->progress_start_ns = now_ns();
+	r->req.progress = progress;
+	r->req.progress_arg = r;
+	r->req.verbose = r->cfg.verbose;
+	r->req.env = r->env;
+	status = image_prepare(&r->req, &set);
+	if (status)
+		return status;
+	r->cfg.n_layers = set.n;
+	memcpy(r->cfg.layer_fd, set.fd, sizeof(set.fd));
+	memcpy(r->cfg.layer_size, set.size, sizeof(set.size));
+	r->cfg.exe = set.exe;
+	r->cfg.cwd = r->req.workdir ? r->req.workdir : set.cwd;
+	r->cfg.argv = r->req.argv;
+	r->cfg.envp = r->env;
+	if (!r->cfg.name)
+		r->cfg.name = default_name(r->req.program);
+	r->cfg.hostname = r->cfg.name;
+	return monitor_run(&r->cfg);
+}
+
+_Static_assert(IMAGE_MAX_LAYERS == MONITOR_MAX_LAYERS, "layers are handed over as they are");
+
+int cmd_run(int argc, char **argv)
+{
+	static struct run r; /* some 6 KiB, zeroed */
+	struct options o = {.defs = run_options, .command = "run", .argc = argc, .argv = argv, .next = 1};
+	const char *why;
+	int id, status;
+
+	r.cfg.ram_max = DEFAULT_RAM;
+	r.cfg.start_ns = cli_start_ns;
+	r.cfg.interactive = true;
+	r.cfg.tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	parse_egress("all", &r.cfg, &why);
+	default_env(&r);
+	while ((id = options_next(&o)) > 0) {
+		if (id == OPT_HELP)
+			return run_help();
+		status = take_option(&r, id, o.value);
+		if (status)
+			return status;
+	}
+	if (id < 0)
+		return EXIT_OURS;
+	if (o.next >= argc)
+		return say_fail(EXIT_OURS, "no program given: cowbell run [OPTIONS] PROGRAM [ARG...]");
+	if (!*argv[o.next])
+		return say_fail(EXIT_NOT_FOUND, "the program's name is empty; give a path or a name on PATH");
+	r.req.program = argv[o.next];
+	r.req.argv = (const char *const *)argv + o.next;
+	return start(&r);
+}
