@@ -31,6 +31,11 @@ struct load_plan {
 	uint64_t vcpu_gpa, ring_gpa, boot_info_gpa, time_gpa, stats_gpa;
 	int n_maps;
 	struct load_map maps[64];
+	uint64_t exc_stack_top;		/* also in the per-CPU page at BOOT_CPU_EXC_STACK */
+	uint64_t sym_syscall_entry;	/* where patched sites go (the guest puts it at gs:16 itself) */
+	uint64_t sym_signal;		/* process: the library OS's host signal handler, or 0 */
+	uint64_t sym_flush_cr3, sym_flush_page; /* kvm: see struct libos_header */
+	uint64_t stub_va, stub_gpa;	/* kvm: one supervisor page for the ring-0 stub and its tables; not in maps */
 };
 
 enum run_reason {
@@ -55,7 +60,11 @@ struct backend {
 	int (*create)(struct backend_ctx **ctx, struct guest_mem *m, const struct load_plan *plan);
 	/* Let the guest run until a reason comes up. `kick` of another thread or a signal handler makes it return. */
 	enum run_reason (*run)(struct backend_ctx *ctx, struct run_info *info);
-	/* Ask run() to return and the guest's app to be diverted to the library OS. Async-signal-safe. */
+	/*
+	 * Divert the guest's app to the library OS: sets vcpu.kick, and the next run() (a running one
+	 * returns RUN_KICKED first) diverts if RIP is the app's, else lets the guest go on. The guest clears vcpu.kick;
+	 * while it is set, instance.c kicks again every millisecond. Async-signal-safe.
+	 */
 	void (*kick)(struct backend_ctx *ctx);
 	/* RAM becomes m->ram_size .. new_size larger. 0 or -errno. */
 	int (*grow)(struct backend_ctx *ctx, uint64_t new_size);
@@ -67,6 +76,8 @@ struct backend {
 	int (*guest_syscalls)(struct backend_ctx *ctx);
 	uint64_t (*exits)(struct backend_ctx *ctx); /* times the guest left the CPU to the monitor */
 	void (*destroy)(struct backend_ctx *ctx);   /* also reaps the guest process */
+	/* Make run() return RUN_KICKED without diverting the guest. Async-signal-safe. */
+	void (*interrupt)(struct backend_ctx *ctx);
 };
 
 extern const struct backend backend_kvm, backend_process;
