@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: ISC */
+/* The loader: makes a fresh guest's memory ready for its first instruction, the same way for every backend. */
+#ifndef COWBELL_MONITOR_LOAD_H
+#define COWBELL_MONITOR_LOAD_H
+
+#include "monitor/backend/backend.h"
+#include "monitor/monitor.h"
+
+/*
+ * Fill m->regions: the library OS's text first, then the layers of cfg. `map_layers` also maps the layers here
+ * (kvm needs it). A region's boot_region.fd is left 0 for the backend. 0, or -errno after a message.
+ */
+int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map_layers);
+
+/*
+ * Place the library OS and the boot data in guest RAM (from gpa 0), build the first page table, choose every
+ * address of slot 255 at random. Needs m->ram and the regions. 0, or -errno after a message.
+ */
+int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg, enum boot_plat plat);
+
+/* In the loaded guest; the backend may correct fields (descriptors, CPU features) before the first run. */
+struct boot_info *load_boot_info(const struct guest_mem *m, const struct load_plan *plan);
+
+/* The CPU leaves, xcr0 and xstate size that the host's own user mode sees, into boot_info. */
+void load_host_cpu(struct boot_info *bi);
+
+#endif
