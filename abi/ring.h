@@ -130,13 +130,15 @@ enum ring_op {
 	RING_OP_MEM_GROW = 80,	/* off = wanted ram_size; val = new ram_size */
 	RING_OP_MEM_RELEASE = 81,/* off = gpa, addr2 = length (numbers): contents may be dropped, reads as zero after */
 	RING_OP_EXIT = 82,	/* arg = wait status as in wait(2): exit code << 8, or signal number */
-	RING_OP_LOG = 83,	/* addr/len: one line of text; arg = enum boot_log */
+	RING_OP_LOG = 83,	/* addr/len: one line of text; arg = enum boot_log, | RING_LOG_RAW: without the
+				 * "cowbell: " before it (strace lines) */
 	RING_OP_MEM_HUGE = 84,	/* off = gpa, addr2 = length: back by huge host pages now, if possible */
 	RING_OP_STOP = 85,	/* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
 };
 
 #define RING_VOL_BASE	0x40000000u
 #define RING_CLOSE_DRAIN 1u
+#define RING_LOG_RAW	0x100u
 #define RING_PEER_IPV4	(1ull << 63)
 
 /* Unasked events: a completion with user_data RING_UD_EVENT, val = enum ring_event, val2 = detail. */

@@ -26,6 +26,9 @@ enum turn_result {
 	TURN_BROKEN,	/* malformed request: reason in *why; end the instance */
 };
 
+/* Which declared host system calls the configuration needs (enum host_feature bits, HOST_core among them).
+ * Operations of other features are refused, so that a filter without them is never hit. */
+int ring_server_features(const struct monitor_config *cfg);
 /* Opens what the configuration needs (listening ports are bound here: a port in use is reported now). NULL after a message. */
 struct ring_server *ring_server_new(const struct monitor_config *cfg, struct guest_mem *m,
 				    gpa_t ring, const struct ring_server_hooks *hooks);
@@ -40,6 +43,8 @@ void ring_server_interrupt(struct ring_server *rs);
 int ring_server_poll_fd(struct ring_server *rs);
 /* -p with host port 0: the port that was given. */
 uint16_t ring_server_host_port(struct ring_server *rs, int index);
+/* Async-signal-safe: put the terminal back as it was; for handlers of fatal signals and every other way out. */
+void ring_server_restore_tty(void);
 void ring_server_free(struct ring_server *rs);
 
 #endif
