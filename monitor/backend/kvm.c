@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The KVM backend: one VM with one vCPU, on the monitor's only thread.
+ *
+ * Memory. RAM is one private anonymous reservation of ram_max bytes; each step
+ * of growth is one memory slot. Its first part is kept in small pages so that a small
+ * instance stays small, the rest asks for huge ones. Read-only regions
+ * (library OS text, image layers) are read-only slots on mapped files. The guest
+ * alone edits its page tables: some hosts do not notice a host's edits.
+ *
+ * CPU. There is no interrupt chip and no device. The CPU starts in ring 3 with
+ * everything privileged set up here and in the stub page (kvm_stub.c). It
+ * comes back for the doorbell (`out`), or because a signal interrupted it,
+ * or because the guest did what nothing answers: RUN_DIED.
+ *
+ * Kicks. kick() sets vcpu.kick and makes KVM_RUN return; the next run() diverts
+ * the app if RIP is below the library OS's slot and no exception is on its way,
+ * and otherwise lets the guest go on: instance.c will kick again.
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "abi/libos.h"
+#include "monitor/backend/backend.h"
+#include "monitor/backend/kvm_stub.h"
+#include "monitor/load.h"
+#include "monitor/monitor.h"
+#include "monitor/seccomp.h"
+
+HOST_SYSCALL(kvm, ioctl);
+HOST_SYSCALL(kvm, madvise);
+
+#define HUGE	    (2ull << 20)
+#define FIRST_SLOT  (64ull << 20)
+#define SMALL_PAGES (8ull << 20) /* from gpa 0 in 4 KiB host pages */
+
+enum { CR0_VALUE = 0x80010033 };		/* PE MP ET NE WP PG */
+enum { CR4_VALUE = 0x10620 };			/* PAE OSFXSR OSXMMEXCPT FSGSBASE */
+enum { CR4_OSXSAVE = 0x40000 };
+enum { EFER_VALUE = 0xd01 };			/* SCE LME LMA NXE */
+enum { MSR_STAR = 0xc0000081, MSR_LSTAR = 0xc0000082, MSR_FMASK = 0xc0000084 };
+
+struct backend_ctx {
+	int kvm_fd, vm_fd, vcpu_fd;
+	struct kvm_run *run;
+	size_t run_size;
+	struct guest_mem *m;
+	struct boot_vcpu *vcpu;
+	uint64_t sym_upcall, exc_stack_top;
+	uint64_t exits;
+	uint32_t n_slots;
+	volatile sig_atomic_t want_divert;
+};
+
+static int kvm_fd_cached = -1;
+
+static int open_kvm(const char **why)
+{
+	int version;
+
+	if (kvm_fd_cached >= 0)
+		return 0;
+	kvm_fd_cached = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm_fd_cached < 0) {
+		int err = errno;
+
+		*why = err == ENOENT ? "there is no /dev/kvm" :
+		       err == EACCES ? "no permission to open /dev/kvm" :
+				       "cannot open /dev/kvm";
+		return -err;
+	}
+	version = ioctl(kvm_fd_cached, KVM_GET_API_VERSION, 0);
+	if (version == KVM_API_VERSION)
+		return 0;
+	*why = "/dev/kvm is not a KVM that we know";
+	close(kvm_fd_cached);
+	kvm_fd_cached = -1;
+	return -ENODEV;
+}
+
+static int kvm_usable(const char **why)
+{
+	return open_kvm(why);
+}
+
+int monitor_kvm_usable(const char **why)
+{
+	return open_kvm(why);
+}
+
+static int kvm_mem_create(struct guest_mem *m, uint64_t ram_max)
+{
+	uint64_t size = (ram_max + HUGE - 1) & ~(HUGE - 1), want = size + HUGE;
+	uint8_t *p = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	m->ram = (uint8_t *)(((uintptr_t)p + HUGE - 1) & ~(HUGE - 1));
+	m->ram_fd = -1;
+	m->ram_max = size;
+	m->ram_size = size < FIRST_SLOT ? size : FIRST_SLOT;
+	madvise(m->ram, size < SMALL_PAGES ? size : SMALL_PAGES, MADV_NOHUGEPAGE);
+	if (size > SMALL_PAGES)
+		madvise(m->ram + SMALL_PAGES, size - SMALL_PAGES, MADV_HUGEPAGE);
+	return 0;
+}
+
+static int add_slot(struct backend_ctx *c, uint64_t gpa, uint64_t len, const uint8_t *host, bool read_only)
+{
+	struct kvm_userspace_memory_region r = {
+		.slot = c->n_slots,
+		.flags = read_only ? KVM_MEM_READONLY : 0,
+		.guest_phys_addr = gpa,
+		.memory_size = len,
+		.userspace_addr = (uintptr_t)host,
+	};
+
+	if (ioctl(c->vm_fd, KVM_SET_USER_MEMORY_REGION, &r) < 0)
+		return -errno;
+	c->n_slots++;
+	return 0;
+}
+
+static int add_memory(struct backend_ctx *c)
+{
+	int r = add_slot(c, 0, c->m->ram_size, c->m->ram, false);
+
+	for (int i = 0; i < c->m->n_regions && !r; i++)
+		r = add_slot(c, c->m->regions[i].r.gpa, c->m->regions[i].r.size, c->m->regions[i].host, true);
+	return r;
+}
+
+#define MAX_CPUID 160
+struct cpuid_table {
+	struct kvm_cpuid2 head;
+	struct kvm_cpuid_entry2 e[MAX_CPUID];
+};
+
+static struct kvm_cpuid_entry2 *leaf(struct cpuid_table *t, uint32_t function, uint32_t index)
+{
+	for (uint32_t i = 0; i < t->head.nent; i++)
+		if (t->e[i].function == function && t->e[i].index == index)
+			return &t->e[i];
+	return NULL;
+}
+
+/*
+ * A KVM that runs ring 3 natively under the host's own XCR0, without virtualising XSAVE, offers a poor table. The
+ * app really has the host's instructions, so it gets the host's leaves that describe them.
+ */
+static void use_host_leaves(struct cpuid_table *t)
+{
+	static const uint32_t wanted[][2] = {{1, 0},   {7, 0},	 {7, 1},   {0xd, 0}, {0xd, 1},
+					     {0xd, 2}, {0xd, 5}, {0xd, 6}, {0xd, 7}, {0x80000001, 0}};
+
+	for (unsigned i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		uint32_t f = wanted[i][0], n = wanted[i][1];
+		struct kvm_cpuid_entry2 *e = leaf(t, f, n);
+
+		if (!e && t->head.nent < MAX_CPUID) {
+			e = &t->e[t->head.nent++];
+			*e = (struct kvm_cpuid_entry2){.function = f, .index = n};
+			e->flags = f == 7 || f == 0xd ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0;
+		}
+		if (e)
+			__cpuid_count(f, n, e->eax, e->ebx, e->ecx, e->edx);
+	}
+}
+
+static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
+{
+	struct cpuid_table *t = calloc(1, sizeof(*t));
+	struct kvm_cpuid_entry2 *e;
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	t->head.nent = MAX_CPUID;
+	if (ioctl(c->kvm_fd, KVM_GET_SUPPORTED_CPUID, t) < 0)
+		goto failed;
+	e = leaf(t, 1, 0);
+	if (e && !(e->ecx & (1u << 26)) && (bi->cpu_features[2] & (1u << 27)))
+		use_host_leaves(t);
+	else if (e)
+		bi->xcr0 = e->ecx & (1u << 26) ? bi->xcr0 : 3;
+	e = leaf(t, 7, 0);
+	if (e) {
+		e->ecx &= ~0x18u;      /* protection keys */
+		e->edx &= ~0x1c00000u; /* AMX: needs a permission of the host */
+	}
+	e = leaf(t, 0xd, 0);
+	if (e) {
+		bi->xcr0 &= e->eax | (uint64_t)e->edx << 32;
+		e->eax = bi->xcr0;
+		e->edx = bi->xcr0 >> 32;
+	}
+	if (ioctl(c->vcpu_fd, KVM_SET_CPUID2, t) < 0)
+		goto failed;
+	free(t);
+	return 0;
+failed:
+	r = -errno;
+	free(t);
+	return r;
+}
+
+/* XCR0: a software-nested KVM may refuse, because ring 3 has the host's anyway. */
+static bool set_xcr0(struct backend_ctx *c, uint64_t value)
+{
+	struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = value}}};
+
+	return ioctl(c->vcpu_fd, KVM_SET_XCRS, &x) == 0;
+}
+
+static int set_msrs(struct backend_ctx *c, const struct load_plan *plan)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry e[3];
+	} msrs = {.head.nmsrs = 3,
+		  .e = {{.index = MSR_STAR, .data = kvm_stub_star()},
+			{.index = MSR_LSTAR, .data = plan->sym_syscall_trap},
+			{.index = MSR_FMASK, .data = kvm_stub_fmask()}}};
+
+	return ioctl(c->vcpu_fd, KVM_SET_MSRS, &msrs) == 3 ? 0 : -EINVAL;
+}
+
+/* Guest TSC = host TSC, so that one set of time parameters serves everybody. */
+static void align_tsc(struct backend_ctx *c)
+{
+	uint64_t offset = 0;
+	struct kvm_device_attr a = {
+		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
+
+	ioctl(c->vcpu_fd, KVM_SET_DEVICE_ATTR, &a);
+}
+
+static int set_registers(struct backend_ctx *c, const struct load_plan *plan, struct boot_info *bi)
+{
+	struct kvm_regs r = {.rip = plan->entry, .rsp = plan->stack_top, .rdi = plan->boot_info_va, .rflags = 0x202};
+	struct kvm_sregs s;
+
+	if (ioctl(c->vcpu_fd, KVM_GET_SREGS, &s) < 0)
+		return -errno;
+	kvm_stub_sregs(&s, plan);
+	s.cr0 = CR0_VALUE;
+	s.cr3 = plan->cr3_gpa;
+	s.cr4 = CR4_VALUE | CR4_OSXSAVE;
+	s.efer = EFER_VALUE;
+	if (ioctl(c->vcpu_fd, KVM_SET_SREGS, &s) < 0) {
+		s.cr4 &= ~CR4_OSXSAVE;
+		if (ioctl(c->vcpu_fd, KVM_SET_SREGS, &s) < 0)
+			return -errno;
+	} else {
+		set_xcr0(c, bi->xcr0);
+	}
+	if (ioctl(c->vcpu_fd, KVM_SET_REGS, &r) < 0)
+		return -errno;
+	return set_msrs(c, plan);
+}
+
+static int fail(const char *what, int err)
+{
+	fprintf(stderr, "cowbell: kvm: %s: %s\n", what, strerror(-err));
+	return err;
+}
+
+static int create_vm(struct backend_ctx *c)
+{
+	int size;
+
+	do
+		c->vm_fd = ioctl(c->kvm_fd, KVM_CREATE_VM, 0);
+	while (c->vm_fd < 0 && errno == EINTR);
+	if (c->vm_fd < 0)
+		return fail("cannot create a virtual machine", -errno);
+	c->vcpu_fd = ioctl(c->vm_fd, KVM_CREATE_VCPU, 0);
+	size = ioctl(c->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (c->vcpu_fd < 0 || size < (int)sizeof(struct kvm_run))
+		return fail("cannot create a virtual CPU", -errno);
+	c->run_size = size;
+	c->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->vcpu_fd, 0);
+	if (c->run == MAP_FAILED)
+		return fail("cannot map the virtual CPU", -errno);
+	return 0;
+}
+
+static int kvm_create(struct backend_ctx **out, struct guest_mem *m, const struct load_plan *plan)
+{
+	struct boot_info *bi = load_boot_info(m, plan);
+	struct backend_ctx *c = calloc(1, sizeof(*c));
+	const char *why = "";
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	r = open_kvm(&why);
+	if (r) {
+		free(c);
+		return fail(why, r);
+	}
+	c->kvm_fd = kvm_fd_cached;
+	c->m = m;
+	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
+	c->sym_upcall = plan->sym_upcall;
+	c->exc_stack_top = plan->exc_stack_top;
+	r = create_vm(c);
+	if (!r && (r = add_memory(c)))
+		fail("cannot give the virtual machine its memory", r);
+	kvm_stub_fill(m->ram + plan->stub_gpa, plan);
+	if (!r && (r = set_cpuid(c, bi)))
+		fail("cannot set CPU features", r);
+	align_tsc(c);
+	if (!r && (r = set_registers(c, plan, bi)))
+		fail("cannot set registers", r);
+	if (r) {
+		free(c);
+		return r;
+	}
+	c->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_EVENTS;
+	*out = c;
+	return 0;
+}
+
+/* Send the app to the library OS's upcall entry if it can be interrupted where it is. */
+static void divert(struct backend_ctx *c)
+{
+	struct kvm_regs *r = &c->run->s.regs.regs;
+	const struct kvm_vcpu_events *ev = &c->run->s.regs.events;
+	struct boot_vcpu *v = c->vcpu;
+
+	if (r->rip >= BOOT_TASK_SIZE || ev->exception.pending || ev->exception.injected)
+		return;
+	v->gpr[0] = r->rax, v->gpr[1] = r->rcx, v->gpr[2] = r->rdx, v->gpr[3] = r->rbx;
+	v->gpr[4] = r->rsp, v->gpr[5] = r->rbp, v->gpr[6] = r->rsi, v->gpr[7] = r->rdi;
+	v->gpr[8] = r->r8, v->gpr[9] = r->r9, v->gpr[10] = r->r10, v->gpr[11] = r->r11;
+	v->gpr[12] = r->r12, v->gpr[13] = r->r13, v->gpr[14] = r->r14, v->gpr[15] = r->r15;
+	v->rip = r->rip;
+	v->rflags = r->rflags;
+	v->stat_kicks++;
+	r->rip = c->sym_upcall;
+	r->rsp = c->exc_stack_top;
+	r->rflags = 2;
+	c->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+}
+
+static enum run_reason died(struct backend_ctx *c, struct run_info *info)
+{
+	const struct kvm_run *run = c->run;
+	unsigned long long rip = run->s.regs.regs.rip;
+	char *w = info->why;
+	size_t n = sizeof(info->why);
+
+	switch (run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		snprintf(w, n, "the guest %s physical address %#llx, which is not its memory (rip %#llx)",
+			 run->mmio.is_write ? "wrote to" : "read", (unsigned long long)run->mmio.phys_addr, rip);
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		snprintf(w, n, "triple fault of the guest (rip %#llx)", rip);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		snprintf(w, n, "the host's KVM cannot emulate what the guest did (suberror %u, rip %#llx)",
+			 run->internal.suberror, rip);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		snprintf(w, n, "the host's CPU refused the guest's state (%#llx)",
+			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		break;
+	case KVM_EXIT_IO:
+		snprintf(w, n, "the guest used port %#x, which does not exist (rip %#llx)", run->io.port, rip);
+		break;
+	default:
+		snprintf(w, n, "unexpected exit of the virtual CPU (reason %u, rip %#llx)", run->exit_reason, rip);
+	}
+	return RUN_DIED;
+}
+
+static enum run_reason kvm_run(struct backend_ctx *c, struct run_info *info)
+{
+	if (c->want_divert) {
+		c->want_divert = 0;
+		divert(c);
+	}
+	if (ioctl(c->vcpu_fd, KVM_RUN, 0) < 0) {
+		int err = errno;
+
+		c->run->immediate_exit = 0;
+		if (err == EINTR || err == EAGAIN)
+			return RUN_KICKED;
+		c->exits++;
+		snprintf(info->why, sizeof(info->why), "%s (rip %#llx)",
+			 err == EFAULT ? "the guest wrote to memory that is read-only on the host, or the host is out of memory" :
+					 strerror(err),
+			 (unsigned long long)c->run->s.regs.regs.rip);
+		return RUN_DIED;
+	}
+	c->exits++;
+	if (c->run->exit_reason == KVM_EXIT_IO && c->run->io.port == BOOT_DOORBELL_PORT)
+		return RUN_DOORBELL;
+	return died(c, info);
+}
+
+static void kvm_kick(struct backend_ctx *c)
+{
+	__atomic_store_n(&c->vcpu->kick, 1, __ATOMIC_RELAXED);
+	c->want_divert = 1;
+	c->run->immediate_exit = 1;
+}
+
+static void kvm_interrupt(struct backend_ctx *c)
+{
+	c->run->immediate_exit = 1;
+}
+
+static int kvm_grow(struct backend_ctx *c, uint64_t new_size)
+{
+	uint64_t old = c->m->ram_size;
+
+	if (new_size > c->m->ram_max || new_size <= old || new_size % BOOT_PAGE_SIZE)
+		return -EINVAL;
+	return add_slot(c, old, new_size - old, c->m->ram + old, false);
+}
+
+static int kvm_release(struct backend_ctx *c, uint64_t gpa, uint64_t len)
+{
+	void *p = gpa_ram(c->m, (gpa_t){gpa}, len);
+
+	if (!p)
+		return -EINVAL;
+	return madvise(p, len, MADV_DONTNEED) ? -errno : 0;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static void kvm_huge(struct backend_ctx *c, uint64_t gpa, uint64_t len)
+{
+	uint8_t *p = gpa_ram(c->m, (gpa_t){gpa}, len);
+
+	if (p && !(madvise(p, len, MADV_HUGEPAGE)))
+		madvise(p, len, MADV_POPULATE_WRITE);
+}
+
+static uint64_t kvm_exits(struct backend_ctx *c)
+{
+	return c->exits;
+}
+
+static void kvm_destroy(struct backend_ctx *c)
+{
+	free(c); /* descriptors and mappings go with the process, which is about to end */
+}
+
+const struct backend backend_kvm = {
+	.name = "kvm",
+	.usable = kvm_usable,
+	.mem_create = kvm_mem_create,
+	.create = kvm_create,
+	.run = kvm_run,
+	.kick = kvm_kick,
+	.interrupt = kvm_interrupt,
+	.grow = kvm_grow,
+	.release = kvm_release,
+	.huge = kvm_huge,
+	.exits = kvm_exits,
+	.destroy = kvm_destroy,
+};
