@@ -97,20 +97,22 @@ enum ring_op {
 				 * order submitted. datagram: one message, to addr2/len2 if len2 */
 	RING_OP_RECV = 22,	/* stream: >= 1 byte or 0 at end. datagram: one message; source written to
 				 * addr2 (capacity len2), val = its length; val2 = full datagram length */
-	RING_OP_SHUTDOWN = 23,	/* arg = SHUT_* */
+	RING_OP_SHUTDOWN = 23,	/* arg = SHUT_*; of the write half: after the SENDs submitted earlier */
 	RING_OP_SETSOCKOPT = 24,/* arg = level, arg2 = name, addr/len = value */
 	RING_OP_GETSOCKOPT = 25,/* arg = level, arg2 = name, addr/len = buffer; val = length */
 	RING_OP_GETNAME = 26,	/* arg = 0 own, 1 peer; to addr2/len2; val = length */
 
 	/* volumes. handle = RING_VOL_BASE + volume id for path operations, where
 	 * addr/len = path relative to the volume's root (no NUL), or an open file. */
-	RING_OP_VOL_OPEN = 32,	/* arg = O_* flags, arg2 = mode; val = handle */
+	RING_OP_VOL_OPEN = 32,	/* arg = O_* flags, arg2 = mode; val = handle; len2 not 0: struct statx of the
+				 * opened file to addr2 */
 	RING_OP_VOL_STAT = 33,	/* path (addr/len, len 0: the handle itself); struct statx to addr2; never follows a final link */
 	RING_OP_VOL_PREAD = 34,	/* off, addr/len */
 	RING_OP_VOL_PWRITE = 35,/* off, addr/len; arg = 1: append */
-	RING_OP_VOL_READDIR = 36,/* linux_dirent64 records to addr/len; off = position, val = next position */
+	RING_OP_VOL_READDIR = 36,/* linux_dirent64 records to addr/len; off = position, val = next position;
+				 * on a volume instead of an open directory: addr2/len2 = its path */
 	RING_OP_VOL_TRUNCATE = 37, /* off = size */
-	RING_OP_VOL_FSYNC = 38,	/* arg = 1: data only */
+	RING_OP_VOL_FSYNC = 38,	/* arg = 1: data only. On a volume: addr/len = path of a directory */
 	RING_OP_VOL_MKDIR = 39,	/* arg2 = mode */
 	RING_OP_VOL_UNLINK = 40,/* arg = 0 or AT_REMOVEDIR */
 	RING_OP_VOL_RENAME = 41,/* addr/len old, addr2/len2 new (same volume); arg = RENAME_* */
@@ -120,7 +122,7 @@ enum ring_op {
 	RING_OP_VOL_SETATTR = 45,/* arg = mask RING_ATTR_*; addr2 = struct ring_attr; path or handle */
 	RING_OP_VOL_FALLOCATE = 46,/* arg = mode, off, addr2 = length (a number, not a gpa) */
 	RING_OP_VOL_STATFS = 47,/* struct statfs to addr2/len2 */
-	RING_OP_VOL_LOCK = 48,	/* flock on an open file: arg = LOCK_*; blocking ones poll in the monitor */
+	RING_OP_VOL_LOCK = 48,	/* flock on an open file: arg = LOCK_*; never waits (-EAGAIN) */
 
 	/* console */
 	RING_OP_TTY_GET = 64,	/* handle 0..2: struct ring_tty to addr */

@@ -155,7 +155,7 @@ static void run_polls(struct ring_server *rs, struct handle *h)
 	}
 }
 
-static void close_now(struct ring_server *rs, struct handle *h)
+void handle_free(struct ring_server *rs, struct handle *h)
 {
 	if (h->kind == H_SOCKET)
 		net_close(rs, h);
@@ -180,7 +180,7 @@ void handle_run(struct ring_server *rs, struct handle *h)
 		struct rs_req *r = list_first(&h->out, struct rs_req, node);
 
 		if (r->sqe.op == RING_OP_CLOSE) {
-			close_now(rs, h);
+			handle_free(rs, h);
 			req_done(rs, r, 0, 0, 0);
 			return;
 		}
@@ -227,7 +227,7 @@ void handle_close(struct ring_server *rs, struct handle *h, const struct ring_sq
 		return;
 	}
 	cancel_list(rs, &h->out);
-	close_now(rs, h);
+	handle_free(rs, h);
 	if (!drain)
 		rs_complete(rs, sqe, 0, 0, 0, 0);
 }

@@ -612,6 +612,15 @@ static bool step_send(struct ring_server *rs, struct handle *h, struct rs_req *r
 	return true;
 }
 
+static int do_shutdown(struct ring_server *rs, struct handle *h, uint32_t how)
+{
+	if (shutdown(h->fd, (int)how))
+		return -errno;
+	if (how != SHUT_WR)
+		h->rdhup = h->readable = true; /* receives end now */
+	return 0;
+}
+
 bool net_in(struct ring_server *rs, struct handle *h, struct rs_req *r)
 {
 	return r->sqe.op == RING_OP_ACCEPT ? step_accept(rs, h, r) : step_recv(rs, h, r);
@@ -619,7 +628,15 @@ bool net_in(struct ring_server *rs, struct handle *h, struct rs_req *r)
 
 bool net_out(struct ring_server *rs, struct handle *h, struct rs_req *r)
 {
-	return r->sqe.op == RING_OP_CONNECT ? step_connect(rs, h, r) : step_send(rs, h, r);
+	switch (r->sqe.op) {
+	case RING_OP_CONNECT:
+		return step_connect(rs, h, r);
+	case RING_OP_SHUTDOWN:
+		req_done(rs, r, do_shutdown(rs, h, r->sqe.arg), 0, 0);
+		return true;
+	default:
+		return step_send(rs, h, r);
+	}
 }
 
 /* --- the rest -------------------------------------------------------------------------- */
@@ -664,9 +681,12 @@ static void op_accept(struct ring_server *rs, struct handle *h, const struct rin
 
 static void op_shutdown(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
-	rs_complete(rs, sqe, shutdown(h->fd, (int)sqe->arg) ? -errno : 0, 0, 0, 0);
-	if (sqe->arg == SHUT_RD || sqe->arg == SHUT_RDWR) {
-		h->rdhup = h->readable = true; /* receives end now */
+	if (sqe->arg > SHUT_RDWR) {
+		rs_complete(rs, sqe, -EINVAL, 0, 0, 0);
+	} else if (sqe->arg != SHUT_RD && !list_empty(&h->out)) {
+		handle_queue(rs, &h->out, sqe); /* behind the data */
+	} else {
+		rs_complete(rs, sqe, do_shutdown(rs, h, sqe->arg), 0, 0, 0);
 		handle_run(rs, h);
 	}
 }

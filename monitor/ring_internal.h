@@ -69,7 +69,7 @@ struct handle {
 	uint16_t family;	/* as the guest sees it */
 	uint16_t guest_port;	/* local port as the guest sees it, 0 = the host's */
 	/* files */
-	bool append, writable_file, is_dir;
+	bool writable_file, is_dir;
 	int fd;
 	int volume;
 	uint32_t next_free;
@@ -151,6 +151,8 @@ void req_done(struct ring_server *rs, struct rs_req *r, int32_t res, uint64_t va
 /* Do what its queued requests and its readiness allow. */
 void handle_run(struct ring_server *rs, struct handle *h);
 bool handle_cancel(struct ring_server *rs, struct handle *h, uint64_t user_data);
+/* Close the descriptor, give the number back. Nothing may be queued on it. */
+void handle_free(struct ring_server *rs, struct handle *h);
 /* CLOSE: completes it now, or when what is queued was sent. */
 void handle_close(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe);
 
