@@ -83,6 +83,9 @@ struct thread {
 	u64 ptrace_reserved;
 	void (*kfn)(void *);	/* a thread of the library OS itself: entry and argument */
 	void *karg;
+	u64 trap_no, trap_err, trap_addr; /* of the last fault, for sigcontext */
+	u64 timer_slack_ns;
+	void *strace_buf;
 };
 
 struct process {
@@ -156,6 +159,8 @@ struct thread *thread_by_tid(s32 tid);
 struct process *process_by_pid(s32 pid);
 u64 thread_cpu_ns(struct thread *t);
 u64 process_cpu_ns(struct process *p);
+/* The boot code's last call (vfs and net are up): start the program; the boot context ends here. */
+_Noreturn void proc_start(void);
 
 /* --- from arch/ (entry.S, trap.c) into proc/ ------------------------------- */
 /* Each runs on the current thread's kernel stack, regs at its top, may sleep. */
@@ -172,6 +177,10 @@ int signal_pgrp(s32 pgid, int sig, const siginfo_t *info);
 void signal_force(int sig, int code, u64 addr); /* to current; cannot be ignored or blocked */
 bool signal_is_pending(void);		    /* current has something to deliver */
 void signal_recalc(struct thread *t);
+/* ppoll, pselect6, epoll_pwait: wait under another mask. size must be 8. uset NULL: nothing changes.
+ * The old mask comes back after the handler when the call is interrupted; else on restore. */
+int signal_user_mask(const void *uset, u64 size);
+void signal_user_mask_restore(bool interrupted);
 _Noreturn void process_exit(int wait_status); /* exit_group; status as in wait(2) */
 _Noreturn void thread_exit(void);
 
