@@ -83,8 +83,8 @@ arch_xstate_save:
  * address after it in r11 (abi/libos.h).
  */
 	.balign 16
-	.globl kvm_load_cr3, kvm_flush_page, kvm_flush_cr3_site, kvm_flush_page_site, kvm_doorbell
-	.hidden kvm_load_cr3, kvm_flush_page, kvm_flush_cr3_site, kvm_flush_page_site, kvm_doorbell
+	.globl kvm_load_cr3, kvm_flush_page, kvm_flush_cr3_site, kvm_flush_page_site
+	.hidden kvm_load_cr3, kvm_flush_page, kvm_flush_cr3_site, kvm_flush_page_site
 kvm_load_cr3:				/* void kvm_load_cr3(u64 cr3) */
 	mov %rdi, %rax
 	lea kvm_flush_cr3_site(%rip), %r11

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The library OS's main: from the first C instruction to the program's first.
+ *
+ * The order is that of need: the per-CPU block and the platform (so that
+ * panic() works), randomness, memory, the ring, threads, files, sockets; then
+ * the first thread of the program, on its own kernel stack, opens its
+ * descriptors, loads the executable and leaves for the app. The boot stack is
+ * not used again after that.
+ */
+#include "abi/boot.h"
+#include "abi/libos.h"
+#include "abi/ring.h"
+#include "guest/arch/x86_64/arch.h"
+#include "guest/linux/linux.h"
+#include "guest/mm/mm.h"
+#include "guest/net/net.h"
+#include "guest/plat/plat.h"
+#include "guest/plat/ring.h"
+#include "guest/proc/internal.h"
+#include "guest/random.h"
+#include "guest/vfs/internal.h"
+
+const struct boot_info *boot;
+struct boot_stats *stats;
+const struct plat *plat;
+
+extern const struct plat plat_process __attribute__((weak));
+extern char syscall_entry[];
+void guest_main(struct boot_info *bi);
+
+static inline u64 rdtsc(void)
+{
+	u32 lo, hi;
+
+	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+	return lo | (u64)hi << 32;
+}
+
+static void cpu_init(void)
+{
+	struct cpu *c = this_cpu(); /* self, exception stack and canary are the loader's */
+
+	c->syscall_entry = (u64)syscall_entry;
+	c->shared = (struct boot_vcpu *)boot->vcpu_va;
+}
+
+/* n strings of boot data at *s, as an array that ends with NULL; *s goes behind them. */
+static char **string_array(char **s, u32 n)
+{
+	char **a = kmalloc((n + 1) * sizeof(*a));
+
+	if (!a)
+		panic("no memory for the arguments");
+	for (u32 i = 0; i < n; i++) {
+		a[i] = *s;
+		*s += strlen(*s) + 1;
+	}
+	a[n] = NULL;
+	return a;
+}
+
+static const char *boot_string(u32 off)
+{
+	return (const char *)boot->strings_va + off;
+}
+
+static void set_cwd(const char *path)
+{
+	struct fs_context *fs = init_process->fs;
+	int err = 0;
+	struct file *f = vfs_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, &err);
+
+	if (!f) {
+		log_line(LOG_WARN, "working directory %s: error %d, using /", path, -err);
+		return;
+	}
+	dentry_get(f->dentry);
+	dentry_put(fs->cwd);
+	fs->cwd = f->dentry;
+	file_put(f);
+}
+
+/* First thread of the program. */
+static void program_start(void *arg)
+{
+	char *s = (char *)boot_string(boot->argv_off);
+	char **argv = string_array(&s, boot->argc), **envp = string_array(&s, boot->envc);
+	const char *exe = boot_string(boot->exe_off);
+	int r;
+
+	vfs_open_console();
+	set_cwd(boot_string(boot->cwd_off));
+	r = exec_program(exe, argv, envp);
+	if (r < 0) {
+		log_line(LOG_ERROR, "cannot execute %s: error %d", exe, -r);
+		process_exit((r == -ENOENT ? 127 : 126) << 8);
+	}
+	kfree(argv);
+	kfree(envp);
+	stats->first_user_tsc = rdtsc();
+	arch_return_to_user(current_regs());
+}
+
+static void start_program(void)
+{
+	struct thread *t;
+
+	init_process->fds = fdtable_new();
+	init_process->fs = fs_context_new();
+	t = thread_new(init_process);
+	if (!t || !init_process->fds || !init_process->fs)
+		panic("no memory for the program's first thread");
+	arch_thread_setup(t, program_start, NULL);
+	sched_new_thread(t);
+}
+
+void guest_main(struct boot_info *bi)
+{
+	boot = bi;
+	stats = (struct boot_stats *)bi->stats_va;
+	stats->first_insn_tsc = rdtsc();
+	plat = bi->plat == BOOT_PLAT_PROCESS ? &plat_process : &plat_kvm;
+	cpu_init();
+	if (bi->magic != BOOT_MAGIC || bi->version != BOOT_VERSION)
+		panic("boot information of another version");
+	random_init(bi);
+	arch_init();
+	frames_init();
+	ring_init();
+	sched_init();
+	vfs_init();
+	net_init();
+	log_line(LOG_DEBUG, "library OS up on %s", plat->name);
+	start_program();
+	current->state = THREAD_DEAD; /* the boot context; schedule() never comes back to it */
+	schedule();
+	panic("the boot context ran again");
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The kvm platform: the CPU reads mm/'s page tables itself, so there is
+ * nothing to mirror. What is left is the doorbell, the address of the current page table and flushes.
+ *
+ * Not present to present needs no flush. Anything else does, by the ring-0
+ * stub: one trap for a CR3 load, one for each invlpg. Few pages go one by one.
+ * Flushing is for the current address space and for slot 255; another one is flushed
+ * when it becomes current, because loading CR3 drops everything.
+ */
+#include "abi/boot.h"
+#include "abi/libos.h"
+#include "guest/mm/mm.h"
+#include "guest/plat/plat.h"
+
+/* switch.S: the stub's two services. */
+void kvm_load_cr3(u64 cr3);
+void kvm_flush_page(u64 va);
+
+#define FLUSH_SINGLE_MAX 1u /* pages: more than this, and one CR3 load costs less */
+
+static u64 current_cr3;
+
+static void kvm_flush(struct aspace *as, u64 va, u64 len)
+{
+	u64 pages = (PAGE_UP(va + len) - PAGE_DOWN(va)) >> PAGE_SHIFT;
+
+	if (!current_cr3)
+		current_cr3 = boot->cr3_gpa;
+	if (as && as->root.v != current_cr3)
+		return;
+	if (pages > FLUSH_SINGLE_MAX) {
+		kvm_load_cr3(current_cr3);
+		return;
+	}
+	for (u64 i = 0; i < pages; i++)
+		kvm_flush_page(PAGE_DOWN(va) + i * PAGE_SIZE);
+}
+
+static void kvm_map(struct aspace *as, u64 va, gpa_t gpa, u64 len, int prot, bool fresh)
+{
+	if (!fresh)
+		kvm_flush(as, va, len);
+}
+
+static int kvm_aspace_init(struct aspace *as)
+{
+	return 0;
+}
+
+static void kvm_aspace_free(struct aspace *as)
+{
+}
+
+static void kvm_aspace_switch(struct aspace *as)
+{
+	if (current_cr3 == as->root.v)
+		return;
+	current_cr3 = as->root.v;
+	kvm_load_cr3(current_cr3);
+}
+
+static void kvm_doorbell(void)
+{
+	stats->doorbells++;
+	__asm__ volatile("outb %%al, %0" : : "i"(BOOT_DOORBELL_PORT), "a"(0) : "memory");
+}
+
+const struct plat plat_kvm = {
+	.name = "kvm",
+	.map = kvm_map,
+	.unmap = kvm_flush,
+	.aspace_init = kvm_aspace_init,
+	.aspace_free = kvm_aspace_free,
+	.aspace_switch = kvm_aspace_switch,
+	.doorbell = kvm_doorbell,
+	.flush = kvm_flush,
+};

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: ISC */
+/* The guest's clock parameters (struct boot_time), kept current from the host's clocks. */
+#ifndef COWBELL_MONITOR_CLOCK_H
+#define COWBELL_MONITOR_CLOCK_H
+
+#include <stdint.h>
+
+#include "abi/boot.h"
+
+/* First values. The rate comes from the time since this process began. */
+void clock_start(struct boot_time *t);
+/* Correct them if they are due; cheap when they are not. Call it before the guest runs on. */
+void clock_update(struct boot_time *t);
+/* CLOCK_MONOTONIC at a TSC value of this run. */
+uint64_t clock_ns_of_tsc(uint64_t tsc);
+
+#endif

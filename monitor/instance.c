@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One instance from its memory to its exit status: the only file that puts a
+ * backend and the ring server together. One thread does everything.
+ *
+ *   choose backend -> memory -> load -> ring server -> create -> signals -> lock down -> loop
+ *
+ * The loop runs the guest until it rings (one turn of the ring server), is
+ * interrupted, or dies.
+ *
+ * Interruptions. While the guest has the CPU a one-shot timer is armed; when it fires we
+ * look whether the guest should hear of something: a tick it asked for, a host
+ * signal, a ready socket, a kick that could not be delivered yet. If so the
+ * backend diverts the app into the library OS, which then rings by itself. The timer is not stopped
+ * when the guest goes to sleep; it then fires once for nothing, which is
+ * cheaper than two system calls for each turn.
+ *
+ * Signals only set bits in handlers; the loop acts. What the program should
+ * hear is queued as a ring event.
+ */
+#include "monitor/instance.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/host/say.h"
+#include "monitor/clock.h"
+#include "monitor/load.h"
+#include "monitor/ring_server.h"
+#include "monitor/seccomp.h"
+
+HOST_SYSCALL(core, setitimer);
+HOST_SYSCALL(core, poll);
+HOST_SYSCALL(core, kill);
+HOST_SYSCALL(core, rt_sigreturn);
+HOST_SYSCALL(core, exit_group);
+
+#define EXIT_MONITOR 125
+#define EXIT_TIMEOUT 124
+#define LOOK_NS	     10000000ull /* how long a computing guest goes unseen */
+#define RETRY_NS     1000000ull	 /* until a kick arrives */
+#define TICK_MIN_NS  1000000ull
+
+static struct instance the_instance; /* signal handlers need it */
+
+static const int forwarded[] = {SIGINT,	 SIGTERM, SIGHUP,  SIGQUIT, SIGUSR1,
+				SIGUSR2, SIGCONT, SIGTSTP, SIGWINCH};
+
+/* --- signals ---------------------------------------------------------------- */
+
+static void on_timer(int sig)
+{
+	struct instance *in = &the_instance;
+
+	(void)sig;
+	in->timer_armed = 0;
+	if (in->ctx)
+		in->backend->interrupt(in->ctx);
+}
+
+static void on_timeout(int sig)
+{
+	struct instance *in = &the_instance;
+
+	(void)sig;
+	in->timed_out = 1;
+	if (in->ctx)
+		in->backend->interrupt(in->ctx);
+	if (in->rs)
+		ring_server_interrupt(in->rs);
+}
+
+static void on_forwarded(int sig)
+{
+	struct instance *in = &the_instance;
+
+	__atomic_or_fetch(&in->signals, 1ull << sig, __ATOMIC_RELAXED);
+	if (in->ctx)
+		in->backend->interrupt(in->ctx);
+	if (in->rs)
+		ring_server_interrupt(in->rs);
+}
+
+static void catch(int sig, void (*handler)(int))
+{
+	struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_RESTART};
+
+	sigfillset(&sa.sa_mask);
+	sigaction(sig, &sa, NULL);
+}
+
+static void catch_signals(struct instance *in)
+{
+	for (unsigned i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++) {
+		struct sigaction old;
+
+		/* As nohup wants it: what was ignored stays ignored. */
+		if (sigaction(forwarded[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
+			continue;
+		catch(forwarded[i], on_forwarded);
+	}
+	catch(SIGALRM, on_timer);
+	catch(SIGPIPE, SIG_IGN);
+	if (in->cfg->timeout_ns) {
+		struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+		struct itimerspec its = {.it_value = {.tv_sec = in->cfg->timeout_ns / 1000000000ull,
+						      .tv_nsec = in->cfg->timeout_ns % 1000000000ull}};
+		timer_t timer;
+
+		catch(SIGRTMIN, on_timeout);
+		if (timer_create(CLOCK_MONOTONIC, &ev, &timer) == 0)
+			timer_settime(timer, 0, &its, NULL);
+	}
+}
+
+/* Host signals become events of the ring. True: there were some. */
+static bool take_signals(struct instance *in)
+{
+	uint64_t set = __atomic_exchange_n(&in->signals, 0, __ATOMIC_RELAXED);
+
+	for (int sig = 1; sig < 64 && set; sig++) {
+		if (!(set & (1ull << sig)))
+			continue;
+		if (sig == SIGWINCH)
+			ring_server_event(in->rs, RING_EV_WINCH, 0);
+		else
+			ring_server_event(in->rs, RING_EV_SIGNAL, (uint64_t)sig);
+	}
+	return set;
+}
+
+/* --- hooks of the ring server -------------------------------------------------- */
+
+static int hook_grow(void *arg, uint64_t new_size)
+{
+	struct instance *in = arg;
+
+	return in->backend->grow(in->ctx, new_size);
+}
+
+static int hook_release(void *arg, uint64_t gpa, uint64_t len)
+{
+	struct instance *in = arg;
+
+	return in->backend->release(in->ctx, gpa, len);
+}
+
+static void hook_huge(void *arg, uint64_t gpa, uint64_t len)
+{
+	struct instance *in = arg;
+
+	in->backend->huge(in->ctx, gpa, len);
+}
+
+/* The program stopped itself; so do we, and the shell sees it. */
+static void hook_stopped(void *arg, int sig)
+{
+	struct instance *in = arg;
+
+	(void)sig;
+	kill(in->pid, SIGSTOP);
+}
+
+/* --- the loop --------------------------------------------------------------------- */
+
+/* Before the guest gets the CPU: some timer must be running. */
+static void arm_timer(struct instance *in)
+{
+	uint64_t ns = LOOK_NS;
+	struct itimerval it = {0};
+
+	if (in->timer_armed)
+		return;
+	if (__atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED)) {
+		ns = RETRY_NS;
+	} else if (__atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED)) {
+		uint64_t tick = __atomic_load_n(&in->vcpu->tick_ns, __ATOMIC_RELAXED);
+
+		if (tick < ns)
+			ns = tick < TICK_MIN_NS ? TICK_MIN_NS : tick;
+	}
+	it.it_value.tv_usec = (suseconds_t)(ns / 1000);
+	in->timer_armed = 1;
+	setitimer(ITIMER_REAL, &it, NULL);
+}
+
+/* The guest was interrupted: should it hear of something? */
+static void look(struct instance *in)
+{
+	struct pollfd p = {.fd = ring_server_poll_fd(in->rs), .events = POLLIN};
+	bool wanted = take_signals(in);
+
+	if (!wanted && !in->timer_armed) /* the timer fired */
+		wanted = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED) ||
+			 __atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED) || poll(&p, 1, 0) > 0;
+	if (wanted)
+		in->backend->kick(in->ctx);
+}
+
+static int status_of(int wait_status)
+{
+	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+/* One doorbell. True: the instance is at its end and *status is set. */
+static bool turn(struct instance *in, int *status)
+{
+	const char *why = "";
+	int wait_status = 0;
+
+	for (;;) {
+		switch (ring_server_turn(in->rs, &wait_status, &why)) {
+		case TURN_EXIT:
+			*status = status_of(wait_status);
+			return true;
+		case TURN_BROKEN:
+			say("%s: the instance was ended: %s", in->cfg->name, why);
+			*status = EXIT_MONITOR;
+			return true;
+		case TURN_RUN:
+			break;
+		}
+		/* Another turn brings an event at once that came while we slept. */
+		if (in->timed_out || !take_signals(in))
+			return false;
+	}
+}
+
+static int loop(struct instance *in)
+{
+	struct run_info info = {0};
+	int status = EXIT_MONITOR;
+
+	for (;;) {
+		if (in->timed_out) {
+			say("%s: timed out", in->cfg->name);
+			return EXIT_TIMEOUT;
+		}
+		clock_update(in->time);
+		arm_timer(in);
+		switch (in->backend->run(in->ctx, &info)) {
+		case RUN_DOORBELL:
+			take_signals(in);
+			if (turn(in, &status))
+				return status;
+			break;
+		case RUN_KICKED:
+			look(in);
+			break;
+		case RUN_DIED:
+			say("%s: the instance died: %s", in->cfg->name, info.why);
+			return info.signal ? 128 + info.signal : EXIT_MONITOR;
+		}
+	}
+}
+
+/* --- assembly ------------------------------------------------------------------------- */
+
+extern const struct backend backend_process __attribute__((weak));
+extern int seccomp_lock_monitor(int features) __attribute__((weak));
+
+static const struct backend *choose(const struct monitor_config *cfg)
+{
+	const struct backend *process = &backend_process ? &backend_process : NULL;
+	const char *why = "not built in";
+
+	if (cfg->kind != MONITOR_PROCESS) {
+		if (backend_kvm.usable(&why) == 0) {
+			if (cfg->verbose && cfg->kind == MONITOR_AUTO)
+				say("monitor: kvm");
+			return &backend_kvm;
+		}
+		if (cfg->kind == MONITOR_KVM) {
+			say("--monitor kvm: %s", why);
+			return NULL;
+		}
+		if (cfg->verbose)
+			say("monitor: process (%s)", why);
+	}
+	if (process && process->usable(&why) == 0)
+		return process;
+	say("--monitor process: %s", process ? why : "not built in");
+	return NULL;
+}
+
+static int assemble(struct instance *in)
+{
+	const struct monitor_config *cfg = in->cfg;
+	bool kvm = in->backend == &backend_kvm;
+	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped};
+	int r;
+
+	r = in->backend->mem_create(&in->mem, cfg->ram_max);
+	if (r < 0)
+		return say_fail(-1, "no address space for %llu bytes of guest memory: %s",
+				(unsigned long long)cfg->ram_max, strerror(-r));
+	if (load_regions(&in->mem, cfg, kvm) < 0 ||
+	    load_guest(&in->plan, &in->mem, cfg, kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS) < 0)
+		return -1;
+	in->vcpu = (struct boot_vcpu *)(in->mem.ram + in->plan.vcpu_gpa);
+	in->time = (struct boot_time *)(in->mem.ram + in->plan.time_gpa);
+	in->stats = (struct boot_stats *)(in->mem.ram + in->plan.stats_gpa);
+	in->rs = ring_server_new(cfg, &in->mem, (gpa_t){in->plan.ring_gpa}, &hooks);
+	if (!in->rs)
+		return -1;
+	for (int i = 0; i < cfg->n_ports; i++)
+		if (cfg->verbose)
+			say("port %u of the host is port %u of %s", ring_server_host_port(in->rs, i),
+			    cfg->ports[i].guest, cfg->name);
+	return in->backend->create(&in->ctx, &in->mem, &in->plan);
+}
+
+int monitor_run(const struct monitor_config *cfg)
+{
+	struct instance *in = &the_instance;
+	int status, features;
+
+	in->cfg = cfg;
+	in->pid = getpid();
+	in->backend = choose(cfg);
+	if (!in->backend)
+		return EXIT_MONITOR;
+	if (assemble(in) < 0) {
+		ring_server_restore_tty();
+		return EXIT_MONITOR;
+	}
+	catch_signals(in);
+	features = ring_server_features(cfg) | (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
+	if (seccomp_lock_monitor) {
+		in->n_host_calls = seccomp_lock_monitor(features);
+		if (in->n_host_calls < 0) {
+			say("cannot install the system call filter: %s", strerror(-in->n_host_calls));
+			return EXIT_MONITOR;
+		}
+	}
+	clock_start(in->time);
+	status = loop(in);
+	ring_server_restore_tty();
+	if (cfg->stats != STATS_NONE)
+		stats_print(in);
+	in->backend->destroy(in->ctx);
+	return status;
+}

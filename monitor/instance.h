@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: ISC */
+/* The running instance, shared by instance.c and stats.c. */
+#ifndef COWBELL_MONITOR_INSTANCE_H
+#define COWBELL_MONITOR_INSTANCE_H
+
+#include <signal.h>
+
+#include "monitor/backend/backend.h"
+#include "monitor/monitor.h"
+
+struct ring_server;
+
+struct instance {
+	const struct monitor_config *cfg;
+	const struct backend *backend;
+	struct backend_ctx *ctx;
+	struct guest_mem mem;
+	struct load_plan plan;
+	struct ring_server *rs;
+	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
+	struct boot_time *time;
+	struct boot_stats *stats;
+	pid_t pid;
+	int n_host_calls; /* that the monitor's filter allows */
+	uint64_t signals; /* bit n: signal n arrived */
+	volatile sig_atomic_t timer_armed, timed_out;
+};
+
+/* --stats: what the instance did, to standard error. */
+void stats_print(struct instance *in);
+
+#endif
