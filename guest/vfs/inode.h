@@ -23,14 +23,12 @@
 
 #include <asm-generic/errno.h>
 #include <asm/statfs.h>
+#include <linux/limits.h>
 
 #include "guest/vfs/vfs.h"
 
 struct superblock;
 struct dentry;
-
-#define NAME_MAX 255u
-#define PATH_MAX 4096u
 
 /* What to change, for setattr. */
 struct iattr {
@@ -170,9 +168,6 @@ enum {
 };
 /* Where a path leads: referenced dentry, positive. */
 int path_walk(int dirfd, const char *path, u32 flags, struct dentry **out);
-/* The parent directory and the last component: for create, unlink, rename. *last points into `path`.
- * *slash: the path ended in slashes. last type . or .. or none is -EINVAL/-EBUSY/-EEXIST: *len == 0 then. */
-int path_parent(int dirfd, const char *path, u32 flags, struct dentry **dir, const char **last, u32 *len, bool *slash);
 /* Mode-bit check of current's fsuid/fsgid. mask: 4 read, 2 write, 1 execute/search. */
 int inode_permission(struct inode *ino, int mask);
 int inode_permission_as(struct inode *ino, int mask, u32 uid, u32 gid);

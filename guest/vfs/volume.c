@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Volumes: inodes, names and attributes. See volume.h for the idea.
+ *
+ * Life of a vnode: made by a lookup; kept by dentries, open files, children,
+ * writes in flight and, while it has pages, by the page cache's list; gone
+ * with its host handles when the last of these goes.
+ */
+#include "guest/vfs/volume.h"
+
+#include "abi/boot.h"
+#include "guest/mm/mm.h"
+
+#define VOLUME_MAGIC 0x01021997 /* as 9p: the host's directory, over a channel */
+
+static const struct inode_ops volume_ops;
+static struct file_ops volume_dir_fops;
+
+/* --- talking to the host ------------------------------------------------------ */
+
+int volume_path(struct vnode *v, const char *name, u32 name_len, struct vpath *out)
+{
+	u32 len = name ? name_len : 0;
+
+	for (struct vnode *p = v; p->parent; p = p->parent)
+		len += (u32)strlen(p->name) + (len != 0);
+	if (len >= RING_PATH_MAX)
+		return -ENAMETOOLONG;
+	*out = (struct vpath){kmalloc(len + 1), len};
+	if (!out->p)
+		return -ENOMEM;
+	char *e = out->p + len;
+	*e = 0;
+	if (name) {
+		e -= name_len;
+		memcpy(e, name, name_len);
+	}
+	for (struct vnode *p = v; p->parent; p = p->parent) {
+		size_t n = strlen(p->name);
+		if (e != out->p + len)
+			*--e = '/';
+		e -= n;
+		memcpy(e, p->name, n);
+	}
+	return 0;
+}
+
+static u32 base_handle(const struct vnode *v)
+{
+	return RING_VOL_BASE + v->vol->id;
+}
+
+/* A path operation of `op` on name in dir v, with a second block. */
+static s64 path_call(struct vnode *v, const char *name, u32 len, struct ring_sqe *sqe, u64 *val)
+{
+	struct vpath p;
+	int err = volume_path(v, name, len, &p);
+
+	if (err)
+		return err;
+	sqe->handle = base_handle(v);
+	sqe->addr = ring_buf_gpa(p.p).v;
+	sqe->len = p.len;
+	s64 r = ring_call(sqe, val, NULL);
+	kfree(p.p);
+	return r;
+}
+
+/* --- attributes ----------------------------------------------------------------- */
+
+static s64 stamp_ns(const struct statx_timestamp *t)
+{
+	return t->tv_sec * (s64)NS_PER_SEC + t->tv_nsec;
+}
+
+static void to_kstat(const struct statx *sx, struct kstat *st)
+{
+	*st = (struct kstat){
+		.ino = sx->stx_ino,
+		.size = sx->stx_size,
+		.blocks = sx->stx_blocks,
+		.mode = sx->stx_mode,
+		.nlink = sx->stx_nlink,
+		.uid = sx->stx_uid,
+		.gid = sx->stx_gid,
+		.blksize = sx->stx_blksize,
+		.atime_ns = stamp_ns(&sx->stx_atime),
+		.mtime_ns = stamp_ns(&sx->stx_mtime),
+		.ctime_ns = stamp_ns(&sx->stx_ctime),
+		.btime_ns = sx->stx_mask & STATX_BTIME ? stamp_ns(&sx->stx_btime) : 0,
+	};
+}
+
+void volume_take_stat(struct vnode *v, const struct statx *sx)
+{
+	struct kstat st;
+
+	to_kstat(sx, &st);
+	st.dev = v->i.dev;
+	v->i.mode = st.mode;
+	if (IS_REG(&v->i) && !v->n_dirty && !v->n_flight) {
+		if (!v->wrote && (st.mtime_ns != v->st.mtime_ns || st.size != v->st.size)) {
+			v->gen++;
+			volume_drop_clean(v);
+		}
+		v->size = st.size;
+		v->wrote = false;
+	}
+	v->st = st;
+}
+
+int volume_refresh(struct vnode *v)
+{
+	struct statx *sx = kmalloc(sizeof(*sx));
+	u32 h = v->wh != RING_NO_HANDLE ? v->wh : v->rh;
+	s64 r;
+
+	if (!sx)
+		return -ENOMEM;
+	volume_send(v); /* the host's answer is to know of all that was written */
+	struct ring_sqe sqe = {
+		.op = RING_OP_VOL_STAT, .handle = h, .addr2 = ring_buf_gpa(sx).v, .len2 = sizeof(*sx)};
+	r = h != RING_NO_HANDLE ? ring_call(&sqe, NULL, NULL) : path_call(v, NULL, 0, &sqe, NULL);
+	if (!r)
+		volume_take_stat(v, sx);
+	kfree(sx);
+	return (int)r;
+}
+
+static int volume_getattr(struct inode *ino, struct kstat *st)
+{
+	struct vnode *v = vnode(ino);
+	int err = volume_refresh(v);
+
+	/* a name that went away on the host leaves what we know */
+	if (err && err != -ENOENT)
+		return err;
+	*st = v->st;
+	st->dev = ino->dev;
+	if (IS_REG(ino))
+		st->size = v->size;
+	return 0;
+}
+
+static u64 volume_size(struct inode *ino)
+{
+	return IS_REG(ino) ? vnode(ino)->size : vnode(ino)->st.size;
+}
+
+static int volume_setattr(struct inode *ino, const struct iattr *a)
+{
+	struct vnode *v = vnode(ino);
+	u32 mask = 0;
+	int err;
+
+	if (a->valid & ATTR_SIZE) {
+		err = volume_truncate(v, a->size);
+		if (err)
+			return err;
+	}
+	struct ring_attr *ra = kzalloc(sizeof(*ra));
+	if (!ra)
+		return -ENOMEM;
+	*ra = (struct ring_attr){.mode = a->mode,
+				 .uid = a->valid & ATTR_UID ? a->uid : ~0u,
+				 .gid = a->valid & ATTR_GID ? a->gid : ~0u,
+				 .atime_ns = a->valid & ATTR_ATIME ? a->atime_ns : INT64_MIN,
+				 .mtime_ns = a->valid & ATTR_MTIME ? a->mtime_ns : INT64_MIN};
+	mask |= a->valid & ATTR_MODE ? RING_ATTR_MODE : 0;
+	mask |= a->valid & (ATTR_UID | ATTR_GID) ? RING_ATTR_OWNER : 0;
+	mask |= a->valid & (ATTR_ATIME | ATTR_MTIME) ? RING_ATTR_TIMES : 0;
+	s64 r = 0;
+	if (mask) {
+		u32 h = v->wh != RING_NO_HANDLE ? v->wh : v->rh;
+		struct ring_sqe sqe = {.op = RING_OP_VOL_SETATTR,
+				       .handle = h,
+				       .arg = mask,
+				       .addr2 = ring_buf_gpa(ra).v,
+				       .len2 = sizeof(*ra)};
+		volume_send(v); /* a time set now is not to be overtaken by an earlier write */
+		r = h != RING_NO_HANDLE ? ring_call(&sqe, NULL, NULL) : path_call(v, NULL, 0, &sqe, NULL);
+		if (!r && a->valid & ATTR_MODE)
+			ino->mode = (ino->mode & ~07777u) | (a->mode & 07777);
+	}
+	kfree(ra);
+	return (int)r;
+}
+
+/* --- inodes ----------------------------------------------------------------------- */
+
+static struct vnode **bucket(struct volume *vol, u64 dev, u64 ino)
+{
+	return &vol->by_id[(ino * 0x9e3779b97f4a7c15ull >> 40 ^ dev) % ARRAY_SIZE(vol->by_id)];
+}
+
+static u64 host_dev(const struct statx *sx)
+{
+	return (u64)sx->stx_dev_major << 32 | sx->stx_dev_minor;
+}
+
+/* v is now known as `name` in dir. */
+static int set_place(struct vnode *v, struct vnode *dir, const char *name, u32 len)
+{
+	if (v->parent == dir && v->name && strlen(v->name) == len && !memcmp(v->name, name, len))
+		return 0;
+	char *n = kmalloc(len + 1);
+	if (!n)
+		return -ENOMEM;
+	memcpy(n, name, len);
+	n[len] = 0;
+	kfree(v->name);
+	v->name = n;
+	struct vnode *old = v->parent;
+	inode_get(&dir->i);
+	v->parent = dir;
+	if (old)
+		inode_put(&old->i);
+	return 0;
+}
+
+static struct vnode *new_vnode(struct volume *vol, const struct statx *sx)
+{
+	struct vnode *v = kzalloc(sizeof(*v));
+
+	if (!v)
+		return NULL;
+	inode_init(&v->i, &vol->sb, &volume_ops, sx->stx_mode, sx->stx_ino);
+	v->vol = vol;
+	v->rh = v->wh = RING_NO_HANDLE;
+	v->host_dev = host_dev(sx);
+	v->host_ino = sx->stx_ino;
+	list_init(&v->cached);
+	list_init(&v->send.node);
+	v->send.run = volume_send_run;
+	waitq_init(&v->flight_wait);
+	v->dirty_lo = ~0ull;
+	to_kstat(sx, &v->st);
+	v->size = v->st.size;
+	struct vnode **b = bucket(vol, v->host_dev, v->host_ino);
+	v->hash_next = *b;
+	*b = v;
+	return v;
+}
+
+static void unhash(struct vnode *v)
+{
+	struct vnode **pp = bucket(v->vol, v->host_dev, v->host_ino);
+
+	while (*pp && *pp != v)
+		pp = &(*pp)->hash_next;
+	if (*pp)
+		*pp = v->hash_next;
+}
+
+/* The inode that the host described, under its name in dir. */
+static int find_vnode(struct vnode *dir, const char *name, u32 len, const struct statx *sx, struct vnode **out)
+{
+	struct volume *vol = dir->vol;
+	struct vnode *v = *bucket(vol, host_dev(sx), sx->stx_ino);
+
+	while (v && (v->host_ino != sx->stx_ino || v->host_dev != host_dev(sx)))
+		v = v->hash_next;
+	if (v && ((v->i.mode ^ sx->stx_mode) & S_IFMT || v->st.btime_ns != stamp_ns(&sx->stx_btime))) {
+		unhash(v); /* the number was used again for another file */
+		v = NULL;
+	}
+	if (v) {
+		inode_get(&v->i);
+		volume_take_stat(v, sx);
+	} else {
+		v = new_vnode(vol, sx);
+		if (!v)
+			return -ENOMEM;
+	}
+	int err = set_place(v, dir, name, len);
+	if (err) {
+		inode_put(&v->i);
+		return err;
+	}
+	*out = v;
+	return 0;
+}
+
+static void close_done(struct ring_req *req, const struct ring_cqe *cqe)
+{
+	kfree(req);
+}
+
+static void close_handle(u32 *h)
+{
+	struct ring_req *r;
+
+	if (*h == RING_NO_HANDLE || !(r = kzalloc(sizeof(*r))))
+		return;
+	r->done = close_done;
+	r->sqe = (struct ring_sqe){.op = RING_OP_CLOSE, .flags = RING_SQE_QUIET, .handle = *h};
+	ring_submit(r);
+	*h = RING_NO_HANDLE;
+}
+
+void volume_close_handles(struct vnode *v)
+{
+	close_handle(&v->rh);
+	close_handle(&v->wh);
+}
+
+static void volume_evict(struct inode *ino)
+{
+	struct vnode *v = vnode(ino);
+	struct vnode *parent = v->parent;
+
+	unhash(v);
+	volume_close_handles(v);
+	volume_free_pages(v);
+	list_del(&v->send.node);
+	kfree(v->name);
+	kfree(v);
+	if (parent)
+		inode_put(&parent->i);
+}
+
+/* --- names ---------------------------------------------------------------------------- */
+
+static int volume_lookup(struct inode *dir, const char *name, u32 len, struct inode **out)
+{
+	struct statx *sx = kmalloc(sizeof(*sx));
+	struct vnode *v = NULL;
+
+	if (!sx)
+		return -ENOMEM;
+	struct ring_sqe sqe = {.op = RING_OP_VOL_STAT, .addr2 = ring_buf_gpa(sx).v, .len2 = sizeof(*sx)};
+	s64 r = path_call(vnode(dir), name, len, &sqe, NULL);
+	if (!r)
+		r = find_vnode(vnode(dir), name, len, sx, &v);
+	if (!r)
+		*out = &v->i;
+	kfree(sx);
+	return (int)r;
+}
+
+static int volume_create(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev, struct inode **out)
+{
+	struct statx *sx;
+	struct vnode *v = NULL;
+	u64 handle;
+
+	if (S_IFMT_(mode) && S_IFMT_(mode) != S_IFREG)
+		return -EPERM; /* the host gets no devices, pipes or sockets of ours */
+	if (!(sx = kmalloc(sizeof(*sx))))
+		return -ENOMEM;
+	struct ring_sqe sqe = {.op = RING_OP_VOL_OPEN,
+			       .arg = O_RDWR | O_CREAT | O_EXCL,
+			       .arg2 = mode & 0777,
+			       .addr2 = ring_buf_gpa(sx).v,
+			       .len2 = sizeof(*sx)};
+	s64 r = path_call(vnode(dir), name, len, &sqe, &handle);
+	if (!r) {
+		u32 h = (u32)handle;
+		r = find_vnode(vnode(dir), name, len, sx, &v);
+		if (!r && v->wh == RING_NO_HANDLE)
+			v->wh = h; /* the open that follows uses it */
+		else
+			close_handle(&h);
+	}
+	if (!r)
+		*out = &v->i;
+	kfree(sx);
+	return (int)r;
+}
+
+static int volume_mkdir(struct inode *dir, const char *name, u32 len, u32 mode, struct inode **out)
+{
+	struct ring_sqe sqe = {.op = RING_OP_VOL_MKDIR, .arg2 = mode & 01777};
+	s64 r = path_call(vnode(dir), name, len, &sqe, NULL);
+
+	return r ? (int)r : volume_lookup(dir, name, len, out);
+}
+
+static int volume_symlink(struct inode *dir, const char *name, u32 len, const char *target, struct inode **out)
+{
+	char *t = kstrdup(target);
+
+	if (!t)
+		return -ENOMEM;
+	struct ring_sqe sqe = {
+		.op = RING_OP_VOL_SYMLINK, .addr2 = ring_buf_gpa(t).v, .len2 = (u32)strlen(target)};
+	s64 r = path_call(vnode(dir), name, len, &sqe, NULL);
+	kfree(t);
+	return r ? (int)r : volume_lookup(dir, name, len, out);
+}
+
+/* LINK and RENAME: from a path to name in ndir. */
+static int two_names(struct ring_sqe *sqe, struct vnode *from, const char *oname, u32 olen, struct vnode *ndir,
+		     const char *nname, u32 nlen)
+{
+	struct vpath to;
+	int err = volume_path(ndir, nname, nlen, &to);
+
+	if (err)
+		return err;
+	sqe->addr2 = ring_buf_gpa(to.p).v;
+	sqe->len2 = to.len;
+	s64 r = path_call(from, oname, olen, sqe, NULL);
+	kfree(to.p);
+	return (int)r;
+}
+
+static int volume_link(struct inode *dir, const char *name, u32 len, struct inode *ino)
+{
+	struct ring_sqe sqe = {.op = RING_OP_VOL_LINK};
+
+	return two_names(&sqe, vnode(ino), NULL, 0, vnode(dir), name, len);
+}
+
+static int volume_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname,
+			 u32 nlen, struct inode *ino, struct inode *over, u32 flags)
+{
+	struct ring_sqe sqe = {.op = RING_OP_VOL_RENAME, .arg = flags};
+	int err = two_names(&sqe, vnode(odir), oname, olen, vnode(ndir), nname, nlen);
+
+	if (err)
+		return err;
+	set_place(vnode(ino), vnode(ndir), nname, nlen);
+	if (over && flags & RENAME_EXCHANGE)
+		set_place(vnode(over), vnode(odir), oname, olen);
+	return 0;
+}
+
+static int remove_name(struct inode *dir, const char *name, u32 len, u32 flag)
+{
+	struct ring_sqe sqe = {.op = RING_OP_VOL_UNLINK, .arg = flag};
+
+	return (int)path_call(vnode(dir), name, len, &sqe, NULL);
+}
+
+static int volume_unlink(struct inode *dir, const char *name, u32 len, struct inode *victim)
+{
+	int err = remove_name(dir, name, len, 0);
+
+	if (!err && vnode(victim)->st.nlink)
+		vnode(victim)->st.nlink--;
+	return err;
+}
+
+static int volume_rmdir(struct inode *dir, const char *name, u32 len, struct inode *victim)
+{
+	return remove_name(dir, name, len, AT_REMOVEDIR);
+}
+
+static s64 volume_readlink(struct inode *ino, char *buf, size_t size)
+{
+	char *t = kmalloc(PATH_MAX);
+	u64 len = 0;
+
+	if (!t)
+		return -ENOMEM;
+	struct ring_sqe sqe = {.op = RING_OP_VOL_READLINK, .addr2 = ring_buf_gpa(t).v, .len2 = PATH_MAX};
+	s64 r = path_call(vnode(ino), NULL, 0, &sqe, &len);
+	if (!r) {
+		r = (s64)MIN(len, size);
+		memcpy(buf, t, (size_t)r);
+	}
+	kfree(t);
+	return r;
+}
+
+/* --- directories ------------------------------------------------------------------------ */
+
+struct host_dirent { /* the kernel's linux_dirent64 */
+	u64 ino;
+	s64 off;
+	u16 reclen;
+	u8 type;
+	char name[];
+};
+
+/* Hand on the entries of one chunk; false when the sink is full. */
+static bool emit_chunk(struct dir_sink *s, const u8 *buf, u32 len)
+{
+	for (u32 at = 0; at + sizeof(struct host_dirent) <= len;) {
+		const struct host_dirent *d = (const struct host_dirent *)(buf + at);
+		u32 n = (u32)strlen(d->name);
+
+		if (!(d->name[0] == '.' && (n == 1 || (n == 2 && d->name[1] == '.'))) &&
+		    !s->emit(s, d->name, n, d->ino, d->type, (u64)d->off))
+			return false;
+		s->pos = (u64)d->off;
+		at += d->reclen;
+	}
+	return true;
+}
+
+static int volume_readdir(struct inode *dir, struct dir_sink *s)
+{
+	enum { CHUNK = 8 * PAGE_SIZE };
+	struct vnode *v = vnode(dir);
+	u8 *buf = kmalloc(CHUNK);
+	struct vpath p = {0};
+	s64 r = buf ? volume_path(v, NULL, 0, &p) : -ENOMEM;
+
+	while (!r) {
+		struct ring_sqe sqe = {.op = RING_OP_VOL_READDIR,
+				       .handle = base_handle(v),
+				       .addr = ring_buf_gpa(buf).v,
+				       .len = CHUNK,
+				       .off = s->pos,
+				       .addr2 = ring_buf_gpa(p.p).v,
+				       .len2 = p.len};
+		s64 n = ring_call(&sqe, NULL, NULL);
+		if (n < 0)
+			r = n;
+		if (n <= 0 || !emit_chunk(s, buf, (u32)n))
+			break;
+	}
+	kfree(p.p);
+	kfree(buf);
+	return (int)r;
+}
+
+static int dir_fsync(struct file *f, bool data_only)
+{
+	struct ring_sqe sqe = {.op = RING_OP_VOL_FSYNC};
+
+	return (int)path_call(vnode(f->inode), NULL, 0, &sqe, NULL);
+}
+
+static int volume_open(struct inode *ino, struct file *f)
+{
+	if (IS_DIR(ino)) {
+		f->ops = &volume_dir_fops;
+		return 0;
+	}
+	return IS_REG(ino) ? volume_open_file(vnode(ino), f) : -ENXIO;
+}
+
+static const struct inode_ops volume_ops = {
+	.getattr = volume_getattr,
+	.setattr = volume_setattr,
+	.open = volume_open,
+	.evict = volume_evict,
+	.size = volume_size,
+	.get_page = volume_get_page,
+	.lookup = volume_lookup,
+	.create = volume_create,
+	.mkdir = volume_mkdir,
+	.symlink = volume_symlink,
+	.link = volume_link,
+	.unlink = volume_unlink,
+	.rmdir = volume_rmdir,
+	.rename = volume_rename,
+	.readdir = volume_readdir,
+	.readlink = volume_readlink,
+};
+
+/* --- mounting ------------------------------------------------------------------------------- */
+
+static int volume_statfs(struct superblock *sb, struct statfs *st)
+{
+	struct volume *vol = container_of(sb, struct volume, sb);
+	struct statfs *h = kzalloc(sizeof(*h));
+
+	if (!h)
+		return -ENOMEM;
+	struct ring_sqe sqe = {.op = RING_OP_VOL_STATFS,
+			       .handle = RING_VOL_BASE + vol->id,
+			       .addr2 = ring_buf_gpa(h).v,
+			       .len2 = sizeof(*h)};
+	s64 r = ring_call(&sqe, NULL, NULL);
+	if (!r) {
+		h->f_type = st->f_type;
+		h->f_fsid = st->f_fsid;
+		*st = *h;
+	}
+	kfree(h);
+	return (int)r;
+}
+
+static int volume_sync(struct superblock *sb)
+{
+	volume_data_sync();
+	return 0;
+}
+
+static void mount_volume(u32 id, const char *path)
+{
+	struct volume *vol = kzalloc(sizeof(*vol));
+	struct statx sx = {.stx_mode = S_IFDIR | 0755}; /* the first look at it asks the host */
+	struct vnode *root;
+
+	if (!vol)
+		panic("volumes: out of memory");
+	vol->id = id;
+	vol->sb.type = "volume";
+	vol->sb.source = path;
+	vol->sb.options = "";
+	vol->sb.flags = SB_NOCACHE | SB_NODEV | SB_NOSUID | (boot->volumes_ro >> id & 1 ? SB_RDONLY : 0);
+	vol->sb.magic = VOLUME_MAGIC;
+	vol->sb.dev = vfs_new_dev();
+	vol->sb.statfs = volume_statfs;
+	vol->sb.sync = volume_sync;
+	root = new_vnode(vol, &sx);
+	if (!root)
+		panic("volumes: out of memory");
+	root->st.uid = boot->uid;
+	root->st.gid = boot->gid;
+	int err = vfs_mount(&vol->sb, &root->i, path);
+	if (err)
+		log_line(LOG_ERROR, "volume %s cannot be mounted: error %d", path, -err);
+}
+
+void volumes_init(void)
+{
+	const char *s = (const char *)boot->strings_va + boot->volumes_off;
+
+	volume_dir_fops = dir_fops;
+	volume_dir_fops.fsync = dir_fsync;
+	for (u32 i = 0; i < boot->n_volumes; i++) {
+		mount_volume(i, s);
+		s += strlen(s) + 1;
+	}
+}

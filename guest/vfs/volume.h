@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Volumes: host directories, reached over the ring. volume.c has names and
+ * attributes, volume_data.c contents.
+ *
+ * Names are not cached: the host may change them, so each walk asks. An inode
+ * knows its parent and name, as the last lookup saw them; operations on names
+ * send the path. Inodes are found again by the host's (device, inode number),
+ * so hard links and reopened files share one page cache.
+ *
+ * Contents are cached in frames, for reads and mappings. A write goes to the
+ * cache and is sent just before the next doorbell (ring_defer), so everything
+ * written is with the host when the program next waits for anything, exits,
+ * or has 1 MiB outstanding; an error that the host reports then is given to
+ * the next fsync, as after a delayed write on any system. fsync sends what is
+ * dirty and then asks the host to make it durable; the ring keeps the order.
+ * Stores through a shared mapping are sent by msync, fsync, the last close and
+ * at exit.
+ *
+ * What the host changes in a file is seen at the next open, as on NFS: if
+ * mtime or size are not what we last saw and not our own doing, the cached
+ * pages are dropped. A file that grows is seen when a reader meets its end.
+ */
+#ifndef COWBELL_GUEST_VFS_VOLUME_H
+#define COWBELL_GUEST_VFS_VOLUME_H
+
+#include "guest/plat/ring.h"
+#include "guest/vfs/internal.h"
+#include "guest/vfs/pagetree.h"
+
+struct volume {
+	struct superblock sb;
+	u32 id;
+	struct vnode *by_id[128];
+};
+
+struct vnode {
+	struct inode i;
+	struct volume *vol;
+	struct vnode *parent; /* referenced; NULL: the root */
+	char *name;
+	u64 host_dev, host_ino;
+	struct vnode *hash_next;
+	struct kstat st; /* as the host told last */
+
+	/* regular files */
+	u64 size;	   /* as the program sees it: ours may be ahead of the host's */
+	u32 rh, wh;	   /* host's open file for reading, for reading and writing */
+	u32 n_open;
+	u64 gen;	   /* changes with every change of contents: a read in flight may be stale */
+	u64 next_read;	   /* page after the last one read, for read-ahead */
+	u32 window;	   /* pages to read ahead */
+	struct pagetree pages;
+	struct list cached; /* on the list of vnodes with pages, which holds a reference */
+	u64 dirty_lo, dirty_hi, n_dirty;
+	struct ring_deferred send;
+	bool wrote;	   /* since st was taken: a new mtime is ours */
+	u32 n_flight;
+	struct waitq flight_wait;
+	int error;	   /* of a delayed write, for the next fsync */
+};
+
+static inline struct vnode *vnode(struct inode *i)
+{
+	return container_of(i, struct vnode, i);
+}
+
+/* Path below the volume's root, in kmalloc'ed memory for the ring; name may be NULL. Free with kfree. */
+struct vpath {
+	char *p;
+	u32 len;
+};
+int volume_path(struct vnode *v, const char *name, u32 name_len, struct vpath *out);
+/* Take what the host told about v. */
+void volume_take_stat(struct vnode *v, const struct statx *sx);
+void volume_close_handles(struct vnode *v);
+int volume_refresh(struct vnode *v); /* ask the host for attributes */
+
+/* volume_data.c */
+extern const struct file_ops volume_fops;
+int volume_open_file(struct vnode *v, struct file *f);
+int volume_get_page(struct inode *ino, u64 pgoff, bool write, u32 max_run, gpa_t *gpa, u32 *run);
+/* Queue everything dirty for the host. Never sleeps. */
+void volume_send(struct vnode *v);
+int volume_truncate(struct vnode *v, u64 size);
+/* Drop clean pages that nobody has mapped. */
+void volume_drop_clean(struct vnode *v);
+void volume_free_pages(struct vnode *v);
+void volume_send_run(struct ring_deferred *d);
+void volume_data_sync(void); /* all vnodes: queue what is dirty */
+
+#endif
