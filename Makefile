@@ -73,6 +73,15 @@ $(B)/guest-obj/%.S.o: %.S $(B)/uapi/.done
 	mkdir -p $(@D)
 	$(CC) $(GUEST_CFLAGS) $(DEPFLAGS) -c $< -o $@
 
+# The vDSO: a shared object of its own, embedded by guest/proc/vdso_image.S.
+$(B)/vdso.so: guest/proc/vdso/vdso_time.c guest/proc/vdso/vdso.lds abi/boot.h
+	mkdir -p $(@D)
+	$(CC) -std=gnu11 -O2 -ffreestanding -fpic -fvisibility=default -fno-stack-protector -fcf-protection=none \
+		-mgeneral-regs-only -fno-builtin -I. $(WARN) -shared -nostdlib -Wl,-soname,linux-vdso.so.1 -Wl,--hash-style=both \
+		-Wl,-z,max-page-size=4096,-z,noexecstack,--build-id=none,-Bsymbolic,-T,guest/proc/vdso/vdso.lds -s -o $@ $<
+
+$(B)/guest-obj/guest/proc/vdso_image.S.o: $(B)/vdso.so
+
 $(B)/libos.elf: $(GUEST_OBJ) guest/libos.lds
 	$(CC) -nostdlib -static-pie -Wl,--gc-sections,-z,text,-z,noexecstack,--build-id=none,-T,guest/libos.lds -o $@ $(GUEST_OBJ) -lgcc
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The vDSO: clocks without a system call. A shared object of its own, built
+ * apart from the library OS and mapped into the app; the time page (struct
+ * boot_time, written by the monitor) lies just before it, read-only.
+ *
+ * The formula is clock.c's. What it cannot answer (CPU clocks) goes to the
+ * library OS the way a rewritten system-call site does: by a jump through the
+ * per-CPU block, return address in rcx.
+ */
+#include <stdint.h>
+
+#include "abi/boot.h"
+
+#define NS 1000000000ull
+#define NR_clock_gettime 228
+#define NR_clock_getres	 229
+
+struct timespec64 {
+	int64_t sec, nsec;
+};
+struct timeval64 {
+	int64_t sec, usec;
+};
+struct tz {
+	int minutes_west, dst;
+};
+
+extern const volatile struct boot_time vdso_time_page __attribute__((visibility("hidden")));
+
+int __vdso_clock_gettime(int clock, struct timespec64 *ts);
+int __vdso_clock_getres(int clock, struct timespec64 *ts);
+int __vdso_gettimeofday(struct timeval64 *tv, struct tz *tz);
+int64_t __vdso_time(int64_t *t);
+int __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused);
+
+static inline uint64_t now(int real)
+{
+	const volatile struct boot_time *t = &vdso_time_page;
+	uint64_t ns, lo, hi;
+	uint32_t seq, a, d, shift;
+
+	do {
+		while (__builtin_expect((seq = t->seq) & 1, 0))
+			__builtin_ia32_pause();
+		__asm__ volatile("lfence; rdtsc" : "=a"(a), "=d"(d)::"memory");
+		uint64_t delta = ((uint64_t)d << 32 | a) - t->base_tsc;
+
+		delta = (int64_t)delta < 0 ? 0 : delta;
+		unsigned __int128 p = (unsigned __int128)delta * t->mult;
+
+		lo = (uint64_t)p;
+		hi = (uint64_t)(p >> 64);
+		shift = t->shift & 63;
+		ns = t->base_ns + (shift ? lo >> shift | hi << (64 - shift) : lo);
+		if (real)
+			ns += (uint64_t)t->real_off_ns;
+		__asm__ volatile("" ::: "memory");
+	} while (__builtin_expect(t->seq != seq, 0));
+	return ns;
+}
+
+static inline long libos_call(long nr, long a, long b)
+{
+	long res;
+
+	__asm__ volatile("lea 1f(%%rip), %%rcx\n\tjmp *%%gs:16\n1:"
+			 : "=a"(res)
+			 : "a"(nr), "D"(a), "S"(b)
+			 : "rcx", "r11", "memory", "cc");
+	return res;
+}
+
+#define MONO_CLOCKS (1u << 1 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 9) /* MONOTONIC, RAW, COARSE, BOOTTIME, _ALARM */
+#define REAL_CLOCKS (1u << 0 | 1u << 5 | 1u << 8 | 1u << 11)	       /* REALTIME, COARSE, _ALARM, TAI */
+
+int __vdso_clock_gettime(int clock, struct timespec64 *ts)
+{
+	uint64_t ns;
+
+	if (__builtin_expect((unsigned)clock > 11 || !((MONO_CLOCKS | REAL_CLOCKS) >> clock & 1), 0))
+		return (int)libos_call(NR_clock_gettime, clock, (long)ts);
+	ns = now(REAL_CLOCKS >> clock & 1);
+	ts->sec = (int64_t)(ns / NS);
+	ts->nsec = (int64_t)(ns % NS);
+	return 0;
+}
+
+int __vdso_clock_getres(int clock, struct timespec64 *ts)
+{
+	return (int)libos_call(NR_clock_getres, clock, (long)ts);
+}
+
+int __vdso_gettimeofday(struct timeval64 *tv, struct tz *tz)
+{
+	if (tv) {
+		uint64_t ns = now(1);
+
+		tv->sec = (int64_t)(ns / NS);
+		tv->usec = (int64_t)(ns % NS / 1000);
+	}
+	if (tz)
+		tz->minutes_west = tz->dst = 0;
+	return 0;
+}
+
+int64_t __vdso_time(int64_t *t)
+{
+	int64_t s = (int64_t)(now(1) / NS);
+
+	if (t)
+		*t = s;
+	return s;
+}
+
+int __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
+{
+	(void)unused;
+	if (cpu)
+		*cpu = 0;
+	if (node)
+		*node = 0;
+	return 0;
+}
+
+/* The names without the prefix, as Linux's vDSO has them. */
+int clock_gettime(int, struct timespec64 *) __attribute__((weak, alias("__vdso_clock_gettime")));
+int clock_getres(int, struct timespec64 *) __attribute__((weak, alias("__vdso_clock_getres")));
+int gettimeofday(struct timeval64 *, struct tz *) __attribute__((weak, alias("__vdso_gettimeofday")));
+int64_t time(int64_t *) __attribute__((weak, alias("__vdso_time")));
+int getcpu(unsigned *, unsigned *, void *) __attribute__((weak, alias("__vdso_getcpu")));
