@@ -30,15 +30,15 @@
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
 
-#define RESERVE 64u
+#define RESERVE	 64u
 #define GROW_MIN (32ull << 20)
-#define N_SPARE 4u
+#define N_SPARE	 4u
 
 static struct frame *frames;
 static u64 ram_size;
 static bool grow_failed, growing;
 static u32 heads[2][FRAME_MAX_ORDER + 1]; /* [kind - FRAME_CLEAN]: first block, 0 = none */
-static u32 masks[2];			  /* bit per order: list not empty */
+static u32 masks[2]; /* bit per order: list not empty */
 static u64 n_free[2];
 static u64 dirty_low;
 /* Fresh RAM that tables may take before the allocator knows it, and a few frames kept for that. */
@@ -139,7 +139,8 @@ static void free_block(u32 pfn, unsigned order, u32 kind)
 		u32 buddy = pfn ^ (1u << order);
 		struct frame *f = &frames[buddy];
 
-		if ((u64)(buddy + (1u << order)) << PAGE_SHIFT > ram_size || f->kind != kind || f->order != order)
+		if ((u64)(buddy + (1u << order)) << PAGE_SHIFT > ram_size || f->kind != kind ||
+		    f->order != order)
 			break;
 		unlink_block(buddy);
 		pfn &= ~(1u << order);
@@ -418,7 +419,7 @@ u64 frames_dirty_low(void)
 	return low;
 }
 
-#define TRIM_BATCH 16
+#define TRIM_BATCH     16
 #define TRIM_ORDER_MIN 2u
 
 struct trim {

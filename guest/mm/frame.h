@@ -6,7 +6,7 @@
 #include "guest/mm/mm.h"
 
 #define FRAME_MAX_ORDER 18 /* 1 GiB */
-#define HUGE_ORDER 9
+#define HUGE_ORDER	9
 
 /* What a frame is. Zero is the inside of a free block: untouched entries mean free. */
 enum frame_kind { FRAME_NONE, FRAME_CLEAN, FRAME_DIRTY, FRAME_USED, FRAME_SLAB, FRAME_LARGE };

@@ -19,7 +19,7 @@
 struct slab {
 	struct list node;
 	u16 cls, used;
-	u16 free;  /* offset of the first free object, 0 = none */
+	u16 free; /* offset of the first free object, 0 = none */
 	u16 fresh; /* offset of the first object never used, 0 = none left */
 	u64 pad;
 };

@@ -22,14 +22,14 @@ struct regs;
 /* 2^order contiguous frames, one reference each; zeroed if asked. GPA_NONE: out of memory. */
 gpa_t frame_alloc(unsigned order, bool zero);
 void frame_free(gpa_t g, unsigned order); /* drops one reference of each frame */
-void frame_get(gpa_t g);		  /* one more reference; no-op for image pages */
+void frame_get(gpa_t g); /* one more reference; no-op for image pages */
 void frame_put(gpa_t g);
 u32 frame_refs(gpa_t g);
 bool frame_is_ram(gpa_t g);
-void *frame_ptr(gpa_t g);	/* direct map or image window; valid for the frame's page (RAM: contiguous) */
+void *frame_ptr(gpa_t g); /* direct map or image window; valid for the frame's page (RAM: contiguous) */
 gpa_t frame_gpa(const void *p); /* inverse of frame_ptr */
-u64 frames_free(void);		/* frames that could still be allocated, counting growth to the limit */
-u64 frames_total(void);		/* limit in frames */
+u64 frames_free(void); /* frames that could still be allocated, counting growth to the limit */
+u64 frames_total(void); /* limit in frames */
 void frames_init(void);
 
 /* Stack with a guard page below, in the vmap area; returns the top. */
@@ -38,21 +38,21 @@ void kstack_free(void *top, size_t size);
 
 /* --- address spaces (aspace.c, vma.c) ----------------------------------------- */
 struct vma {
-	struct list node;	/* sorted by address */
+	struct list node; /* sorted by address */
 	u64 start, end;
-	u32 prot;		/* PROT_* */
-	u32 flags;		/* MAP_SHARED/PRIVATE/ANONYMOUS/GROWSDOWN/NORESERVE/LOCKED | VMA_* */
-	struct file *file;	/* referenced; NULL for anonymous private */
-	u64 off;		/* file offset of start */
-	const char *name;	/* "[heap]", "[stack]", "[vdso]" or NULL */
+	u32 prot; /* PROT_* */
+	u32 flags; /* MAP_SHARED/PRIVATE/ANONYMOUS/GROWSDOWN/NORESERVE/LOCKED | VMA_* */
+	struct file *file; /* referenced; NULL for anonymous private */
+	u64 off; /* file offset of start */
+	const char *name; /* "[heap]", "[stack]", "[vdso]" or NULL */
 	struct aspace *as;
 	/* mm/ only, from here on */
-	struct tree_node tree;	/* in aspace.vma_tree */
-	u64 gap, max_gap;	/* free bytes just below start; largest of the subtree */
-	struct list mapping;	/* in inode.mappings, when file has an inode */
-	u64 fault_next;		/* where a sequential user would fault next */
-	u8 fault_order;		/* pages (log2) that the next fault brings in */
-	u8 faults;		/* since fault_order last grew */
+	struct tree_node tree; /* in aspace.vma_tree */
+	u64 gap, max_gap; /* free bytes just below start; largest of the subtree */
+	struct list mapping; /* in inode.mappings, when file has an inode */
+	u64 fault_next; /* where a sequential user would fault next */
+	u8 fault_order; /* pages (log2) that the next fault brings in */
+	u8 faults; /* since fault_order last grew */
 };
 enum {
 	VMA_SPECIAL = 0x08000000, /* fixed guest-physical range: off is the gpa of start */
@@ -60,21 +60,22 @@ enum {
 	VMA_DONTFORK = 0x20000000,
 	VMA_DONTDUMP = 0x40000000,
 	VMA_NOHUGE = 0x00800000,
-	VMA_HUGE = 0x00400000,	  /* MADV_HUGEPAGE: 2 MiB pages from the first touch */
+	VMA_HUGE = 0x00400000, /* MADV_HUGEPAGE: 2 MiB pages from the first touch */
 	VMA_RANDOM = 0x00200000,
 };
 
 struct aspace {
-	gpa_t root;		/* PML4 */
-	struct list vmas;	/* struct vma by address */
-	struct tree vma_tree;	/* the same, as a tree: vma.c's business */
+	gpa_t root; /* PML4 */
+	struct list vmas; /* struct vma by address */
+	struct tree vma_tree; /* the same, as a tree: vma.c's business */
 	u64 n_vmas, total_vm_pages, rss_pages, peak_rss_pages, locked_pages;
-	u64 mmap_top, mmap_bottom;	/* addresses are chosen in [bottom, top), from the top; random from aspace_new() on */
+	u64 mmap_top,
+		mmap_bottom; /* addresses are chosen in [bottom, top), from the top; random from aspace_new() on */
 	u64 brk_start, brk;
 	u64 start_code, end_code, start_data, end_data, start_stack, arg_start, arg_end, env_start, env_end;
-	u64 auxv[64];		/* for /proc/self/auxv */
+	u64 auxv[64]; /* for /proc/self/auxv */
 	u32 refs;
-	void *plat;		/* platform's own */
+	void *plat; /* platform's own */
 };
 
 struct aspace *aspace_new(void); /* one reference; NULL: no memory */
@@ -126,8 +127,6 @@ void mm_truncate_inode(struct inode *ino, u64 from);
  * reason, sent SIGKILL to the process and returns -(SIGKILL<<8 | SI_KERNEL). Never sleeps.
  */
 int mm_fault(struct aspace *as, u64 va, u32 pf_error);
-/* A trap at rip that no mapping cures: where to go on (a user access returns -EFAULT), or 0: a bug. */
-u64 uaccess_fixup(u64 rip);
 
 /* --- user access (uaccess.S/.c) ------------------------------------------------ */
 /* All return 0 or -EFAULT; partial copies are possible on a fault. They may fault pages in. */

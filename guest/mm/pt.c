@@ -129,7 +129,7 @@ bool pt_next(struct aspace *as, u64 va, u64 end, struct pt_leaf *leaf)
 struct runs {
 	struct aspace *as;
 	u64 va, gpa, len, bits;
-	bool fresh, same_page;	/* was not present; keeps its memory */
+	bool fresh, same_page; /* was not present; keeps its memory */
 	u64 flush_lo, flush_hi; /* what the CPU may have cached */
 };
 
@@ -153,10 +153,10 @@ static void runs_emit(struct runs *r)
 
 static void runs_add(struct runs *r, u64 va, u64 pages, u64 old, u64 new)
 {
-	u64 len = pages << PAGE_SHIFT, bits = new & (PTE_P | PTE_W | PTE_NX);
+	u64 len = pages << PAGE_SHIFT, bits = new &(PTE_P | PTE_W | PTE_NX);
 	bool fresh = !(old & PTE_P), same = pte_gpa(old).v == pte_gpa(new).v;
 
-	if (fresh && !(new & PTE_P))
+	if (fresh && !(new &PTE_P))
 		return;
 	if (!fresh) {
 		if (!r->flush_hi || va < r->flush_lo)
@@ -293,32 +293,29 @@ u64 pt_map(struct aspace *as, u64 va, gpa_t g, u64 pages, u32 prot, bool writabl
 	return done;
 }
 
-void pt_replace(struct aspace *as, u64 va, gpa_t g, u32 prot, bool writable)
-{
-	u64 *e = entry_at(as->root, va, 0, false), old;
-	struct runs r = {.as = as};
-
-	ASSERT(e && *e);
-	old = *e;
-	*e = g.v | prot_bits(prot, writable);
-	runs_add(&r, va, 1, old, *e);
-	runs_end(&r);
-	frame_put(pte_gpa(old));
-}
-
-void pt_set_writable(struct aspace *as, u64 va, u64 pages)
+void pt_replace(struct aspace *as, u64 va, const gpa_t *g, unsigned n, u32 prot, bool writable)
 {
 	struct runs r = {.as = as};
-	struct pt_leaf l;
-	u64 end = va + (pages << PAGE_SHIFT);
 
-	for (; pt_next(as, va, end, &l); va = l.va + (l.pages << PAGE_SHIFT)) {
-		u64 *e = entry_at(as->root, l.va, l.pages > 1, false);
+	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE) {
+		u64 *e = entry_at(as->root, va, 0, false), old;
 
-		*e |= PTE_W;
-		runs_add(&r, l.va, l.pages, l.entry, l.entry | PTE_W);
+		ASSERT(e && *e);
+		old = *e;
+		*e = g[i].v | prot_bits(prot, writable);
+		runs_add(&r, va, 1, old, *e);
+		if (pte_gpa(old).v != g[i].v)
+			frame_put(pte_gpa(old));
 	}
 	runs_end(&r);
+}
+
+void pt_refresh(struct aspace *as, u64 va)
+{
+	u64 e = pt_lookup(as->root, va);
+
+	if (e & PTE_P)
+		plat->map(as, PAGE_DOWN(va), pte_gpa(e), PAGE_SIZE, plat_prot(e), false);
 }
 
 int pt_split_at(struct aspace *as, u64 va)
@@ -346,7 +343,7 @@ int pt_split_at(struct aspace *as, u64 va)
 
 struct unmap {
 	struct aspace *as;
-	u64 lo, hi;	   /* what was present */
+	u64 lo, hi; /* what was present */
 	u64 run_gpa, run_n; /* frames to drop, contiguous */
 };
 
@@ -440,8 +437,7 @@ void pt_prune(struct aspace *as, u64 start, u64 end)
 
 /* --- protection ------------------------------------------------------------------------------ */
 
-/* Does nobody else see these frames? */
-static bool exclusive(u64 e, u64 pages)
+bool pt_exclusive(u64 e, u64 pages)
 {
 	gpa_t g = pte_gpa(e);
 	const struct frame *f;
@@ -460,7 +456,7 @@ void pt_protect(struct aspace *as, u64 start, u64 end, u32 prot, bool shared)
 	struct pt_leaf l;
 
 	for (u64 va = start; pt_next(as, va, end, &l); va = l.va + (l.pages << PAGE_SHIFT)) {
-		bool w = prot & PROT_WRITE && (shared ? !!(l.entry & PTE_W) : exclusive(l.entry, l.pages));
+		bool w = prot & PROT_WRITE && (shared ? !!(l.entry & PTE_W) : pt_exclusive(l.entry, l.pages));
 		u64 new = pte_gpa(l.entry).v | prot_bits(prot, w);
 
 		if (new == l.entry)

@@ -13,17 +13,17 @@
 
 #include "guest/mm/mm.h"
 
-#define PTE_P 1ull
-#define PTE_W 2ull
-#define PTE_U 4ull
-#define PTE_A 0x20ull
-#define PTE_D 0x40ull
-#define PTE_PS 0x80ull
-#define PTE_NONE 0x200ull /* software: holds a page that may not be accessed */
-#define PTE_NX (1ull << 63)
-#define PTE_ADDR 0x000ffffffffff000ull
-#define PTE_TABLE (PTE_P | PTE_W | PTE_U | PTE_A)
-#define PTE_LEAF (PTE_P | PTE_U | PTE_A | PTE_D)
+#define PTE_P	      1ull
+#define PTE_W	      2ull
+#define PTE_U	      4ull
+#define PTE_A	      0x20ull
+#define PTE_D	      0x40ull
+#define PTE_PS	      0x80ull
+#define PTE_NONE      0x200ull /* software: holds a page that may not be accessed */
+#define PTE_NX	      (1ull << 63)
+#define PTE_ADDR      0x000ffffffffff000ull
+#define PTE_TABLE     (PTE_P | PTE_W | PTE_U | PTE_A)
+#define PTE_LEAF      (PTE_P | PTE_U | PTE_A | PTE_D)
 
 #define PT_SLOT_LIBOS 255
 
@@ -45,10 +45,15 @@ void kpt_unmap(u64 va, u64 pages); /* the frames stay whose they are */
  * number of pages mapped, fewer than asked only for lack of memory.
  */
 u64 pt_map(struct aspace *as, u64 va, gpa_t g, u64 pages, u32 prot, bool writable);
-/* Put another page where one is (copy-on-write), or change its protection. The old page's reference is dropped. */
-void pt_replace(struct aspace *as, u64 va, gpa_t g, u32 prot, bool writable);
-/* Make pages that are there already writable: [va, va + pages) without 2 MiB leaves. */
-void pt_set_writable(struct aspace *as, u64 va, u64 pages);
+/*
+ * Copy-on-write: put g[i] where the page at va + i is, for n pages that are there, none by a 2 MiB
+ * leaf. The old pages' references are dropped; where g[i] is the old page it keeps its own.
+ */
+void pt_replace(struct aspace *as, u64 va, const gpa_t *g, unsigned n, u32 prot, bool writable);
+/* Does nobody but this entry hold its page(s)? */
+bool pt_exclusive(u64 entry, u64 pages);
+/* The CPU or its mirror disagrees with the entry at va: tell the platform again. */
+void pt_refresh(struct aspace *as, u64 va);
 /* Is there a 2 MiB leaf boundary in the way of a change at va? Split it. 0 or -ENOMEM. */
 int pt_split_at(struct aspace *as, u64 va);
 /* Drop every page of [start, end), whose ends are split already. */
@@ -72,7 +77,7 @@ gpa_t pt_new_root(void);
 /* Next leaf (present or parked) at or after va, below end. */
 struct pt_leaf {
 	u64 va, pages; /* 1 or 512 */
-	u64 entry;     /* without PTE_PS */
+	u64 entry; /* without PTE_PS */
 };
 bool pt_next(struct aspace *as, u64 va, u64 end, struct pt_leaf *leaf);
 

@@ -1,18 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Access to the app's memory. The app and the library OS share page tables, so
- * these are plain loads and stores; what makes them special is the table of
- * places where a fault that cannot be cured continues (section ex_table, pairs
- * of 32-bit distances: faulting instruction, continuation; each relative to
- * its own field). uaccess.c checks ranges, these do not.
+ * these are plain loads and stores; what makes them special is EX_TABLE: where
+ * to go on when a fault cannot be cured. uaccess.c checks ranges, these do not.
  */
-	.macro EXTABLE from, to
-	.pushsection ex_table, "a"
-	.balign 4
-	.long \from - .
-	.long \to - .
-	.popsection
-	.endm
+#include "guest/arch/x86_64/arch.h"
 
 	.text
 
@@ -43,6 +35,7 @@ user_copy:
 	jb	10b
 12:	mov	(%rsi,%r8), %r9
 13:	mov	%r9, (%rdi,%r8)
+14:
 	xor	%eax, %eax
 	ret
 4:	mov	(%rsi), %r8
@@ -51,17 +44,18 @@ user_copy:
 	ret
 6:	mov	(%rsi), %r8d
 7:	mov	%r8d, (%rdi)
+8:
 	xor	%eax, %eax
 	ret
-	EXTABLE 1b, 2b
-	EXTABLE 4b, 1b
-	EXTABLE 5b, 1b
-	EXTABLE 6b, 1b
-	EXTABLE 7b, 1b
-	EXTABLE 10b, 1b
-	EXTABLE 11b, 1b
-	EXTABLE 12b, 1b
-	EXTABLE 13b, 1b
+	EX_TABLE 1b, 2b, 2b
+	EX_TABLE 4b, 5b, 1b
+	EX_TABLE 5b, 6b, 1b
+	EX_TABLE 6b, 7b, 1b
+	EX_TABLE 7b, 8b, 1b
+	EX_TABLE 10b, 11b, 1b
+	EX_TABLE 11b, 12b, 1b
+	EX_TABLE 12b, 13b, 1b
+	EX_TABLE 13b, 14b, 1b
 	.size user_copy, . - user_copy
 
 /* size_t user_clear(void *dst, size_t n): bytes NOT cleared. */
@@ -74,7 +68,7 @@ user_clear:
 1:	rep stosb
 2:	mov	%rcx, %rax
 	ret
-	EXTABLE 1b, 2b
+	EX_TABLE 1b, 2b, 2b
 	.size user_clear, . - user_clear
 
 /* s64 user_strncpy(char *dst, const char *src, size_t n): length, n if no NUL, -14 on a fault. */
@@ -86,6 +80,7 @@ user_strncpy:
 1:	cmp	%rdx, %rax
 	jae	3f
 2:	movzbl	(%rsi,%rax), %ecx
+5:
 	mov	%cl, (%rdi,%rax)
 	test	%cl, %cl
 	jz	3f
@@ -94,7 +89,7 @@ user_strncpy:
 3:	ret
 4:	mov	$-14, %rax
 	ret
-	EXTABLE 2b, 4b
+	EX_TABLE 2b, 5b, 4b
 	.size user_strncpy, . - user_strncpy
 
 /* int user_load32_raw(const u32 *p, u32 *val) */
@@ -103,12 +98,12 @@ user_strncpy:
 	.type user_load32_raw, @function
 user_load32_raw:
 1:	mov	(%rdi), %eax
-	mov	%eax, (%rsi)
+3:	mov	%eax, (%rsi)
 	xor	%eax, %eax
 	ret
 2:	mov	$-14, %eax
 	ret
-	EXTABLE 1b, 2b
+	EX_TABLE 1b, 3b, 2b
 	.size user_load32_raw, . - user_load32_raw
 
 /* int user_cmpxchg32_raw(u32 *p, u32 expect, u32 desired, u32 *old) */
@@ -118,12 +113,12 @@ user_load32_raw:
 user_cmpxchg32_raw:
 	mov	%esi, %eax
 1:	lock cmpxchg %edx, (%rdi)
-	mov	%eax, (%rcx)
+3:	mov	%eax, (%rcx)
 	xor	%eax, %eax
 	ret
 2:	mov	$-14, %eax
 	ret
-	EXTABLE 1b, 2b
+	EX_TABLE 1b, 3b, 2b
 	.size user_cmpxchg32_raw, . - user_cmpxchg32_raw
 
 	.section .note.GNU-stack, "", @progbits

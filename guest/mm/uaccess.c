@@ -2,7 +2,7 @@
 /*
  * Access to the app's memory: range checks around the instructions of
  * uaccess.S. Copies fault pages in as they go; where no mapping helps, the
- * trap code asks uaccess_fixup() and the copy ends there.
+ * exception table ends the copy (arch/).
  */
 #include <asm-generic/errno.h>
 #include <linux/futex.h>
@@ -15,19 +15,6 @@ size_t user_clear(void *dst, size_t n);
 s64 user_strncpy(char *dst, const char *src, size_t n);
 int user_load32_raw(const u32 *p, u32 *val);
 int user_cmpxchg32_raw(u32 *p, u32 expect, u32 desired, u32 *old);
-
-struct ex_entry {
-	s32 from, to; /* relative to the field itself */
-};
-extern const struct ex_entry __start_ex_table[], __stop_ex_table[];
-
-u64 uaccess_fixup(u64 rip)
-{
-	for (const struct ex_entry *e = __start_ex_table; e < __stop_ex_table; e++)
-		if ((u64)&e->from + (u64)(s64)e->from == rip)
-			return (u64)&e->to + (u64)(s64)e->to;
-	return 0;
-}
 
 static bool in_range(const void *p, size_t n)
 {

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Address spaces as objects: life, copy-on-write copy, layout randomisation.
+ *
+ * Layout, from the top of the app's half downwards: main stack (22 random bits
+ * of pages below the top), the mmap area (28), the position independent
+ * program two thirds up (28), its heap within 1 GiB behind it (18).
+ */
+#include "guest/mm/frame.h"
+#include "guest/mm/pt.h"
+#include "guest/mm/vma.h"
+#include "guest/plat/plat.h"
+#include "guest/vfs/vfs.h"
+
+#define STACK_AREA (64ull << 30) /* random offset and largest stack fit well inside */
+#define STACK_BITS 22
+#define MMAP_BITS  28
+#define PIE_BITS   28
+#define BRK_BITS   18
+
+struct aspace *aspace_active;
+
+static u64 random_pages(unsigned bits)
+{
+	u64 r;
+
+	random_bytes(&r, sizeof(r));
+	return (r & ((1ull << bits) - 1)) << PAGE_SHIFT;
+}
+
+struct aspace *aspace_new(void)
+{
+	struct aspace *as = kzalloc(sizeof(*as));
+
+	if (!as)
+		return NULL;
+	list_init(&as->vmas);
+	as->vma_tree.update = vma_tree_update;
+	as->refs = 1;
+	as->mmap_bottom = MMAP_MIN_ADDR;
+	as->mmap_top = BOOT_TASK_SIZE - STACK_AREA - random_pages(MMAP_BITS);
+	as->root = pt_new_root();
+	if (as->root.v == GPA_NONE.v) {
+		kfree(as);
+		return NULL;
+	}
+	if (plat->aspace_init && plat->aspace_init(as)) {
+		pt_free_root(as);
+		kfree(as);
+		return NULL;
+	}
+	return as;
+}
+
+void aspace_get(struct aspace *as)
+{
+	as->refs++;
+}
+
+void aspace_put(struct aspace *as)
+{
+	if (--as->refs)
+		return;
+	vma_unmap_range(as, 0, BOOT_TASK_SIZE);
+	if (aspace_active == as)
+		aspace_active = NULL;
+	if (plat->aspace_free)
+		plat->aspace_free(as);
+	pt_free_root(as);
+	kfree(as);
+	reclaim_hint();
+}
+
+void aspace_switch(struct aspace *as)
+{
+	if (aspace_active == as)
+		return;
+	aspace_active = as;
+	plat->aspace_switch(as);
+}
+
+static int fork_vma(struct aspace *child, struct vma *v)
+{
+	struct vma tmpl = *v;
+
+	if (v->flags & VMA_DONTFORK)
+		return 0;
+	tmpl.flags &= ~(u32)MAP_LOCKED; /* memory locks are not inherited */
+	if (!vma_insert(child, &tmpl))
+		return -ENOMEM;
+	if (v->flags & VMA_WIPEONFORK)
+		return 0;
+	return pt_fork(v->as, child, v->start, v->end, vma_shared(v) || v->flags & VMA_SPECIAL);
+}
+
+struct aspace *aspace_fork(struct aspace *as)
+{
+	struct aspace *c = aspace_new();
+
+	if (!c)
+		return NULL;
+	c->mmap_top = as->mmap_top;
+	c->mmap_bottom = as->mmap_bottom;
+	c->brk_start = as->brk_start;
+	c->brk = as->brk;
+	c->start_code = as->start_code;
+	c->end_code = as->end_code;
+	c->start_data = as->start_data;
+	c->end_data = as->end_data;
+	c->start_stack = as->start_stack;
+	c->arg_start = as->arg_start;
+	c->arg_end = as->arg_end;
+	c->env_start = as->env_start;
+	c->env_end = as->env_end;
+	memcpy(c->auxv, as->auxv, sizeof(c->auxv));
+	list_for_each (n, &as->vmas) {
+		if (fork_vma(c, list_entry(n, struct vma, node))) {
+			aspace_put(c);
+			return NULL;
+		}
+	}
+	return c;
+}
+
+void mm_wipe_on_fork(struct aspace *as)
+{
+	list_for_each (n, &as->vmas) {
+		struct vma *v = list_entry(n, struct vma, node);
+
+		if (v->flags & VMA_WIPEONFORK)
+			pt_unmap(as, v->start, v->end);
+	}
+}
+
+u64 aspace_random_pie(struct aspace *as, u64 span)
+{
+	u64 base = PAGE_DOWN(BOOT_TASK_SIZE / 3 * 2) + random_pages(PIE_BITS);
+
+	return span >= HUGE_SIZE ? base & ~(HUGE_SIZE - 1) : base;
+}
+
+u64 aspace_random_stack_top(struct aspace *as)
+{
+	return BOOT_TASK_SIZE - PAGE_SIZE - random_pages(STACK_BITS);
+}
+
+u64 aspace_random_brk(struct aspace *as, u64 end)
+{
+	return PAGE_UP(end) + random_pages(BRK_BITS);
+}

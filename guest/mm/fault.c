@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Page faults, and mapping ahead of them.
+ *
+ * A fault costs up to tens of microseconds (an exit, or a signal), a page table
+ * entry nanoseconds, and a clean frame nothing until it is touched. So as much
+ * as makes sense is mapped before anyone faults:
+ *
+ * - image pages at mmap time, in place, in runs as long as the file is contiguous;
+ * - small private writable mappings of the image (data segments) copied at mmap time;
+ * - anonymous memory from a window around the fault that doubles while a VMA is
+ *   used sequentially, or often, up to whole 2 MiB pages;
+ * - tiny anonymous mappings at once.
+ *
+ * New pages are filled through the app's own mapping where that is the current
+ * address space and writable, because the app will touch them there next.
+ * Nothing in here sleeps.
+ */
+#include <asm/siginfo.h>
+#include <asm/signal.h>
+
+#include "guest/mm/frame.h"
+#include "guest/mm/pt.h"
+#include "guest/mm/vma.h"
+#include "guest/proc/proc.h"
+#include "guest/vfs/vfs.h"
+
+#define ORDER_FIRST 4u /* first window of anonymous memory: 64 KiB */
+#define ORDER_SMALL 2u /* when memory is short */
+#define EAGER_ANON  (64ul << 10) /* anonymous mappings up to this are filled at mmap */
+#define EAGER_COPY  (256ul << 10)
+#define EAGER_IMAGE (64ul << 20)
+#define HUGE_FIRST  (16ul << 20) /* VMAs from this size on start with 2 MiB pages */
+#define FILE_WINDOW 16u /* pages */
+#define COW_WINDOW  16u
+#define BUSY_FAULTS 4u /* faults out of sequence that double the window */
+
+size_t user_copy(void *dst, const void *src, size_t n);
+size_t user_clear(void *dst, size_t n);
+
+static unsigned log2_floor(u64 n)
+{
+	return 63u - (unsigned)__builtin_clzll(n);
+}
+
+/* --- filling new pages ------------------------------------------------------------ */
+
+static bool fill_in_place(const struct vma *v)
+{
+	return v->as == aspace_active && v->prot & PROT_WRITE;
+}
+
+static void fill_zero(const struct vma *v, u64 va, gpa_t g, u64 pages)
+{
+	if (fill_in_place(v))
+		user_clear((void *)va, pages << PAGE_SHIFT);
+	else
+		memset(frame_ptr(g), 0, pages << PAGE_SHIFT);
+}
+
+static void fill_copy(const struct vma *v, u64 va, gpa_t g, gpa_t from, u64 pages)
+{
+	if (fill_in_place(v))
+		user_copy((void *)va, frame_ptr(from), pages << PAGE_SHIFT);
+	else
+		memcpy(frame_ptr(g), frame_ptr(from), pages << PAGE_SHIFT);
+}
+
+/* Map new frames of one chunk; what finds no table is given back. Pages mapped. */
+static u64 map_chunk(struct vma *v, u64 va, gpa_t g, u64 pages, bool writable)
+{
+	u64 done = pt_map(v->as, va, g, pages, v->prot, writable);
+
+	if (done < pages)
+		frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), pages - done);
+	return done;
+}
+
+/* The largest chunk of at most 2^order frames; GPA_NONE when there is not one frame. */
+static gpa_t alloc_chunk(unsigned *order, bool *dirty)
+{
+	for (;; --*order) {
+		gpa_t g = frame_alloc_user(*order, dirty);
+
+		if (g.v != GPA_NONE.v || !*order)
+			return g;
+	}
+}
+
+/* --- anonymous ----------------------------------------------------------------------- */
+
+/* Narrow [*lo, *hi), which holds va, to the part around va that has no pages. */
+static void empty_window(struct vma *v, u64 va, u64 *lo, u64 *hi)
+{
+	struct pt_leaf l;
+
+	*lo = MAX(*lo, v->start);
+	*hi = MIN(*hi, v->end);
+	*hi = va + (pt_empty_run(v->as, va, (*hi - va) >> PAGE_SHIFT) << PAGE_SHIFT);
+	for (u64 at = *lo; pt_next(v->as, at, va, &l);)
+		*lo = at = l.va + (l.pages << PAGE_SHIFT);
+}
+
+static bool anon_huge(struct vma *v, u64 va)
+{
+	u64 block = va & ~(HUGE_SIZE - 1);
+	bool dirty;
+	gpa_t g;
+
+	if (block < v->start || block + HUGE_SIZE > v->end || v->flags & VMA_NOHUGE ||
+	    !pt_huge_empty(v->as, block))
+		return false;
+	g = frame_alloc_user(HUGE_ORDER, &dirty);
+	if (g.v == GPA_NONE.v)
+		return false;
+	if (map_chunk(v, block, g, 512, true) != 512)
+		return true;
+	if (dirty)
+		fill_zero(v, block, g, 512);
+	v->fault_next = block + HUGE_SIZE;
+	return true;
+}
+
+/* Map about 2^order zero pages around va, which has none. 0 or -ENOMEM. */
+static int anon_map(struct vma *v, u64 va, unsigned order)
+{
+	u64 lo, hi, at, n;
+	bool dirty;
+	gpa_t g;
+
+	if (order >= HUGE_ORDER && anon_huge(v, va))
+		return pt_lookup(v->as->root, va) ? 0 : -ENOMEM;
+	order = MIN(order, HUGE_ORDER - 1u);
+	lo = va & ~((PAGE_SIZE << order) - 1);
+	hi = lo + (PAGE_SIZE << order);
+	empty_window(v, va, &lo, &hi);
+	order = log2_floor((hi - lo) >> PAGE_SHIFT);
+	g = alloc_chunk(&order, &dirty);
+	if (g.v == GPA_NONE.v)
+		return -ENOMEM;
+	at = MAX(lo, MIN(va, hi - (PAGE_SIZE << order)));
+	n = map_chunk(v, at, g, 1ull << order, true);
+	if (dirty && n)
+		fill_zero(v, at, g, n);
+	v->fault_next = at + (n << PAGE_SHIFT);
+	return pt_lookup(v->as->root, va) ? 0 : -ENOMEM;
+}
+
+/* How much to bring in for a fault at va; learns from where the last one was. */
+static unsigned anon_order(struct vma *v, u64 va)
+{
+	if (!v->fault_order) {
+		v->fault_order = v->end - v->start >= HUGE_FIRST && !(v->flags & (MAP_STACK | MAP_GROWSDOWN))
+					 ? HUGE_ORDER
+					 : ORDER_FIRST;
+	} else if (va == v->fault_next || ++v->faults >= BUSY_FAULTS) {
+		v->faults = 0;
+		v->fault_order += v->fault_order < HUGE_ORDER;
+	}
+	if (frames_are_short())
+		return ORDER_SMALL;
+	if (v->flags & VMA_HUGE)
+		return HUGE_ORDER;
+	return v->fault_order;
+}
+
+/* --- files --------------------------------------------------------------------------------- */
+
+static u64 vma_pgoff(const struct vma *v, u64 va)
+{
+	return (v->off + (va - v->start)) >> PAGE_SHIFT;
+}
+
+gpa_t mm_image_gpa(struct inode *ino, u64 pgoff)
+{
+	gpa_t g;
+	u32 run;
+
+	if (!ino || inode_get_page(ino, pgoff, false, 1, &g, &run))
+		return GPA_NONE;
+	if (g.v >= BOOT_IMAGE_GPA)
+		return g;
+	frame_put(g);
+	return GPA_NONE;
+}
+
+/* Map the file's own pages over [va, end), none mapped yet. Pages done, or -errno when not even the first. */
+static s64 file_map(struct vma *v, u64 va, u64 end, bool write, bool image_only)
+{
+	u64 start = va;
+
+	while (va < end) {
+		u32 want = (u32)MIN((end - va) >> PAGE_SHIFT, 1u << 20), run = 0;
+		u64 n, done;
+		gpa_t g;
+		int err;
+
+		err = inode_get_page(vma_inode(v), vma_pgoff(v, va), write, want, &g, &run);
+		if (err)
+			return va > start ? (s64)((va - start) >> PAGE_SHIFT) : err;
+		n = MIN(run, want);
+		done = pt_map(v->as, va, g, n, v->prot, write && vma_shared(v));
+		if (done < n) {
+			frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), n - done);
+			return va > start || done ? (s64)((va - start) >> PAGE_SHIFT) + (s64)done : -ENOMEM;
+		}
+		va += n << PAGE_SHIFT;
+		if (image_only && g.v < BOOT_IMAGE_GPA)
+			break;
+	}
+	return (s64)((va - start) >> PAGE_SHIFT);
+}
+
+/* Private copies of the file's pages over [va, end), none mapped yet. */
+static s64 file_copy(struct vma *v, u64 va, u64 end)
+{
+	u64 start = va;
+
+	while (va < end) {
+		u32 run = 0;
+		unsigned order;
+		bool dirty;
+		gpa_t from, g;
+		u64 n, done;
+		int err = inode_get_page(vma_inode(v), vma_pgoff(v, va), false,
+					 (u32)((end - va) >> PAGE_SHIFT), &from, &run);
+
+		if (err)
+			return va > start ? (s64)((va - start) >> PAGE_SHIFT) : err;
+		n = MIN(run, (end - va) >> PAGE_SHIFT);
+		order = log2_floor(n);
+		g = alloc_chunk(&order, &dirty);
+		done = 0;
+		if (g.v != GPA_NONE.v)
+			done = map_chunk(v, va, g, 1ull << order, true);
+		if (done)
+			fill_copy(v, va, g, from, done);
+		frame_put_run(from, n);
+		if (!done)
+			return va > start ? (s64)((va - start) >> PAGE_SHIFT) : -ENOMEM;
+		va += done << PAGE_SHIFT;
+	}
+	return (s64)((va - start) >> PAGE_SHIFT);
+}
+
+/* A file page that is not there yet. 0, -ENXIO (beyond the end), -ENOMEM. */
+static int file_fault(struct vma *v, u64 va, bool write)
+{
+	u64 window = FILE_WINDOW * PAGE_SIZE, lo, hi;
+	s64 n;
+
+	if (!vma_inode(v))
+		return -ENXIO;
+	if (write && !vma_shared(v)) {
+		lo = va;
+		hi = (va & ~(window - 1)) + window;
+		empty_window(v, va, &lo, &hi);
+		n = file_copy(v, va, hi);
+	} else {
+		lo = va & ~(window - 1);
+		hi = lo + window;
+		empty_window(v, va, &lo, &hi);
+		/* Shared writes dirty what they map: only what was asked for. */
+		if (write)
+			hi = va + PAGE_SIZE;
+		n = file_map(v, write ? va : lo, hi, write, false);
+		if (!write && !pt_lookup(v->as->root, va))
+			n = file_map(v, va, va + PAGE_SIZE, write, false);
+	}
+	return n < 0 ? (int)n : 0;
+}
+
+/* --- copy-on-write ---------------------------------------------------------------------------- */
+
+/* A page of ours for the entry: the same when nobody else holds it, else a copy. */
+static gpa_t own_page(u64 entry)
+{
+	bool dirty;
+	gpa_t g, old = pte_gpa(entry);
+
+	if (pt_exclusive(entry, 1))
+		return old;
+	g = frame_alloc_user(0, &dirty);
+	if (g.v != GPA_NONE.v)
+		memcpy(frame_ptr(g), frame_ptr(old), PAGE_SIZE);
+	return g;
+}
+
+/* Make the private page at va ours and writable (if the VMA is), and those after it while it looks sequential. */
+static int cow(struct vma *v, u64 va)
+{
+	gpa_t g[COW_WINDOW];
+	u64 end, at = va;
+	unsigned n = 0;
+
+	if (va == v->fault_next)
+		v->fault_order = (u8)MIN(MAX(v->fault_order * 2u, 2u), COW_WINDOW);
+	else
+		v->fault_order = 1;
+	end = MIN(va + v->fault_order * PAGE_SIZE, v->end);
+	if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE))
+		return -ENOMEM;
+	for (; at < end; at += PAGE_SIZE, n++) {
+		u64 e = pt_lookup(v->as->root, at);
+
+		if (!(e & PTE_P) || (n && e & PTE_W) || (n && pt_split_at(v->as, at + PAGE_SIZE)))
+			break;
+		g[n] = own_page(e);
+		if (g[n].v == GPA_NONE.v)
+			break;
+	}
+	if (!n)
+		return -ENOMEM;
+	pt_replace(v->as, va, g, n, v->prot, true);
+	v->fault_next = va + n * PAGE_SIZE;
+	return 0;
+}
+
+/* First store to a shared page that was mapped for reading. */
+static int make_shared_writable(struct vma *v, u64 va)
+{
+	u32 run;
+	gpa_t g;
+	int err;
+
+	if (!vma_inode(v))
+		return -ENXIO;
+	err = inode_get_page(vma_inode(v), vma_pgoff(v, va), true, 1, &g, &run);
+	if (err)
+		return err;
+	if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE)) {
+		frame_put(g);
+		return -ENOMEM;
+	}
+	if (pte_gpa(pt_lookup(v->as->root, va)).v == g.v)
+		frame_put(g); /* the entry holds one already */
+	pt_replace(v->as, va, &g, 1, v->prot, true);
+	return 0;
+}
+
+/* --- the fault itself ---------------------------------------------------------------------------- */
+
+static int sig(int signo, int code)
+{
+	return -(signo << 8 | (code & 0xff));
+}
+
+static int out_of_memory(void)
+{
+	static bool said;
+
+	if (!said)
+		log_line(LOG_ERROR, "out of memory: limit %llu MiB",
+			 (unsigned long long)(frames_total() >> (20 - PAGE_SHIFT)));
+	said = true;
+	if (current && current->proc)
+		signal_process(current->proc, SIGKILL, NULL);
+	return sig(SIGKILL, SI_KERNEL);
+}
+
+/* va lies below v, a stack: may it grow down to there? */
+static bool grow_stack(struct vma *v, u64 va)
+{
+	struct vma *p = vma_prev(v);
+	u64 start = PAGE_DOWN(va), want = MIN(start, v->end - MIN(v->end, 128 * PAGE_SIZE));
+	u64 limit = mm_rlimit(v->as, RLIMIT_STACK), floor = MMAP_MIN_ADDR;
+
+	if (!(v->flags & MAP_GROWSDOWN))
+		return false;
+	if (p && p->prot & PROT_RWX && !(p->flags & MAP_GROWSDOWN))
+		floor = p->end + STACK_GUARD_GAP;
+	else if (p)
+		floor = p->end;
+	if (limit < v->end)
+		floor = MAX(floor, PAGE_UP(v->end - limit));
+	if (start < floor)
+		return false;
+	want = MAX(MIN(want, start), floor);
+	vma_resize(v, want, v->end);
+	return true;
+}
+
+static bool allowed(const struct vma *v, u32 err)
+{
+	if (err & PF_WRITE)
+		return v->prot & PROT_WRITE;
+	if (err & PF_EXEC)
+		return v->prot & PROT_EXEC;
+	return v->prot & PROT_RWX;
+}
+
+/* Bring in the page at va; 0 or -errno. */
+static int resolve(struct vma *v, u64 va, bool write)
+{
+	u64 e = pt_lookup(v->as->root, va);
+
+	if (e & PTE_P) {
+		if (!write || e & PTE_W) {
+			pt_refresh(v->as, va);
+			return 0;
+		}
+		return vma_shared(v) ? make_shared_writable(v, va) : cow(v, va);
+	}
+	if (v->flags & VMA_SPECIAL)
+		return pt_map(v->as, va, GPA(v->off + (va - v->start)), 1, v->prot, false) ? 0 : -ENOMEM;
+	if (vma_anon(v))
+		return anon_map(v, va, anon_order(v, va));
+	return file_fault(v, va, write);
+}
+
+int mm_fault(struct aspace *as, u64 va, u32 pf_error)
+{
+	struct vma *v = vma_find(as, va);
+	int err;
+
+	stats->faults++;
+	if (!v || va >= BOOT_TASK_SIZE || (v->start > va && !grow_stack(v, va)))
+		return sig(SIGSEGV, SEGV_MAPERR);
+	if (!allowed(v, pf_error))
+		return sig(SIGSEGV, SEGV_ACCERR);
+	err = resolve(v, PAGE_DOWN(va), pf_error & PF_WRITE);
+	if (likely(!err))
+		return 0;
+	return err == -ENOMEM ? out_of_memory() : sig(SIGBUS, BUS_ADRERR);
+}
+
+/* --- ahead of use ------------------------------------------------------------------------------------ */
+
+int mm_populate_vma(struct vma *v, u64 start, u64 end, bool write, bool must)
+{
+	u64 va = start;
+
+	while (va < end) {
+		u64 e = pt_lookup(v->as->root, va);
+		int err = 0;
+
+		if (!e && vma_anon(v))
+			err = anon_map(
+				v, va,
+				MIN((unsigned)HUGE_ORDER, log2_floor(MAX((end - va) >> PAGE_SHIFT, 1))));
+		else if (!(e & PTE_P) || (write && !(e & PTE_W)))
+			err = resolve(v, va, write);
+		if (err && must)
+			return err == -ENOMEM ? -ENOMEM : -EFAULT;
+		if (err)
+			return 0;
+		va += PAGE_SIZE;
+	}
+	return 0;
+}
+
+void mm_populate_new(struct vma *v, u64 start, u64 end)
+{
+	u64 len = end - start;
+	bool write = v->prot & PROT_WRITE;
+
+	if (!(v->prot & PROT_RWX) || v->flags & VMA_SPECIAL)
+		return;
+	if (vma_anon(v)) {
+		if (write && len <= EAGER_ANON && !(v->flags & MAP_GROWSDOWN) && !frames_are_short())
+			mm_populate_vma(v, start, end, true, false);
+		return;
+	}
+	if (mm_image_gpa(vma_inode(v), vma_pgoff(v, start)).v == GPA_NONE.v)
+		return;
+	if (write && !vma_shared(v) && len <= EAGER_COPY && !frames_are_short())
+		file_copy(v, start, end);
+	else
+		file_map(v, start, MIN(end, start + EAGER_IMAGE), false, true);
+}
+
+int mm_user_page(struct aspace *as, u64 va, bool write, gpa_t *g)
+{
+	u64 e = pt_lookup(as->root, va);
+
+	if (!(e & PTE_P) || (write && !(e & PTE_W))) {
+		if (va >= BOOT_TASK_SIZE || mm_fault(as, va, PF_USER | (write ? PF_WRITE : 0)))
+			return -EFAULT;
+		e = pt_lookup(as->root, va);
+		if (!(e & PTE_P))
+			return -EFAULT;
+	}
+	*g = pte_gpa(e);
+	return 0;
+}
+
+int mm_poke(struct aspace *as, u64 va, const void *src, size_t n)
+{
+	while (n) {
+		struct vma *v = vma_find(as, va);
+		u64 page = PAGE_DOWN(va), e;
+		size_t len = MIN(n, page + PAGE_SIZE - va);
+		gpa_t g;
+
+		if (!v || v->start > va || vma_shared(v) || v->flags & VMA_SPECIAL)
+			return -EFAULT;
+		if (!pt_lookup(as->root, page) && resolve(v, page, false))
+			return -EFAULT;
+		e = pt_lookup(as->root, page);
+		if (!pt_exclusive(e, 1)) {
+			if (pt_split_at(as, page) || pt_split_at(as, page + PAGE_SIZE))
+				return -ENOMEM;
+			g = own_page(e);
+			if (g.v == GPA_NONE.v)
+				return -ENOMEM;
+			pt_replace(as, page, &g, 1, v->prot, true);
+		} else {
+			g = pte_gpa(e);
+		}
+		memcpy((char *)frame_ptr(g) + (va - page), src, len);
+		va += len;
+		src = (const char *)src + len;
+		n -= len;
+	}
+	return 0;
+}

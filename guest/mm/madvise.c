@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * madvise, msync, mincore, mlock: what an app says or asks about ranges that
+ * are mapped already; truncation of a mapped file; keys of shared futexes.
+ *
+ * Advice that changes a VMA's flags splits and merges VMAs as Linux does.
+ * MADV_FREE drops at once, as the kernel may; MADV_COLD and PAGEOUT have
+ * nothing to do where nothing is swapped.
+ */
+#include <linux/resource.h>
+
+#include "guest/mm/frame.h"
+#include "guest/mm/pt.h"
+#include "guest/mm/vma.h"
+#include "guest/vfs/vfs.h"
+
+/* --- madvise ------------------------------------------------------------------------ */
+
+/* The flags of VMAs that an advice sets and clears; false if it is another kind. */
+static bool advice_flags(int advice, u32 *set, u32 *clear)
+{
+	*set = *clear = 0;
+	switch (advice) {
+	case MADV_NORMAL:
+	case MADV_SEQUENTIAL:
+		*clear = VMA_RANDOM;
+		return true;
+	case MADV_RANDOM:
+		*set = VMA_RANDOM;
+		return true;
+	case MADV_WIPEONFORK:
+		*set = VMA_WIPEONFORK;
+		return true;
+	case MADV_KEEPONFORK:
+		*clear = VMA_WIPEONFORK;
+		return true;
+	case MADV_DONTFORK:
+		*set = VMA_DONTFORK;
+		return true;
+	case MADV_DOFORK:
+		*clear = VMA_DONTFORK;
+		return true;
+	case MADV_DONTDUMP:
+		*set = VMA_DONTDUMP;
+		return true;
+	case MADV_DODUMP:
+		*clear = VMA_DONTDUMP;
+		return true;
+	case MADV_HUGEPAGE:
+		*set = VMA_HUGE;
+		*clear = VMA_NOHUGE;
+		return true;
+	case MADV_NOHUGEPAGE:
+		*set = VMA_NOHUGE;
+		*clear = VMA_HUGE;
+		return true;
+	}
+	return false;
+}
+
+static bool advice_known(int advice)
+{
+	u32 set, clear;
+
+	switch (advice) {
+	case MADV_WILLNEED:
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_FREE:
+	case MADV_REMOVE:
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+	case MADV_POPULATE_READ:
+	case MADV_POPULATE_WRITE:
+	case MADV_COLLAPSE:
+	case MADV_MERGEABLE:
+	case MADV_UNMERGEABLE:
+		return true;
+	}
+	return advice_flags(advice, &set, &clear);
+}
+
+/* Punch the range out of a shared file mapping, memory and all. */
+static s64 advise_remove(struct vma *v, u64 start, u64 end)
+{
+	struct file *f = v->file;
+
+	if (v->flags & MAP_LOCKED || !f || !f->inode)
+		return -EINVAL;
+	if (!vma_shared(v) || (!(v->flags & MAP_ANONYMOUS) && (f->flags & O_ACCMODE) != O_RDWR))
+		return -EACCES;
+	if (!f->ops->fallocate)
+		return -EOPNOTSUPP;
+	return f->ops->fallocate(f, 3 /* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */,
+				 v->off + (start - v->start), end - start);
+}
+
+static s64 advise_populate(struct vma *v, u64 start, u64 end, bool write)
+{
+	if (!(v->prot & (write ? PROT_WRITE : PROT_RWX)))
+		return -EINVAL;
+	return mm_populate_vma(v, start, end, write, true);
+}
+
+/* One VMA's part [start, end) of the range. */
+static s64 advise_part(struct vma *v, u64 start, u64 end, int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+		if (v->flags & MAP_LOCKED)
+			return -EINVAL;
+		/* fallthrough */
+	case MADV_DONTNEED_LOCKED:
+		if (v->flags & VMA_SPECIAL)
+			return -EINVAL;
+		pt_unmap(v->as, start, end);
+		return 0;
+	case MADV_FREE:
+		if (!vma_anon(v) || v->flags & MAP_LOCKED)
+			return -EINVAL;
+		pt_unmap(v->as, start, end);
+		return 0;
+	case MADV_REMOVE:
+		return advise_remove(v, start, end);
+	case MADV_POPULATE_READ:
+		return advise_populate(v, start, end, false);
+	case MADV_POPULATE_WRITE:
+		return advise_populate(v, start, end, true);
+	case MADV_WILLNEED:
+		if (v->file && v->prot & PROT_RWX)
+			mm_populate_new(v, start, end);
+		return 0;
+	case MADV_COLD:
+	case MADV_PAGEOUT:
+		return v->flags & (MAP_LOCKED | VMA_SPECIAL) ? -EINVAL : 0;
+	case MADV_COLLAPSE:
+		return 0;
+	}
+	return 0;
+}
+
+static s64 change_flags(struct vma *v, u32 set, u32 clear)
+{
+	if (set & VMA_WIPEONFORK && (!vma_anon(v) || vma_shared(v)))
+		return -EINVAL;
+	if ((set | clear) & VMA_DONTDUMP && v->flags & VMA_SPECIAL)
+		return -EINVAL;
+	v->flags = (v->flags & ~clear) | set;
+	return 0;
+}
+
+s64 mm_madvise(struct aspace *as, u64 addr, u64 len, int advice)
+{
+	u64 end, at = addr;
+	u32 set, clear;
+	bool flags = advice_flags(advice, &set, &clear), hole = false;
+	s64 err = 0;
+
+	if (addr & (PAGE_SIZE - 1) || !advice_known(advice) || (len && !PAGE_UP(len)))
+		return -EINVAL;
+	len = PAGE_UP(len);
+	end = addr + len;
+	if (end < addr)
+		return -EINVAL;
+	if (!len)
+		return 0;
+	if (end > BOOT_TASK_SIZE)
+		return -ENOMEM;
+	if (advice == MADV_MERGEABLE || advice == MADV_UNMERGEABLE)
+		return -EINVAL; /* as a kernel without KSM */
+	if (flags)
+		err = vma_isolate(as, addr, end);
+	else if (!(err = pt_split_at(as, addr)))
+		err = pt_split_at(as, end);
+	if (err)
+		return err;
+	while (at < end) {
+		struct vma *v = vma_find(as, at);
+		u64 stop;
+
+		if (!v || v->start >= end) {
+			hole = true;
+			break;
+		}
+		hole |= v->start > at;
+		at = MAX(at, v->start);
+		stop = MIN(v->end, end);
+		if (hole && (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE))
+			break;
+		err = flags ? change_flags(v, set, clear) : advise_part(v, at, stop, advice);
+		if (err)
+			break;
+		at = stop;
+	}
+	if (flags)
+		vma_merge_range(as, addr, end);
+	else
+		reclaim_hint();
+	return err ? err : hole ? -ENOMEM : 0;
+}
+
+/* --- msync, mincore, mlock -------------------------------------------------------------- */
+
+s64 mm_msync(struct aspace *as, u64 addr, u64 len, int flags)
+{
+	u64 end = addr + PAGE_UP(len), at = addr;
+	bool hole = false;
+
+	if (flags & ~(MS_ASYNC | MS_INVALIDATE | MS_SYNC) || addr & (PAGE_SIZE - 1) ||
+	    (flags & MS_ASYNC && flags & MS_SYNC))
+		return -EINVAL;
+	if (end < addr)
+		return -ENOMEM;
+	while (at < end) {
+		struct vma *v = vma_find(as, at);
+		u64 stop;
+		s64 err = 0;
+
+		if (!v || v->start >= end)
+			return -ENOMEM;
+		hole |= v->start > at;
+		stop = MIN(v->end, end);
+		if (flags & MS_INVALIDATE && v->flags & MAP_LOCKED)
+			return -EBUSY;
+		if (flags & MS_SYNC && vma_shared(v) && v->file && v->file->ops->fsync) {
+			struct file *f = v->file;
+
+			file_get(f);
+			err = f->ops->fsync(f, true); /* may sleep: v may be gone afterwards */
+			file_put(f);
+		}
+		if (err)
+			return err;
+		at = stop;
+	}
+	return hole ? -ENOMEM : 0;
+}
+
+s64 mm_mincore(struct aspace *as, u64 addr, u64 len, u8 *user_vec)
+{
+	u64 end = addr + PAGE_UP(len), at = addr;
+	u8 buf[256];
+
+	if (addr & (PAGE_SIZE - 1))
+		return -EINVAL;
+	if (end < addr || end > BOOT_TASK_SIZE)
+		return -ENOMEM;
+	if (!vma_range_mapped(as, addr, end) && len)
+		return -ENOMEM;
+	while (at < end) {
+		u32 n = 0;
+
+		for (; n < sizeof(buf) && at < end; at += PAGE_SIZE)
+			buf[n++] = pt_lookup(as->root, at) != 0;
+		if (copy_out(user_vec, buf, n))
+			return -EFAULT;
+		user_vec += n;
+	}
+	return 0;
+}
+
+s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
+{
+	u64 start = PAGE_DOWN(addr), end = PAGE_UP(addr + len), limit = mm_rlimit(as, RLIMIT_MEMLOCK);
+	struct vma *v;
+	s64 err;
+
+	if (addr + len < addr || end < start)
+		return -EINVAL;
+	if (start == end)
+		return 0;
+	if (end > BOOT_TASK_SIZE)
+		return -ENOMEM;
+	if (lock && limit != RLIM64_INFINITY &&
+	    as->locked_pages + ((end - start) >> PAGE_SHIFT) > limit >> PAGE_SHIFT)
+		return -ENOMEM;
+	if (!vma_range_mapped(as, start, end))
+		return -ENOMEM;
+	err = vma_isolate(as, start, end);
+	for (v = vma_find(as, start); !err && v && v->start < end; v = vma_next(v)) {
+		bool was = v->flags & MAP_LOCKED;
+
+		if (was == lock || v->flags & VMA_SPECIAL)
+			continue;
+		v->flags ^= MAP_LOCKED;
+		as->locked_pages += lock ? vma_pages(v) : -vma_pages(v);
+		if (lock && v->prot & PROT_RWX)
+			err = mm_populate_vma(v, v->start, v->end, v->prot & PROT_WRITE && !vma_shared(v),
+					      true);
+	}
+	vma_merge_range(as, start, end);
+	return err == -EFAULT ? -ENOMEM : err;
+}
+
+/* --- files that shrink ------------------------------------------------------------------------ */
+
+void mm_truncate_inode(struct inode *ino, u64 from)
+{
+	from = PAGE_UP(from);
+	if (!ino->mappings.next)
+		return;
+	list_for_each (n, &ino->mappings) {
+		struct vma *v = list_entry(n, struct vma, mapping);
+		u64 start = from > v->off ? v->start + (from - v->off) : v->start;
+
+		/* Lacking memory to split a 2 MiB page, more is dropped than needed: it faults in again. */
+		if (start >= v->end)
+			continue;
+		if (pt_split_at(v->as, start))
+			start = MAX(v->start, start & ~(HUGE_SIZE - 1));
+		if (!pt_split_at(v->as, v->end))
+			pt_unmap(v->as, start, v->end);
+	}
+}
+
+/* --- futexes ------------------------------------------------------------------------------------ */
+
+int mm_futex_key(struct aspace *as, u64 va, bool private, u64 key[2])
+{
+	struct vma *v;
+
+	key[0] = (u64)as;
+	key[1] = va;
+	if (va >= BOOT_TASK_SIZE)
+		return -EFAULT;
+	if (private)
+		return 0;
+	v = vma_find(as, va);
+	if (!v || v->start > va)
+		return -EFAULT;
+	if (vma_shared(v) && v->file) {
+		key[0] = v->file->inode ? (u64)v->file->inode : (u64)v->file;
+		key[1] = v->off + (va - v->start);
+	}
+	return 0;
+}
