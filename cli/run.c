@@ -324,6 +324,22 @@ static const char *default_name(const char *program)
 	return n ? name : "cowbell";
 }
 
+/* A program that was found elsewhere on the host's PATH finds itself and its siblings there, too. */
+static int extend_path(struct run *r, const char *exe)
+{
+	size_t n = (size_t)(strrchr(exe, '/') - exe);
+	char *kv;
+
+	if (r->req.root || strchr(r->req.program, '/') || strcmp(r->env[0], "PATH=" GUEST_PATH))
+		return 0;
+	for (const char *p = GUEST_PATH; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL)
+		if (strcspn(p, ":") == n && !strncmp(p, exe, n))
+			return 0;
+	if (asprintf(&kv, "PATH=%.*s:%s", (int)n, exe, GUEST_PATH) < 0)
+		return say_fail(EXIT_OURS, "out of memory");
+	return put_env(r, kv);
+}
+
 static int start(struct run *r)
 {
 	struct image_set set = {0};
@@ -348,7 +364,10 @@ static int start(struct run *r)
 	memcpy(r->cfg.layer_size, set.size, sizeof(set.size));
 	r->cfg.exe = set.exe;
 	r->cfg.cwd = r->req.workdir ? r->req.workdir : set.cwd;
-	r->cfg.argv = r->req.argv;
+	r->cfg.argv = set.argv ? (const char *const *)set.argv : r->req.argv;
+	status = extend_path(r, set.exe);
+	if (status)
+		return status;
 	r->cfg.envp = r->env;
 	if (!r->cfg.name)
 		r->cfg.name = default_name(r->req.program);

@@ -457,9 +457,10 @@ int erofs_write(struct tree *t, int fd, uint64_t *bytes)
 			r = -errno;
 		if (!r)
 			r = write_tree(&w, t->root);
-		write_super(&w);
-		if (!r)
+		if (!r) {
+			write_super(&w);
 			r = write_all(fd, w.meta, meta_blocks * BLOCK, 0);
+		}
 		*bytes = w.next_block * BLOCK;
 	}
 	free(w.meta);

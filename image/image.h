@@ -15,6 +15,7 @@ struct image_set {
 	uint64_t size[IMAGE_MAX_LAYERS];
 	char *exe;			/* guest path of the program (malloc) */
 	char *cwd;			/* guest working directory (malloc) */
+	char **argv;			/* what replaces the request's argv (a script of env(1)), or NULL */
 };
 
 struct image_request {
@@ -35,5 +36,9 @@ struct image_request {
  */
 int image_prepare(const struct image_request *req, struct image_set *out);
 void image_set_close(struct image_set *set);
+
+/* The cache: where, how many layers, how many bytes; and remove all of it. 0, or an exit status after one line. */
+int image_cache_info(char *path, size_t size, unsigned *layers, uint64_t *bytes);
+int image_cache_clear(void);
 
 #endif

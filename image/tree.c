@@ -134,17 +134,17 @@ static void set_meta(struct tree *t, struct node *n, const struct stat *st)
 	}
 }
 
-struct tree *tree_new(int root_fd)
+struct tree *tree_new(const char *root)
 {
 	struct tree *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return NULL;
-	t->root_fd = root_fd;
+	t->root_fd = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	t->own_uid = UINT32_MAX;
 	t->n_buckets = 1024;
 	t->buckets = calloc(t->n_buckets, sizeof(*t->buckets));
-	t->root = t->buckets ? new_node(t, NULL, "", 0) : NULL;
+	t->root = t->buckets && t->root_fd >= 0 ? new_node(t, NULL, "", 0) : NULL;
 	if (!t->root) {
 		tree_free(t);
 		return NULL;
@@ -161,6 +161,8 @@ void tree_free(struct tree *t)
 		next = c->next;
 		free(c);
 	}
+	if (t->root_fd >= 0)
+		close(t->root_fd);
 	free(t->buckets);
 	free(t);
 }

@@ -50,7 +50,8 @@ struct walk_limit {
 	uint64_t dev;		 /* stay on this device, 0: any */
 };
 
-struct tree *tree_new(int root_fd);
+/* An empty tree of files below the host's directory `root`. NULL: no memory, or no such directory. */
+struct tree *tree_new(const char *root);
 void tree_free(struct tree *t);
 
 /*

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * image_prepare(): from a program's name to open layers.
+ *
+ * Warm path: find the program, look up the index entry of (program, working
+ * directory, arguments that are files, ...), check its signatures by stat(2),
+ * compare the working directory by a walk, open the layers. No file is read
+ * but the entry, nothing is hashed but metadata, no process is started.
+ *
+ * Cold path: collect (collect.c), build what layers are missing (cache.c),
+ * store the entry. A file that changes while it is copied makes us start
+ * over; so does a file that changed within the clock's granularity before it
+ * was looked at, since a second change in the same tick would go unnoticed.
+ */
+#include "image/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "image/collect.h"
+#include "image/root.h"
+#include "lib/host/say.h"
+#include "lib/host/sha256.h"
+
+#define MAX_TRIES 3
+#define TICK_NS 20000000ll /* more than the file system's time granularity */
+#define FORMAT "image 1"   /* change it when the same sources give another layer */
+
+static void hash_text(struct sha256 *s, const char *text)
+{
+	sha256_add(s, text ? text : "", text ? strlen(text) + 1 : 0);
+	sha256_add(s, "|", 1);
+}
+
+/* What the answer depends on besides the state of files. */
+static void make_key(const struct image_request *req, const struct program *p, char key[65])
+{
+	struct sha256 s;
+	char id[32];
+
+	sha256_init(&s);
+	hash_text(&s, FORMAT);
+	hash_text(&s, p->path);
+	hash_text(&s, p->real);
+	hash_text(&s, p->cwd);
+	hash_text(&s, env_get(req->env, "LD_LIBRARY_PATH"));
+	hash_text(&s, getenv("HOME"));
+	snprintf(id, sizeof(id), "%d %d", (int)getuid(), p->take_cwd);
+	hash_text(&s, id);
+	for (const char *const *a = p->argv; *a; a++) {
+		struct stat st;
+		if (a > p->argv && !stat(*a, &st) && S_ISREG(st.st_mode))
+			hash_text(&s, *a);
+	}
+	sha256_end_hex(&s, key);
+}
+
+/* Open what an entry names. 0 or -errno; nothing stays open on failure. */
+static int open_layers(struct cache *c, const struct index_entry *e, struct image_set *out)
+{
+	out->n = 0;
+	for (int i = 0; i < e->n_layers; i++) {
+		int fd = cache_layer(c, e->layer[i], &out->size[i]);
+		if (fd < 0) {
+			image_set_close(out);
+			return fd;
+		}
+		out->fd[out->n++] = fd;
+	}
+	return 0;
+}
+
+/* State of the working directory; "" if it is not part of the image, or cannot be. */
+static void cwd_digest(const struct program *prog, char hex[65])
+{
+	int err;
+	struct tree *t = prog->take_cwd ? collect_cwd(prog, &err) : NULL;
+
+	hex[0] = 0;
+	if (t)
+		tree_digest(t, hex);
+	tree_free(t);
+}
+
+static bool warm(struct cache *c, const char key[65], const struct program *prog, struct image_set *out)
+{
+	struct index_entry e;
+	char hex[65];
+
+	if (!cache_lookup(c, key, &e))
+		return false;
+	cwd_digest(prog, hex);
+	return !strcmp(hex, e.cwd_digest) && !open_layers(c, &e, out);
+}
+
+/* If something changed a moment ago, let the moment pass. True if it had to. */
+static bool wait_for_tick(const struct collection *col)
+{
+	struct timespec ts, pause = {0, TICK_NS};
+	int64_t newest = col->app->newest_ns > col->runtime->newest_ns ? col->app->newest_ns : col->runtime->newest_ns;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	int64_t age = ts.tv_sec * 1000000000ll + ts.tv_nsec - newest;
+	if (age < 0 || age > TICK_NS)
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+static int build_failed(const struct cache *c, int r)
+{
+	if (r == -ENOSPC || r == -EDQUOT)
+		return say_fail(EXIT_OURS, "%s: no space for the image; make room, or empty the cache: cowbell cache clear",
+				cache_dir(c));
+	return say_fail(EXIT_OURS, "%s: cannot write the image: %s", cache_dir(c), strerror(-r));
+}
+
+/* One attempt: 0 done, -ESTALE again, > 0 exit status. */
+static int cold_once(const struct image_request *req, struct cache *c, const char key[65], const struct program *prog,
+		     struct image_set *out)
+{
+	struct collection col;
+	struct index_entry e = {.n_layers = 2};
+	char after[65] = "";
+
+	cwd_digest(prog, e.cwd_digest);
+	int r = collect(req, prog, &col);
+
+	if (!r && wait_for_tick(&col))
+		r = -ESTALE;
+	if (!r) {
+		if (req->progress)
+			req->progress(req->progress_arg, "building the image");
+		r = cache_build(c, col.runtime, e.layer[0]);
+		if (!r)
+			r = cache_build(c, col.app, e.layer[1]);
+		if (r && r != -ESTALE)
+			r = build_failed(c, r);
+	}
+	if (!r)
+		r = open_layers(c, &e, out) ? -ESTALE : 0; /* pruned by another process that moment */
+	cwd_digest(prog, after);
+	if (!r && !strcmp(e.cwd_digest, after)) { /* else it changes as we look: remember nothing */
+		e.sigs = col.sigs;
+		cache_store(c, key, &e);
+	}
+	collection_free(&col);
+	return r;
+}
+
+static int cold(const struct image_request *req, struct cache *c, const char key[65], const struct program *prog,
+		struct image_set *out)
+{
+	for (int i = 0; i < MAX_TRIES; i++) {
+		int r = cold_once(req, c, key, prog, out);
+		if (r != -ESTALE)
+			return r;
+	}
+	return say_fail(EXIT_OURS, "files keep changing while they are collected; try again when %s is at rest", prog->cwd);
+}
+
+static int prepare_host(const struct image_request *req, struct image_set *out)
+{
+	struct program prog;
+	char key[65];
+	int status = program_find(req, &prog);
+
+	if (status)
+		return status;
+	struct cache *c = cache_open();
+	if (!c) {
+		program_free(&prog);
+		return EXIT_OURS;
+	}
+	make_key(req, &prog, key);
+	if (!warm(c, key, &prog, out))
+		status = cold(req, c, key, &prog, out);
+	cache_close(c);
+	if (!status) {
+		out->exe = strdup(prog.path);
+		out->cwd = strdup(prog.cwd);
+		out->argv = prog.own_argv; /* lives on in the set */
+		if (!out->exe || !out->cwd)
+			status = say_fail(EXIT_OURS, "out of memory");
+	} else {
+		program_free(&prog);
+	}
+	return status;
+}
+
+int image_prepare(const struct image_request *req, struct image_set *out)
+{
+	memset(out, 0, sizeof(*out));
+	int status = req->root ? prepare_root(req, out) : prepare_host(req, out);
+	if (status)
+		image_set_close(out);
+	return status;
+}
+
+void image_set_close(struct image_set *set)
+{
+	for (int i = 0; i < set->n; i++)
+		close(set->fd[i]);
+	free(set->exe);
+	free(set->cwd);
+	if (set->argv) {
+		free(set->argv[0]);
+		free(set->argv);
+	}
+	memset(set, 0, sizeof(*set));
+}
