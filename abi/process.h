@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Contract of the process platform: between the monitor's process backend,
+ * which starts the guest as a child process, and the library OS in it.
+ *
+ * The child begins in a stub of one page that the monitor placed at
+ * PROCESS_STUB_VA, above everything the library OS may map. It makes the
+ * child's mappings, installs the signal handlers and the filters, and jumps to the
+ * library OS's entry. The library OS unmaps it.
+ *
+ * From then on the one door is libos_header.gate: host system calls from any
+ * other address come back as SIGSYS, and from the gate only the calls that
+ * PROCESS_* below lists reach the host. A wrong one from the gate ends the process.
+ *
+ *   mmap      MAP_SHARED|MAP_FIXED (optionally |MAP_POPULATE) of boot_info.ram_fd, or without PROT_WRITE
+ *             of a region's descriptor; below BOOT_LIBOS_TOP
+ *   munmap, mprotect, madvise(POPULATE_READ, POPULATE_WRITE, COLLAPSE)
+ *   rt_sigreturn, exit_group
+ *   PROCESS_DOORBELL_NR
+ */
+#ifndef COWBELL_ABI_PROCESS_H
+#define COWBELL_ABI_PROCESS_H
+
+/* No Linux system call has this number. It waits until the monitor answers. */
+#define PROCESS_DOORBELL_NR 0x2bebe
+
+#define PROCESS_STUB_VA	  0x7ff800000000
+#define PROCESS_STUB_SIZE 0x10000
+
+/* Signal (SIGUSR1) by which the monitor diverts the guest; vcpu.kick is set before. */
+#define PROCESS_KICK_SIGNAL 10
+
+#endif

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The process platform: the guest is a host process that maps guest memory.
+ *
+ * Memory. mm/ keeps page tables in the hardware's format; the host's mappings
+ * of this process are a cache of them, as a TLB is. map/unmap/protect mirror
+ * every change by a host call through the gate. A mirror may also miss (the
+ * host ran out of mappings and all were dropped, another address space became
+ * current): then the access traps, and mirror_miss() maps what the page table
+ * says. So losing a mapping is never an error, only keeping a stale one would be.
+ *
+ * Traps. The host delivers SIGSEGV and friends on the exception stack.
+ * process_signal() turns the host's frame into what entry.S builds on kvm: for the
+ * app a struct regs at the top of the thread's kernel stack, for the library OS
+ * itself a struct regs beside the frame. The host has reset the live vector
+ * registers; the app's are in the frame and are copied to thread->xstate.
+ *
+ * SIGSYS is an unpatched system call of the app: the filter lets calls pass
+ * only from the gate. The kick signal finds either the app, and diverts it, or
+ * the library OS, which will see vcpu.kick on its way out.
+ */
+#include <asm-generic/errno.h>
+#include <asm/sigcontext.h>
+#include <asm/signal.h>
+#include <asm/ucontext.h>
+#include <asm/unistd.h>
+#include <linux/mman.h>
+
+#include "abi/boot.h"
+#include "abi/process.h"
+#include "guest/arch/x86_64/arch.h"
+#include "guest/mm/pt.h"
+#include "guest/plat/plat.h"
+#include "guest/proc/proc.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+/* Mappings up to this size are filled at once; larger ones page by page, as the host sees fit. */
+#define POPULATE_MAX  (64 * PAGE_SIZE)
+#define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
+#define FLAGS_TF      0x100ull
+
+s64 process_gate(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+void process_signal(int sig, siginfo_t *info, struct ucontext *uc);
+void process_trap(struct regs *r, int vector, u64 error, u64 addr);
+_Noreturn void process_continue(struct regs *r, int vector, u64 error, u64 addr);
+
+static struct aspace *mirrored; /* whose mappings the host has */
+
+/* --- mirroring --------------------------------------------------------------- */
+
+/* The host's descriptor and offset of guest-physical memory, at least len bytes of it; false: nothing is there. */
+static bool host_file(gpa_t g, u64 len, u64 *fd, u64 *off)
+{
+	if (g.v < BOOT_IMAGE_GPA) {
+		*fd = boot->ram_fd;
+		*off = g.v;
+		return true;
+	}
+	for (u32 i = 0; i < boot->n_regions; i++) {
+		const struct boot_region *r = &boot->regions[i];
+
+		if (g.v - r->gpa < r->size && len <= r->size - (g.v - r->gpa)) {
+			*fd = r->fd;
+			*off = r->file_off + (g.v - r->gpa);
+			return true;
+		}
+	}
+	return false;
+}
+
+static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot)
+{
+	u64 flags = MAP_SHARED | MAP_FIXED, fd, off;
+	s64 r;
+
+	if (!host_file(g, len, &fd, &off))
+		panic("process: nothing at guest-physical %#lx+%#lx", g.v, len);
+	if (len <= POPULATE_MAX)
+		flags |= MAP_POPULATE;
+	r = process_gate(__NR_mmap, va, len, prot, flags, fd, off);
+	return r < 0 && r > -4096 ? r : 0;
+}
+
+static void drop_app_mappings(void)
+{
+	process_gate(__NR_munmap, 0, BOOT_TASK_SIZE, 0, 0, 0, 0);
+}
+
+static bool is_mirrored(const struct aspace *as)
+{
+	return !as || as == mirrored;
+}
+
+static void process_map(struct aspace *as, u64 va, gpa_t g, u64 len, int prot, bool fresh)
+{
+	s64 r;
+
+	(void)fresh;
+	if (!is_mirrored(as))
+		return;
+	r = host_mmap(va, g, len, prot);
+	if (!r)
+		return;
+	if (!as || r != -ENOMEM)
+		panic("process: the host refuses a mapping of %#lx bytes at %#lx (error %ld)", len, va, r);
+	/* Too many mappings for the host: start again, misses bring back what is in use. */
+	drop_app_mappings();
+}
+
+static void process_unmap(struct aspace *as, u64 va, u64 len)
+{
+	if (is_mirrored(as) && process_gate(__NR_munmap, va, len, 0, 0, 0, 0))
+		drop_app_mappings();
+}
+
+static void process_protect(struct aspace *as, u64 va, u64 len, int prot)
+{
+	if (is_mirrored(as) && process_gate(__NR_mprotect, va, len, prot, 0, 0, 0))
+		process_unmap(as, va, len); /* part of it was not mirrored */
+}
+
+static int process_aspace_init(struct aspace *as)
+{
+	static bool stub_gone;
+
+	(void)as;
+	if (!stub_gone)
+		process_gate(__NR_munmap, PROCESS_STUB_VA, PROCESS_STUB_SIZE, 0, 0, 0, 0);
+	stub_gone = true;
+	return 0;
+}
+
+static void process_aspace_free(struct aspace *as)
+{
+	if (mirrored == as) {
+		drop_app_mappings();
+		mirrored = NULL;
+	}
+}
+
+static void process_aspace_switch(struct aspace *as)
+{
+	if (mirrored == as)
+		return;
+	if (mirrored)
+		drop_app_mappings();
+	mirrored = as;
+}
+
+static void process_doorbell(void)
+{
+	process_gate(PROCESS_DOORBELL_NR, 0, 0, 0, 0, 0, 0);
+}
+
+const struct plat plat_process = {
+	.name = "process",
+	.map = process_map,
+	.unmap = process_unmap,
+	.protect = process_protect,
+	.aspace_init = process_aspace_init,
+	.aspace_free = process_aspace_free,
+	.aspace_switch = process_aspace_switch,
+	.doorbell = process_doorbell,
+};
+
+/* --- misses --------------------------------------------------------------------- */
+
+static bool entry_allows(u64 e, u64 error)
+{
+	return e & PTE_P && (!(error & PF_WRITE) || e & PTE_W) && (!(error & PF_EXEC) || !(e & PTE_NX));
+}
+
+/*
+ * A page fault of the host at addr. True: the page table allows the access, and now the host does too.
+ * False: it is mm's; *error gets PF_PRESENT as hardware walking the page table would have set it.
+ */
+static bool mirror_miss(u64 addr, u64 *error)
+{
+	struct aspace *as = mirrored;
+	u64 va = PAGE_DOWN(addr), e, n = 1;
+	int prot;
+
+	if (!as || addr >= BOOT_TASK_SIZE)
+		return false;
+	e = pt_lookup(as->root, va);
+	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);
+	if (!entry_allows(e, *error))
+		return false;
+	while (n < MIRROR_AROUND && pt_lookup(as->root, va + n * PAGE_SIZE) == e + n * PAGE_SIZE)
+		n++;
+	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);
+	if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot)) {
+		drop_app_mappings();
+		if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot))
+			panic("process: the host has no more room for mappings");
+	}
+	return true;
+}
+
+/* --- from the host's signal frame into the library OS ------------------------------ */
+
+static void regs_from_frame(struct regs *r, const struct sigcontext *sc)
+{
+	r->r15 = sc->r15, r->r14 = sc->r14, r->r13 = sc->r13, r->r12 = sc->r12;
+	r->rbp = sc->rbp, r->rbx = sc->rbx, r->r11 = sc->r11, r->r10 = sc->r10;
+	r->r9 = sc->r9, r->r8 = sc->r8, r->rax = sc->rax, r->rcx = sc->rcx;
+	r->rdx = sc->rdx, r->rsi = sc->rsi, r->rdi = sc->rdi;
+	r->orig_rax = ~0ull;
+	r->rip = sc->rip, r->cs = sc->cs, r->rflags = sc->eflags, r->rsp = sc->rsp, r->ss = sc->ss;
+}
+
+/* The app's vector registers: XSAVE standard format, its size in the software-reserved bytes. */
+static void xstate_from_frame(struct thread *t, const struct sigcontext *sc)
+{
+	const u8 *fp = (const u8 *)sc->fpstate;
+	const struct _fpx_sw_bytes *sw = (const void *)(fp + 464);
+	u64 *header = (u64 *)((u8 *)t->xstate + 512);
+
+	if (!fp) {
+		arch_xstate_init(t->xstate);
+	} else if (sw->magic1 != FP_XSTATE_MAGIC1 || sw->xstate_size < 576) {
+		memcpy(t->xstate, fp, 512);
+		memset(header, 0, 64);
+		header[0] = 3;
+	} else {
+		memcpy(t->xstate, fp, MIN((size_t)sw->xstate_size, arch_xstate_size()));
+		header[0] &= xstate_mask;
+	}
+	t->xstate_saved = 1;
+}
+
+/* Go on in the library OS, on the kernel stack of the thread that was interrupted. */
+static _Noreturn void leave_for_thread(const struct sigcontext *sc, int vector, u64 error, u64 addr)
+{
+	struct thread *t = current;
+	struct regs *r = (struct regs *)t->kstack_top - 1;
+
+	regs_from_frame(r, sc);
+	xstate_from_frame(t, sc);
+	if (vector == TRAP_SYSCALL) {
+		r->orig_rax = r->rax;
+		r->rax = (u64)-ENOSYS;
+	}
+	process_continue(r, vector, error, addr);
+}
+
+void process_trap(struct regs *r, int vector, u64 error, u64 addr)
+{
+	if (vector == TRAP_SYSCALL)
+		syscall_trapped(r);
+	else
+		trap_from_user(r, vector, error, addr);
+}
+
+static void trap_in_libos(struct sigcontext *sc, int vector, u64 error, u64 addr)
+{
+	struct regs r;
+
+	if (vector == TRAP_DB) { /* an app that single-steps itself came here by a patched call */
+		sc->eflags &= ~FLAGS_TF;
+		return;
+	}
+	regs_from_frame(&r, sc);
+	exception_in_libos(&r, vector, error, addr);
+	sc->rip = r.rip;
+}
+
+/* Called by process_signal_entry on the exception stack. Returning resumes the frame. */
+void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
+{
+	struct sigcontext *sc = &uc->uc_mcontext;
+	bool libos = in_libos_text(sc->rip);
+	int vector = (int)sc->trapno;
+	u64 error = sc->err, addr = 0;
+
+	if (sig == PROCESS_KICK_SIGNAL) {
+		if (libos)
+			return;
+		leave_for_thread(sc, TRAP_KICK, 0, 0);
+	}
+	if (sig == SIGSYS) {
+		if (libos)
+			panic("process: the host's filter refused call %d", (int)sc->rax);
+		leave_for_thread(sc, TRAP_SYSCALL, 0, 0);
+	}
+	if (sig == SIGBUS && vector == TRAP_PF)
+		panic("process: the host has no memory behind %#lx (rip %#lx)", (u64)info->si_addr,
+		      (u64)sc->rip);
+	if (vector == TRAP_PF) {
+		addr = sc->cr2;
+		if (mirror_miss(addr, &error))
+			return;
+	}
+	if (libos)
+		trap_in_libos(sc, vector, error, addr);
+	else if (!current || !current->xstate)
+		panic("process: trap %d outside the library OS and the app (rip %#lx, address %#lx)", vector,
+		      (u64)sc->rip, addr);
+	else
+		leave_for_thread(sc, vector, error, addr);
+}
