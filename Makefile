@@ -107,3 +107,4 @@ clean:
 
 .PHONY: all objects clean
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d))
+-include tests/unit/unit.mk
