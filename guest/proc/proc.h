@@ -159,8 +159,6 @@ struct thread *thread_by_tid(s32 tid);
 struct process *process_by_pid(s32 pid);
 u64 thread_cpu_ns(struct thread *t);
 u64 process_cpu_ns(struct process *p);
-/* The boot code's last call (vfs and net are up): start the program; the boot context ends here. */
-_Noreturn void proc_start(void);
 
 /* --- from arch/ (entry.S, trap.c) into proc/ ------------------------------- */
 /* Each runs on the current thread's kernel stack, regs at its top, may sleep. */
