@@ -19,7 +19,7 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 #include "guest/random.h"
-#include "guest/vfs/internal.h"
+#include "guest/vfs/vfs.h"
 
 const struct boot_info *boot;
 struct boot_stats *stats;
@@ -65,22 +65,6 @@ static const char *boot_string(u32 off)
 	return (const char *)boot->strings_va + off;
 }
 
-static void set_cwd(const char *path)
-{
-	struct fs_context *fs = init_process->fs;
-	int err = 0;
-	struct file *f = vfs_open(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, &err);
-
-	if (!f) {
-		log_line(LOG_WARN, "working directory %s: error %d, using /", path, -err);
-		return;
-	}
-	dentry_get(f->dentry);
-	dentry_put(fs->cwd);
-	fs->cwd = f->dentry;
-	file_put(f);
-}
-
 /* First thread of the program. */
 static void program_start(void *arg)
 {
@@ -90,7 +74,6 @@ static void program_start(void *arg)
 	int r;
 
 	vfs_open_console();
-	set_cwd(boot_string(boot->cwd_off));
 	r = exec_program(exe, argv, envp);
 	if (r < 0) {
 		log_line(LOG_ERROR, "cannot execute %s: error %d", exe, -r);

@@ -62,7 +62,6 @@ static void kvm_aspace_switch(struct aspace *as)
 
 static void kvm_doorbell(void)
 {
-	stats->doorbells++;
 	__asm__ volatile("outb %%al, %0" : : "i"(BOOT_DOORBELL_PORT), "a"(0) : "memory");
 }
 

@@ -54,7 +54,7 @@ bool xstate_has_opt;
 
 extern char thread_first_switch[];
 void xstate_refused(struct thread *t);
-u64 uaccess_fixup(u64 rip);
+
 void patch_syscall_site(struct regs *r) __attribute__((weak));
 
 void arch_init(void)
@@ -116,8 +116,8 @@ static u64 ex_address(const s32 *rel)
 	return (u64)rel + (s64)*rel;
 }
 
-/* Where to go on after a fault at rip that no mapping cures (mm/ asks too); 0: nowhere. */
-u64 uaccess_fixup(u64 rip)
+/* Where to go on after a fault at rip that no mapping cures; 0: nowhere. */
+static u64 extable_fixup(u64 rip)
 {
 	for (const struct ex_entry *e = extable_start; e < extable_end; e++)
 		if (rip >= ex_address(&e->from) && rip < ex_address(&e->to))
@@ -127,7 +127,7 @@ u64 uaccess_fixup(u64 rip)
 
 void exception_in_libos(struct regs *r, int vector, u64 error, u64 addr)
 {
-	u64 fixup = uaccess_fixup(r->rip);
+	u64 fixup = extable_fixup(r->rip);
 
 	if (fixup) {
 		if (vector == TRAP_PF && addr < BOOT_TASK_SIZE && current && current->proc && current->proc->as &&
