@@ -8,10 +8,15 @@
  */
 #include "guest/vfs/volume.h"
 
+#include <linux/fs.h>
+
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
 
 #define VOLUME_MAGIC 0x01021997 /* as 9p: the host's directory, over a channel */
+
+/* The stat(2) that follows its own lookup needs no second question. */
+#define FRESH_NS 200000u
 
 static const struct inode_ops volume_ops;
 static struct file_ops volume_dir_fops;
@@ -98,6 +103,8 @@ void volume_take_stat(struct vnode *v, const struct statx *sx)
 	to_kstat(sx, &st);
 	st.dev = v->i.dev;
 	v->i.mode = st.mode;
+	v->i.ino = st.ino;
+	v->st_ns = mono_ns();
 	if (IS_REG(&v->i) && !v->n_dirty && !v->n_flight) {
 		if (!v->wrote && (st.mtime_ns != v->st.mtime_ns || st.size != v->st.size)) {
 			v->gen++;
@@ -127,10 +134,15 @@ int volume_refresh(struct vnode *v)
 	return (int)r;
 }
 
+bool volume_is_fresh(const struct vnode *v)
+{
+	return !v->wrote && mono_ns() - v->st_ns < FRESH_NS;
+}
+
 static int volume_getattr(struct inode *ino, struct kstat *st)
 {
 	struct vnode *v = vnode(ino);
-	int err = volume_refresh(v);
+	int err = volume_is_fresh(v) ? 0 : volume_refresh(v);
 
 	/* a name that went away on the host leaves what we know */
 	if (err && err != -ENOENT)
@@ -145,6 +157,19 @@ static int volume_getattr(struct inode *ino, struct kstat *st)
 static u64 volume_size(struct inode *ino)
 {
 	return IS_REG(ino) ? vnode(ino)->size : vnode(ino)->st.size;
+}
+
+/* By the mode bits of the last lookup, without another question. */
+static int volume_permission(struct inode *ino, int mask)
+{
+	const struct kstat *st = &vnode(ino)->st;
+	u32 mode = st->mode, m = (u32)mask;
+
+	if (st->uid == vfs_cred().uid)
+		mode >>= 6;
+	else if (vfs_in_group(st->gid))
+		mode >>= 3;
+	return (mode & m) == m ? 0 : -EACCES;
 }
 
 static int volume_setattr(struct inode *ino, const struct iattr *a)
@@ -253,7 +278,8 @@ static void unhash(struct vnode *v)
 }
 
 /* The inode that the host described, under its name in dir. */
-static int find_vnode(struct vnode *dir, const char *name, u32 len, const struct statx *sx, struct vnode **out)
+static int find_vnode(struct vnode *dir, const char *name, u32 len, const struct statx *sx,
+		      struct vnode **out)
 {
 	struct volume *vol = dir->vol;
 	struct vnode *v = *bucket(vol, host_dev(sx), sx->stx_ino);
@@ -286,22 +312,22 @@ static void close_done(struct ring_req *req, const struct ring_cqe *cqe)
 	kfree(req);
 }
 
-static void close_handle(u32 *h)
+void volume_close_handle(u32 h)
 {
 	struct ring_req *r;
 
-	if (*h == RING_NO_HANDLE || !(r = kzalloc(sizeof(*r))))
-		return;
+	if (h == RING_NO_HANDLE || !(r = kzalloc(sizeof(*r))))
+		return; /* without memory the handle stays until the end */
 	r->done = close_done;
-	r->sqe = (struct ring_sqe){.op = RING_OP_CLOSE, .flags = RING_SQE_QUIET, .handle = *h};
+	r->sqe = (struct ring_sqe){.op = RING_OP_CLOSE, .flags = RING_SQE_QUIET, .handle = h};
 	ring_submit(r);
-	*h = RING_NO_HANDLE;
 }
 
 void volume_close_handles(struct vnode *v)
 {
-	close_handle(&v->rh);
-	close_handle(&v->wh);
+	volume_close_handle(v->rh);
+	volume_close_handle(v->wh);
+	v->rh = v->wh = RING_NO_HANDLE;
 }
 
 static void volume_evict(struct inode *ino)
@@ -355,12 +381,11 @@ static int volume_create(struct inode *dir, const char *name, u32 len, u32 mode,
 			       .len2 = sizeof(*sx)};
 	s64 r = path_call(vnode(dir), name, len, &sqe, &handle);
 	if (!r) {
-		u32 h = (u32)handle;
 		r = find_vnode(vnode(dir), name, len, sx, &v);
 		if (!r && v->wh == RING_NO_HANDLE)
-			v->wh = h; /* the open that follows uses it */
+			v->wh = (u32)handle; /* the open that follows uses it */
 		else
-			close_handle(&h);
+			volume_close_handle((u32)handle);
 	}
 	if (!r)
 		*out = &v->i;
@@ -376,7 +401,8 @@ static int volume_mkdir(struct inode *dir, const char *name, u32 len, u32 mode, 
 	return r ? (int)r : volume_lookup(dir, name, len, out);
 }
 
-static int volume_symlink(struct inode *dir, const char *name, u32 len, const char *target, struct inode **out)
+static int volume_symlink(struct inode *dir, const char *name, u32 len, const char *target,
+			  struct inode **out)
 {
 	char *t = kstrdup(target);
 
@@ -390,8 +416,8 @@ static int volume_symlink(struct inode *dir, const char *name, u32 len, const ch
 }
 
 /* LINK and RENAME: from a path to name in ndir. */
-static int two_names(struct ring_sqe *sqe, struct vnode *from, const char *oname, u32 olen, struct vnode *ndir,
-		     const char *nname, u32 nlen)
+static int two_names(struct ring_sqe *sqe, struct vnode *from, const char *oname, u32 olen,
+		     struct vnode *ndir, const char *nname, u32 nlen)
 {
 	struct vpath to;
 	int err = volume_path(ndir, nname, nlen, &to);
@@ -412,8 +438,8 @@ static int volume_link(struct inode *dir, const char *name, u32 len, struct inod
 	return two_names(&sqe, vnode(ino), NULL, 0, vnode(dir), name, len);
 }
 
-static int volume_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname,
-			 u32 nlen, struct inode *ino, struct inode *over, u32 flags)
+static int volume_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir,
+			 const char *nname, u32 nlen, struct inode *ino, struct inode *over, u32 flags)
 {
 	struct ring_sqe sqe = {.op = RING_OP_VOL_RENAME, .arg = flags};
 	int err = two_names(&sqe, vnode(odir), oname, olen, vnode(ndir), nname, nlen);
@@ -550,6 +576,7 @@ static const struct inode_ops volume_ops = {
 	.rename = volume_rename,
 	.readdir = volume_readdir,
 	.readlink = volume_readlink,
+	.permission = volume_permission,
 };
 
 /* --- mounting ------------------------------------------------------------------------------- */
@@ -601,6 +628,7 @@ static void mount_volume(u32 id, const char *path)
 	root = new_vnode(vol, &sx);
 	if (!root)
 		panic("volumes: out of memory");
+	root->st.mode = S_IFDIR | 0755;
 	root->st.uid = boot->uid;
 	root->st.gid = boot->gid;
 	int err = vfs_mount(&vol->sb, &root->i, path);

@@ -42,22 +42,23 @@ struct vnode {
 	u64 host_dev, host_ino;
 	struct vnode *hash_next;
 	struct kstat st; /* as the host told last */
+	u64 st_ns; /* when */
 
 	/* regular files */
-	u64 size;	   /* as the program sees it: ours may be ahead of the host's */
-	u32 rh, wh;	   /* host's open file for reading, for reading and writing */
+	u64 size; /* as the program sees it: ours may be ahead of the host's */
+	u32 rh, wh; /* host's open file for reading, for reading and writing */
 	u32 n_open;
-	u64 gen;	   /* changes with every change of contents: a read in flight may be stale */
-	u64 next_read;	   /* page after the last one read, for read-ahead */
-	u32 window;	   /* pages to read ahead */
+	u64 gen; /* changes with every change of contents: a read in flight may be stale */
+	u64 next_read; /* page after the last one read, for read-ahead */
+	u32 window; /* pages to read ahead */
 	struct pagetree pages;
 	struct list cached; /* on the list of vnodes with pages, which holds a reference */
 	u64 dirty_lo, dirty_hi, n_dirty;
 	struct ring_deferred send;
-	bool wrote;	   /* since st was taken: a new mtime is ours */
+	bool wrote; /* since st was taken: a new mtime is ours */
 	u32 n_flight;
 	struct waitq flight_wait;
-	int error;	   /* of a delayed write, for the next fsync */
+	int error; /* of a delayed write, for the next fsync */
 };
 
 static inline struct vnode *vnode(struct inode *i)
@@ -74,6 +75,8 @@ int volume_path(struct vnode *v, const char *name, u32 name_len, struct vpath *o
 /* Take what the host told about v. */
 void volume_take_stat(struct vnode *v, const struct statx *sx);
 void volume_close_handles(struct vnode *v);
+void volume_close_handle(u32 h); /* queued; nobody waits for it */
+bool volume_is_fresh(const struct vnode *v); /* its attributes are as of this moment */
 int volume_refresh(struct vnode *v); /* ask the host for attributes */
 
 /* volume_data.c */
