@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The process backend: the guest is a child process under a seccomp filter.
+ * Needs neither /dev/kvm nor root. It is weaker than a virtual machine: the
+ * host kernel's handling of a few memory calls, faults and signals is in reach of
+ * the guest.
+ *
+ * Memory. RAM is a memfd that monitor and child map MAP_SHARED. Its size is the
+ * monitor's to choose; the child's filter lets it neither resize nor write
+ * the files of the regions.
+ *
+ * Life.   create: memfd with the stub (process_stub.c), vfork, execveat; the child sets itself up, sends
+ *                 the descriptor of its doorbell over a socket pair and waits
+ *         run:    first time: the word to go; later: the answer to the doorbell. Then sleep
+ *                 until the next doorbell, a kick, or the child's end
+ *
+ *                    +---- run: answer ----+
+ *                    v                     |
+ *   WAITING --go--> RUNNING --doorbell--> RANG      RUNNING --child gone--> DEAD
+ *
+ * Kicks. kick() and interrupt() only write to an eventfd, so both are safe in a
+ * signal handler, and no kick is lost between a look and a sleep. The signal
+ * is sent to the child by the next run(), and only while the child computes.
+ */
+#include "monitor/backend/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "abi/process.h"
+#include "monitor/backend/process_stub.h"
+#include "monitor/load.h"
+#include "monitor/seccomp.h"
+
+HOST_SYSCALL(process, ppoll);
+HOST_SYSCALL(process, ioctl);
+HOST_SYSCALL(process, read);
+HOST_SYSCALL(process, write);
+HOST_SYSCALL(process, recvmsg);
+HOST_SYSCALL(process, pidfd_send_signal);
+HOST_SYSCALL(process, waitid);
+HOST_SYSCALL(process, ftruncate);
+HOST_SYSCALL(process, fallocate);
+HOST_SYSCALL(process, madvise);
+
+#define HUGE	    (2ull << 20)
+#define FIRST_RAM   (64ull << 20)
+#define CHILD_STACK (16u << 10)
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10u
+#endif
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+/* Linux 6.6: wake the monitor on the CPU of the guest, which is about to sleep. */
+#ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1ul << 0)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
+#endif
+
+enum state { WAITING, RUNNING, RANG, DEAD };
+
+struct backend_ctx {
+	struct guest_mem *m;
+	struct boot_vcpu *vcpu;
+	enum state state;
+	int pidfd, doorbell_fd, sock, wake_fd;
+	uint64_t doorbell_id; /* RANG: what to answer */
+	uint64_t exits;
+	const char *const *step_names;
+	volatile sig_atomic_t want_divert;
+};
+
+static int fail(const char *what, int err)
+{
+	fprintf(stderr, "cowbell: process: %s: %s\n", what, strerror(-err));
+	return err;
+}
+
+static int process_usable(const char **why)
+{
+	uint32_t action = SECCOMP_RET_USER_NOTIF;
+
+	if (!(getauxval(AT_HWCAP2) & 2)) {
+		*why = "the host does not let programs use the FSGSBASE instructions";
+		return -ENODEV;
+	}
+	if (syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) < 0) {
+		*why = "the host kernel has no seccomp notifications";
+		return -errno;
+	}
+	return 0;
+}
+
+static int process_mem_create(struct guest_mem *m, uint64_t ram_max)
+{
+	uint64_t size = (ram_max + HUGE - 1) & ~(HUGE - 1);
+	int err, fd = memfd_create("cowbell-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("cowbell-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	m->ram_max = size;
+	m->ram_size = size < FIRST_RAM ? size : FIRST_RAM;
+	m->ram_fd = fd;
+	if (ftruncate(fd, m->ram_size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL))
+		goto failed;
+	/* 2 MiB aligned, so that huge pages of the file can be mapped here. */
+	uint8_t *p = mmap(NULL, size + HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		goto failed;
+	p = (uint8_t *)(((uintptr_t)p + HUGE - 1) & ~(HUGE - 1));
+	m->ram = mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+	if (m->ram == MAP_FAILED)
+		goto failed;
+	madvise(m->ram, size, MADV_DONTDUMP);
+	return 0;
+failed:
+	err = -errno;
+	close(fd);
+	return err;
+}
+
+/* --- making the child ---------------------------------------------------------- */
+
+struct child {
+	const struct guest_mem *m;
+	int stub_fd, sock;
+};
+
+/* Runs in the child on the monitor's memory until exec, the monitor's thread waiting. */
+static int child_main(void *arg)
+{
+	static char *const argv[] = {"cowbell-guest", NULL};
+	static char *const envp[] = {NULL};
+	const struct child *c = arg;
+	int ok = syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_CLOEXEC);
+
+	ok |= fcntl(c->m->ram_fd, F_SETFD, 0) | fcntl(c->sock, F_SETFD, 0);
+	for (int i = 0; i < c->m->n_regions; i++)
+		ok |= fcntl(c->m->regions[i].host_fd, F_SETFD, 0);
+	if (!ok)
+		syscall(SYS_execveat, c->stub_fd, "", argv, envp, AT_EMPTY_PATH);
+	_exit(errno);
+}
+
+static int spawn(struct backend_ctx *c, const struct child *child)
+{
+	uint8_t *stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	sigset_t all, old;
+	int pid, err;
+
+	if (stack == MAP_FAILED)
+		return -errno;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid = clone(child_main, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
+		    (void *)child, &c->pidfd);
+	err = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	munmap(stack, CHILD_STACK);
+	return pid < 0 ? -err : 0;
+}
+
+/* What the child says: the doorbell's descriptor, or which step failed and how. */
+static int receive(struct backend_ctx *c, struct stub_report *report, int flags)
+{
+	union {
+		struct cmsghdr c;
+		uint8_t space[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct iovec iov = {report, sizeof(*report)};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u)};
+	struct cmsghdr *cm;
+	ssize_t n;
+
+	do
+		n = recvmsg(c->sock, &h, MSG_CMSG_CLOEXEC | flags);
+	while (n < 0 && errno == EINTR);
+	cm = n > 0 ? CMSG_FIRSTHDR(&h) : NULL;
+	if (cm && cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS &&
+	    cm->cmsg_len == CMSG_LEN(sizeof(int))) {
+		memcpy(&c->doorbell_fd, CMSG_DATA(cm), sizeof(int));
+		return 0;
+	}
+	if (n != sizeof(*report))
+		report->step = UINT64_MAX;
+	return -1;
+}
+
+static int setup_failed(struct backend_ctx *c, const struct stub_report *r)
+{
+	siginfo_t si = {0};
+
+	if (r->step < 256 && c->step_names[r->step]) {
+		fprintf(stderr, "cowbell: process: the guest process cannot start (%s): %s\n",
+			c->step_names[r->step], strerror(-(int)r->result));
+	} else {
+		waitid(P_PIDFD, c->pidfd, &si, WEXITED);
+		fprintf(stderr, "cowbell: process: the guest process cannot start (%s %d)\n",
+			si.si_code == CLD_EXITED ? "exit status" : "signal", si.si_status);
+	}
+	return -ECHILD;
+}
+
+static int start_child(struct backend_ctx *c, const struct load_plan *plan)
+{
+	struct child child = {.m = c->m};
+	struct stub_report report = {0};
+	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+	int pair[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return fail("cannot make a socket pair", -errno);
+	c->sock = pair[0];
+	child.sock = pair[1];
+	child.stub_fd = stub_file(c->m, plan, child.sock, &c->step_names);
+	r = child.stub_fd < 0 ? child.stub_fd : spawn(c, &child);
+	if (child.stub_fd >= 0)
+		close(child.stub_fd);
+	close(pair[1]);
+	if (r)
+		return fail("cannot start the guest process", r);
+	if (receive(c, &report, 0))
+		return setup_failed(c, &report);
+	ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
+	return 0;
+}
+
+static int process_create(struct backend_ctx **out, struct guest_mem *m, const struct load_plan *plan)
+{
+	struct backend_ctx *c = calloc(1, sizeof(*c));
+	struct boot_info *bi = load_boot_info(m, plan);
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->m = m;
+	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
+	c->pidfd = c->doorbell_fd = c->sock = -1;
+	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	bi->ram_fd = m->ram_fd;
+	for (int i = 0; i < m->n_regions; i++)
+		m->regions[i].r.fd = bi->regions[i].fd = m->regions[i].host_fd;
+	r = c->wake_fd < 0 ? -errno : start_child(c, plan);
+	if (r)
+		backend_process.destroy(c);
+	else
+		*out = c;
+	return r;
+}
+
+/* --- running ------------------------------------------------------------------------ */
+
+static enum run_reason died(struct backend_ctx *c, struct run_info *info)
+{
+	struct stub_report report;
+	siginfo_t si = {0};
+	char *w = info->why;
+	size_t n = sizeof(info->why);
+
+	c->state = DEAD;
+	if (waitid(P_PIDFD, c->pidfd, &si, WEXITED | WNOWAIT)) {
+		snprintf(w, n, "the guest process is lost: %s", strerror(errno));
+		return RUN_DIED;
+	}
+	info->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
+	if (si.si_code == CLD_EXITED && receive(c, &report, MSG_DONTWAIT) && report.step < 256)
+		snprintf(w, n, "the guest process cannot start (%s): %s", c->step_names[report.step],
+			 strerror(-(int)report.result));
+	else if (si.si_code == CLD_EXITED)
+		snprintf(w, n, "the guest process ended by itself (status %d)", si.si_status);
+	else if (si.si_status == SIGSYS)
+		snprintf(w, n, "the guest made a host system call that its filter forbids");
+	else if (si.si_status == SIGKILL)
+		snprintf(w, n,
+			 "the guest process was killed, by the host's out-of-memory killer or by somebody "
+			 "else");
+	else
+		snprintf(w, n, "the guest process died of a fault in its own trap handling (%s)",
+			 strsignal(si.si_status));
+	return RUN_DIED;
+}
+
+static void set_going(struct backend_ctx *c)
+{
+	struct seccomp_notif_resp answer = {.id = c->doorbell_id};
+
+	if (c->state == WAITING) {
+		ssize_t r = write(c->sock, "", 1);
+
+		(void)r; /* a child that is gone is noticed below */
+	} else {
+		ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	}
+	c->state = RUNNING;
+}
+
+static void divert(struct backend_ctx *c)
+{
+	c->want_divert = 0;
+	/* A child that has yet to go on finds vcpu.kick by itself. */
+	if (c->state == RUNNING)
+		syscall(SYS_pidfd_send_signal, c->pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
+}
+
+/* Is there a doorbell? It may have vanished again: a kick interrupted it, and it will be rung anew. */
+static bool take_doorbell(struct backend_ctx *c)
+{
+	struct seccomp_notif notif = {0};
+
+	if (ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_RECV, &notif))
+		return false;
+	c->doorbell_id = notif.id;
+	c->state = RANG;
+	c->exits++;
+	return true;
+}
+
+static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
+{
+	struct pollfd p[2] = {{.fd = c->doorbell_fd, .events = POLLIN}, {.fd = c->wake_fd, .events = POLLIN}};
+
+	if (c->state == DEAD)
+		return died(c, info);
+	if (c->want_divert)
+		divert(c);
+	if (c->state != RUNNING)
+		set_going(c);
+	for (;;) {
+		int n = ppoll(p, 2, NULL, NULL);
+
+		if (n < 0 && errno != EINTR) {
+			snprintf(info->why, sizeof(info->why), "cannot wait for the guest: %s",
+				 strerror(errno));
+			return RUN_DIED;
+		}
+		if (n < 0)
+			return RUN_KICKED;
+		if (p[1].revents) {
+			uint64_t count;
+			ssize_t r = read(c->wake_fd, &count, sizeof(count));
+
+			(void)r;
+			return RUN_KICKED;
+		}
+		if (p[0].revents & POLLIN && take_doorbell(c))
+			return RUN_DOORBELL;
+		if (p[0].revents & (POLLHUP | POLLERR | POLLNVAL))
+			return died(c, info);
+	}
+}
+
+static void process_interrupt(struct backend_ctx *c)
+{
+	int err = errno;
+	ssize_t r = write(c->wake_fd, &(uint64_t){1}, 8);
+
+	(void)r; /* full means awake */
+	errno = err;
+}
+
+static void process_kick(struct backend_ctx *c)
+{
+	__atomic_store_n(&c->vcpu->kick, 1, __ATOMIC_RELAXED);
+	c->want_divert = 1;
+	process_interrupt(c);
+}
+
+/* --- memory ------------------------------------------------------------------------------ */
+
+static int process_grow(struct backend_ctx *c, uint64_t new_size)
+{
+	if (new_size > c->m->ram_max || new_size <= c->m->ram_size || new_size % BOOT_PAGE_SIZE)
+		return -EINVAL;
+	return ftruncate(c->m->ram_fd, new_size) ? -errno : 0;
+}
+
+static int process_release(struct backend_ctx *c, uint64_t gpa, uint64_t len)
+{
+	if (!gpa_ram(c->m, (gpa_t){gpa}, len) || len == 0)
+		return -EINVAL;
+	return fallocate(c->m->ram_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, gpa, len) ? -errno : 0;
+}
+
+/* A hole cannot be collapsed, a block with one page can; what the host has not got is no error. */
+static void process_huge(struct backend_ctx *c, uint64_t gpa, uint64_t len)
+{
+	uint8_t *p = gpa_ram(c->m, (gpa_t){gpa}, len);
+
+	for (uint64_t at = 0; p && at + HUGE <= len; at += HUGE)
+		if (madvise(p + at, BOOT_PAGE_SIZE, MADV_POPULATE_WRITE) ||
+		    madvise(p + at, HUGE, MADV_COLLAPSE))
+			return;
+}
+
+static int process_guest_syscalls(struct backend_ctx *c)
+{
+	(void)c;
+	return stub_allowed_calls();
+}
+
+static uint64_t process_exits(struct backend_ctx *c)
+{
+	return c->exits;
+}
+
+static void process_destroy(struct backend_ctx *c)
+{
+	int fds[] = {c->doorbell_fd, c->sock, c->wake_fd, c->pidfd};
+
+	if (c->pidfd >= 0) {
+		siginfo_t si;
+
+		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
+		while (waitid(P_PIDFD, c->pidfd, &si, WEXITED) < 0 && errno == EINTR)
+			;
+	}
+	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(c);
+}
+
+const struct backend backend_process = {
+	.name = "process",
+	.usable = process_usable,
+	.mem_create = process_mem_create,
+	.create = process_create,
+	.run = process_run,
+	.kick = process_kick,
+	.interrupt = process_interrupt,
+	.grow = process_grow,
+	.release = process_release,
+	.huge = process_huge,
+	.guest_syscalls = process_guest_syscalls,
+	.exits = process_exits,
+	.destroy = process_destroy,
+};
