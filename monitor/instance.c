@@ -142,8 +142,11 @@ static bool take_signals(struct instance *in)
 static int hook_grow(void *arg, uint64_t new_size)
 {
 	struct instance *in = arg;
+	int r = in->backend->grow(in->ctx, new_size);
 
-	return in->backend->grow(in->ctx, new_size);
+	if (!r)
+		in->mem.ram_size = new_size;
+	return r;
 }
 
 static int hook_release(void *arg, uint64_t gpa, uint64_t len)
