@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: ISC
 # One graph, out of tree in build/$(PROFILE)/. `make help` lists the targets.
+# `make demo` and `make check` install what they need (tools/deps) and do the rest.
 PROFILE ?= release
 B := build/$(PROFILE)
 CC ?= gcc
@@ -37,7 +38,8 @@ GUEST_OBJ := $(patsubst %,$(B)/guest-obj/%.o,$(GUEST_SRC)) $(patsubst $(B)/%,$(B
 
 # --- the host side --------------------------------------------------------------
 HOST_PKGS := libseccomp zydis
-HOST_CFLAGS := -std=gnu11 $(OPT) -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
+# -Wno-format-truncation: snprintf into a path buffer is how a path is bounded; a cut one is then not found.
+HOST_CFLAGS := -Wno-format-truncation -std=gnu11 $(OPT) -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
 HOST_LIBS := -lseccomp -lZydis -lZycore -ljansson -lpthread
 HOST_SRC := $(sort $(wildcard lib/*.c lib/host/*.c monitor/*.c monitor/backend/*.c image/*.c cli/*.c))
 HOST_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(HOST_SRC))
@@ -102,9 +104,85 @@ $(B)/cowbell: $(HOST_OBJ) $(B)/host-obj/libos_blob.o
 # Compile everything that exists, link nothing: for work on one part.
 objects: $(GUEST_OBJ) $(HOST_OBJ)
 
+# --- what people call ------------------------------------------------------------------
+help:
+	@echo 'make            build build/$(PROFILE)/cowbell'
+	@echo 'make demo       install what is missing, build, boot a Python web app as a VM and fetch it'
+	@echo 'make check      install what is missing, build, run every test'
+	@echo 'make check-unit PROFILE=release|asan|ubsan: the unit tests only'
+	@echo 'make check-svm  the kvm monitor on emulated AMD hardware virtualisation (QEMU)'
+	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
+	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30)'
+	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
+	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local'
+
+# Sub-makes, so that headers and libraries that were just installed are seen.
+demo:
+	tools/deps build demo
+	$(MAKE) all
+	examples/demo
+
+check:
+	tools/deps build check
+	$(MAKE) all unit-tests
+	$(MAKE) run-tests
+
+# One run of prove over unit tests (C) and all others (.t), so that its closing lines count everything.
+TESTS ?= $(sort $(wildcard tests/*.t tests/*/*.t))
+run-tests: all unit-tests
+	prove --exec '' $(PROVEFLAGS) $(sort $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/*_test.c))) $(TESTS)
+
+check-svm: all
+	prove --exec '' tests/svm/run.t
+
+bench:
+	tools/deps build bench
+	$(MAKE) all
+	bench/run $(BENCHFLAGS)
+
+PREFIX ?= /usr/local
+install: all
+	install -D -m 755 $(B)/cowbell $(DESTDIR)$(PREFIX)/bin/cowbell
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 man/cowbell.1 man/cowbell-run.1 $(DESTDIR)$(PREFIX)/share/man/man1
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/cowbell $(DESTDIR)$(PREFIX)/share/man/man1/cowbell.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man1/cowbell-run.1
+
+# --- care of the sources ------------------------------------------------------------------
+C_FILES := $(sort $(wildcard abi/*.h lib/*.[ch] lib/host/*.[ch] guest/*.[ch] guest/*/*.[ch] guest/*/*/*.[ch] monitor/*.[ch] \
+	monitor/backend/*.[ch] image/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch]))
+LINT_FILES := $(filter cli/%.c image/%.c lib/host/%.c monitor/%.c,$(C_FILES))
+
+format:
+	clang-format -i $(C_FILES)
+
+lint:
+	tools/deps lint
+	clang-format --dry-run -Werror $(C_FILES)
+	clang-tidy --quiet $(LINT_FILES) -- -std=gnu11 -D_GNU_SOURCE -I. -I$(B)
+	cppcheck --quiet --std=c11 --enable=warning,portability,performance --error-exitcode=1 --inline-suppr \
+		--suppressions-list=tools/cppcheck.suppressions -D_GNU_SOURCE -D__x86_64__ -I. $(LINT_FILES)
+
+# Mutated input for the parsers of what strangers bring, under ASan and UBSan. Each prints its seed; FUZZ_SEED replays.
+FUZZ_SECONDS ?= 30
+FUZZ_SRC_elf := image/elf.c
+FUZZ_SRC_erofs := image/erofs_read.c
+FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
+build/fuzz/%: tests/fuzz/%_fuzz.c tests/fuzz/fuzz.h
+	mkdir -p $(@D)
+	$(CC) -std=gnu11 -O1 -g -D_GNU_SOURCE -I. $(WARN) -fsanitize=address,undefined -fno-sanitize-recover=all -o $@ $< $(FUZZ_SRC_$*)
+build/fuzz/elf: $(FUZZ_SRC_elf)
+build/fuzz/erofs: $(FUZZ_SRC_erofs)
+build/fuzz/cli: $(FUZZ_SRC_cli)
+
+fuzz: build/fuzz/elf build/fuzz/erofs build/fuzz/cli
+	for f in $^; do timeout $$(( $(FUZZ_SECONDS) + 60 )) $$f $(FUZZ_SECONDS) || exit 1; done
+
 clean:
 	rm -rf build
 
-.PHONY: all objects clean
+.PHONY: all objects clean help demo check run-tests check-svm bench install uninstall format lint fuzz
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d))
 -include tests/unit/unit.mk

@@ -23,7 +23,7 @@ struct option_def {
 	int id;		  /* what options_next() returns; > 0 */
 	char letter;	  /* -m, or 0 */
 	const char *name; /* --memory, without dashes */
-	const char *arg;  /* how help calls the value, NULL: takes none; "[...]": optional, only as --name=VALUE */
+	const char *arg;  /* how help calls the value, NULL: takes none; "[=...]": may be left out */
 	const char *help; /* one or more lines, separated by \n */
 };
 

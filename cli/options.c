@@ -62,6 +62,12 @@ const char *suggest(const char *word, const char *const *names, size_t n)
 	return best;
 }
 
+/* "[=VALUE]": may be left out, so it can only come as --name=VALUE. */
+static bool optional(const struct option_def *d)
+{
+	return !strncmp(d->arg, "[=", 2);
+}
+
 static int unknown_option(const struct options *o, const char *word)
 {
 	const char *names[64];
@@ -96,7 +102,7 @@ static int next_long(struct options *o)
 		say("option '--%s' takes no value", d->name);
 		return -1;
 	}
-	if (d->arg && !eq && d->arg[0] != '[') {
+	if (d->arg && !eq && !optional(d)) {
 		if (o->next >= o->argc) {
 			say("option '--%s' needs a value: --%s %s", d->name, d->name, d->arg);
 			return -1;
@@ -119,7 +125,7 @@ static int next_letter(struct options *o)
 		return -1;
 	}
 	o->value = NULL;
-	if (d->arg && d->arg[0] != '[') {
+	if (d->arg && !optional(d)) {
 		if (word[o->letter + 1]) {
 			o->value = word + o->letter + 1;
 		} else if (o->next + 1 < o->argc) {
@@ -161,7 +167,7 @@ void options_help(const struct option_def *defs)
 {
 	for (const struct option_def *d = defs; d->id; d++) {
 		char left[64];
-		const char *sep = !d->arg ? "" : d->arg[0] == '[' ? "" : " ";
+		const char *sep = !d->arg || optional(d) ? "" : " ";
 
 		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", d->letter ? '-' : ' ', d->letter ? d->letter : ' ',
 			 d->letter ? ", " : "  ", d->name, sep, d->arg ? d->arg : "");

@@ -330,7 +330,7 @@ static void take_root(void *arg, const char *dir)
 		int r = tree_walk(w->t, n, &lim);
 		if (r == -E2BIG && !w->err)
 			w->err = say_fail(-E2BIG, "%s: too large to be collected; use --root or -v", dir);
-		watch_dirs(w, n, is_below(dir, "/usr") && !is_below(dir, "/usr/local") ? 1 : 64);
+		watch_dirs(w, n, is_below(dir, "/usr") && !is_below(dir, "/usr/local") ? 1 : 4);
 	}
 }
 

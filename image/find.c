@@ -238,7 +238,7 @@ static int check_elf(const char *shown, const char *path)
 	if (why)
 		status = say_fail(EXIT_CANNOT_EXEC, "%s: %s", shown, why);
 	else if (info.interp && access(info.interp, F_OK))
-		status = say_fail(EXIT_NOT_FOUND, "%s: its dynamic linker %s is not here", shown, info.interp);
+		status = say_fail(EXIT_CANNOT_EXEC, "%s: its dynamic linker %s is missing; install it", shown, info.interp);
 	elf_free(&info);
 	close(fd);
 	return status;

@@ -94,7 +94,7 @@ static int check_program(const struct image_request *req, struct tree *t, const 
 	if (why)
 		status = say_fail(EXIT_CANNOT_EXEC, "%s in %s: %s", path, req->root, why);
 	else if (e.interp && !tree_add(t, e.interp))
-		status = say_fail(EXIT_NOT_FOUND, "%s: its dynamic linker %s is not in %s", path, e.interp, req->root);
+		status = say_fail(EXIT_CANNOT_EXEC, "%s: its dynamic linker %s is not in %s", path, e.interp, req->root);
 	elf_free(&e);
 	close(fd);
 	return status;

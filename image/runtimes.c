@@ -30,7 +30,7 @@ struct runtime {
 static const struct runtime runtimes[] = {
 	{"python3", {"/usr/lib/python3", "/usr/lib/python3.11", "/usr/local/lib/python3.11", "/etc/python3.11",
 		     "/usr/share/python3", "/usr/share/python-wheels"}},
-	{"node", {"/usr/share/nodejs", "/usr/lib/nodejs", "/usr/lib/x86_64-linux-gnu/nodejs", "/usr/share/node_modules",
+	{"node", {"/usr/share/nodejs", "/usr/lib/nodejs", "/usr/lib/x86_64-linux-gnu/nodejs", "/usr/lib/node_modules", "/usr/share/node_modules",
 		  "/usr/local/lib/node_modules"}},
 	{"perl", {"/usr/share/perl5", "/usr/share/perl", "/usr/lib/x86_64-linux-gnu/perl5", "/usr/lib/x86_64-linux-gnu/perl",
 		  "/usr/lib/x86_64-linux-gnu/perl-base", "/usr/local/share/perl", "/usr/local/lib/x86_64-linux-gnu/perl",
