@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Taking the monitor's privileges away, after everything is open and before
+ * the guest's first instruction. Stages, each with its reason:
+ *
+ *   1  no new privileges: an exec can never gain any, and a filter needs no capability
+ *   2  no capability may be gained: bounding and ambient sets emptied
+ *   3  no capabilities: root keeps only its name, files obey their owner and mode
+ *   4  not dumpable: nobody but root attaches or reads guest memory through /proc
+ *   5  system calls: an allow-list generated from the HOST_SYSCALL declarations of
+ *      the features in use. mmap only without PROT_EXEC. The declarations are objects in a linker section;
+ *      a call that nobody declared ends the monitor with one line that names it.
+ *
+ * brk and mremap are refused with ENOMEM instead: malloc falls back to mmap.
+ * The filter looks at numbers only (but for mmap), so that the kernel keeps its
+ * answers in a bitmap and an allowed call costs nothing.
+ */
+#include "monitor/seccomp.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+HOST_SYSCALL(core, mmap);
+HOST_SYSCALL(core, munmap);
+HOST_SYSCALL(core, write); /* the message below */
+HOST_SYSCALL(core, exit_group);
+
+extern const struct host_syscall __start_host_syscalls[], __stop_host_syscalls[];
+_Static_assert(sizeof(struct host_syscall) == 16, "the linker section is an array");
+
+#define MAX_CALLS   128
+#define X32_BIT	    0x40000000u
+#define EXIT_BROKEN 125
+
+struct call_list {
+	int nr[MAX_CALLS];
+	int n;
+};
+
+static int collect(struct call_list *l, int features)
+{
+	for (const struct host_syscall *s = __start_host_syscalls; s < __stop_host_syscalls; s++) {
+		int i = 0;
+
+		if (!(s->feature & (features | HOST_core)))
+			continue;
+		while (i < l->n && l->nr[i] != s->nr)
+			i++;
+		if (i < l->n)
+			continue;
+		if (l->n == MAX_CALLS)
+			return -E2BIG;
+		l->nr[l->n++] = s->nr;
+	}
+	return 0;
+}
+
+struct program {
+	struct sock_filter f[4 * MAX_CALLS];
+	unsigned short n;
+};
+
+static void emit(struct program *p, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+{
+	p->f[p->n++] = (struct sock_filter){code, jt, jf, k};
+}
+
+static void load(struct program *p, size_t offset)
+{
+	emit(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
+}
+
+static void answer(struct program *p, uint32_t action)
+{
+	emit(p, BPF_RET | BPF_K, action, 0, 0);
+}
+
+/* When the accumulator is k, `action`. */
+static void if_equal(struct program *p, uint32_t k, uint32_t action)
+{
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, k, 0, 1);
+	answer(p, action);
+}
+
+static void build(struct program *p, const struct call_list *l)
+{
+	load(p, offsetof(struct seccomp_data, arch));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
+	answer(p, SECCOMP_RET_KILL_PROCESS);
+	load(p, offsetof(struct seccomp_data, nr));
+	emit(p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
+	answer(p, SECCOMP_RET_KILL_PROCESS);
+	for (int i = 0; i < l->n; i++)
+		if (l->nr[i] != SYS_mmap)
+			if_equal(p, (uint32_t)l->nr[i], SECCOMP_RET_ALLOW);
+	if_equal(p, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
+	if_equal(p, SYS_mremap, SECCOMP_RET_ERRNO | ENOMEM);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0);
+	answer(p, SECCOMP_RET_TRAP);
+	load(p, offsetof(struct seccomp_data, args[2]));
+	emit(p, BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1);
+	answer(p, SECCOMP_RET_TRAP);
+	answer(p, SECCOMP_RET_ALLOW);
+}
+
+/* Stage 5 caught something: our bug, or a monitor that a guest took over. */
+static void on_forbidden(int sig, siginfo_t *info, void *context)
+{
+	char line[96];
+	int n = snprintf(line, sizeof(line),
+			 "cowbell: host system call %d is not declared; the monitor stops\n",
+			 info->si_syscall);
+
+	(void)sig, (void)context;
+	if (write(2, line, (size_t)n) < 0)
+		_exit(EXIT_BROKEN + 1);
+	_exit(EXIT_BROKEN);
+}
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+	struct __user_cap_data_struct none[2] = {{0}, {0}};
+
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	/* Without CAP_SETPCAP the first fails and there is nothing to lose. */
+	for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+		;
+	return syscall(SYS_capset, &h, none) ? -errno : 0;
+}
+
+int seccomp_lock_monitor(int features)
+{
+	struct sigaction sa = {.sa_sigaction = on_forbidden, .sa_flags = SA_SIGINFO};
+	struct call_list calls = {.n = 0};
+	struct program p = {.n = 0};
+	struct sock_fprog fp;
+	int r = collect(&calls, features);
+
+	if (r)
+		return r;
+	build(&p, &calls);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	r = drop_capabilities();
+	if (r)
+		return r;
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	sigaction(SIGSYS, &sa, NULL);
+	fp = (struct sock_fprog){p.n, p.f};
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &fp))
+		return -errno;
+	return calls.n;
+}
