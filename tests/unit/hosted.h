@@ -6,23 +6,21 @@
 #ifndef COWBELL_TESTS_HOSTED_H
 #define COWBELL_TESTS_HOSTED_H
 
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+struct thread;
+extern struct thread *test_current;
+#define current test_current
 
 /* A test replays with the seed that it printed: COWBELL_TEST_SEED=n. */
 static inline uint64_t test_seed(void)
 {
 	const char *s = getenv("COWBELL_TEST_SEED");
-	struct timespec ts;
 
-	if (s)
-		return strtoull(s, NULL, 0);
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_nsec ^ ((uint64_t)ts.tv_sec << 20);
+	return s ? strtoull(s, NULL, 0) : ((uint64_t)time(NULL) << 20 ^ (uint64_t)getpid()) | 1;
 }
 
 /* xorshift64*: the same sequence everywhere. */
