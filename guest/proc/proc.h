@@ -84,7 +84,9 @@ struct thread {
 	void (*kfn)(void *);	/* a thread of the library OS itself: entry and argument */
 	void *karg;
 	u64 trap_no, trap_err, trap_addr; /* of the last fault, for sigcontext */
+	sigmask_t real_blocked; /* sigtimedwait: wanted signals that were blocked before it */
 	u64 timer_slack_ns;
+	int policy, rt_priority; /* as set by sched_setscheduler; shown, not acted upon */
 	void *strace_buf;
 };
 
@@ -159,6 +161,11 @@ struct thread *thread_by_tid(s32 tid);
 struct process *process_by_pid(s32 pid);
 u64 thread_cpu_ns(struct thread *t);
 u64 process_cpu_ns(struct process *p);
+
+/* --- what the system says it is (linux/sys_misc.c); /proc shows the same ----- */
+#define SYSTEM_RELEASE "6.1.0-cowbell"
+#define SYSTEM_VERSION "#1 SMP PREEMPT_DYNAMIC Cowbell"
+const char *system_hostname(void);
 
 /* --- from arch/ (entry.S, trap.c) into proc/ ------------------------------- */
 /* Each runs on the current thread's kernel stack, regs at its top, may sleep. */

@@ -210,7 +210,7 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info)
 	if (sig < 1 || sig > N_SIGNALS)
 		return -EINVAL;
 	cancel_opposite(p, sig);
-	if (signal_ignored(p, sig) && !(t->blocked & SIGBIT(sig)))
+	if (signal_ignored(p, sig) && !((t->blocked | t->real_blocked) & SIGBIT(sig)))
 		return 0;
 	err = enqueue(&t->pending, sig, info);
 	if (err)
@@ -224,9 +224,12 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info)
 /* Is it blocked everywhere, so that an ignored signal must still be kept for sigwait? */
 static bool blocked_somewhere(struct process *p, int sig)
 {
-	list_for_each(it, &p->threads)
-		if (list_entry(it, struct thread, process_node)->blocked & SIGBIT(sig))
+	list_for_each(it, &p->threads) {
+		struct thread *t = list_entry(it, struct thread, process_node);
+
+		if ((t->blocked | t->real_blocked) & SIGBIT(sig))
 			return true;
+	}
 	return false;
 }
 
