@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * UDP, both ways at once: one receive queue, fed by sockets of the guest through
+ * loopback and by the host through a ring handle that is opened when it is first
+ * needed (a destination outside, or a forwarded port).
+ *
+ * Receiving from the host uses slots, each with a buffer for the largest datagram,
+ * posted ahead; a datagram is copied out at its size and the slot is posted again
+ * unless the queue is full. Slots are added while datagrams come in bursts.
+ *
+ * A queued message carries its sender as a struct inaddr in front of the payload.
+ */
+#include "guest/net/sock.h"
+
+#define DGRAM_MAX    65507u
+#define SLOT_BUF     65536u
+#define SLOTS_MAX    8
+#define BURST_NS     200000ull
+#define BURST_N	     4
+#define SKB_OVERHEAD 256u /* charged per message, so that empty ones count */
+
+struct hudp;
+struct slot {
+	struct ring_req req;
+	struct hudp *h;
+	u8 *buf;
+	union saddr addr;
+	bool posted;
+};
+
+struct hudp {
+	struct sock *s;
+	u32 handle;
+	u16 domain;
+	u32 n_slots, burst;
+	u64 last_ns;
+	u32 tx_bytes;
+	struct slot *slots[SLOTS_MAX];
+};
+
+struct udptx {
+	struct ring_req req;
+	struct sock *s;
+	union saddr addr;
+	u32 len;
+	u8 data[];
+};
+
+/* --- receiving ------------------------------------------------------------------------ */
+
+static void slot_done(struct ring_req *req, const struct ring_cqe *cqe);
+
+static bool queue_full(struct sock *s)
+{
+	return s->rx_bytes >= s->rcvbuf;
+}
+
+static void deliver(struct sock *s, struct skb *b)
+{
+	list_add_tail(&s->rxq, &b->node);
+	s->rx_bytes += b->len + SKB_OVERHEAD;
+	waitq_wake(&s->wq, POLLIN | POLLRDNORM);
+}
+
+static void slot_post(struct slot *sl)
+{
+	struct hudp *h = sl->h;
+	if (sl->posted || h->s->closed || h->handle == RING_NO_HANDLE || queue_full(h->s))
+		return;
+	sl->req.done = slot_done;
+	sl->req.sqe = (struct ring_sqe){.op = RING_OP_RECV,
+					.handle = h->handle,
+					.addr = ring_buf_gpa(sl->buf).v,
+					.len = SLOT_BUF,
+					.addr2 = ring_buf_gpa(&sl->addr).v,
+					.len2 = sizeof(sl->addr)};
+	sl->posted = true;
+	sock_get(h->s);
+	ring_submit(&sl->req);
+}
+
+static void add_slot(struct hudp *h)
+{
+	struct slot *sl = h->n_slots < SLOTS_MAX ? kzalloc(sizeof(*sl)) : NULL;
+	if (!sl)
+		return;
+	sl->buf = kmalloc(SLOT_BUF);
+	if (!sl->buf) {
+		kfree(sl);
+		return;
+	}
+	sl->h = h;
+	h->slots[h->n_slots++] = sl;
+	slot_post(sl);
+}
+
+static void slot_done(struct ring_req *req, const struct ring_cqe *cqe)
+{
+	struct slot *sl = container_of(req, struct slot, req);
+	struct hudp *h = sl->h;
+	struct sock *s = h->s;
+	sl->posted = false;
+	if (s->closed)
+		goto out;
+	if (cqe->res == -ECANCELED) {
+		/* the handle was closed; there may be a new one */
+	} else if (cqe->res < 0) {
+		sock_fail(s, -cqe->res, POLLIN | POLLRDNORM);
+		if (cqe->res != -ECONNREFUSED && cqe->res != -EHOSTUNREACH && cqe->res != -ENETUNREACH)
+			goto out; /* the handle is of no more use */
+	} else {
+		struct sock as = {.family = sl->addr.family, .type = SOCK_DGRAM};
+		struct inaddr from;
+		u32 n = MIN((u32)cqe->res, SLOT_BUF);
+		if (inet_parse(&as, &sl->addr, (u32)MIN(cqe->val, sizeof(sl->addr)), &from))
+			from = s->remote;
+		struct skb *b = skb_new(n, &from, sizeof(from));
+		if (b) {
+			memcpy(skb_payload(b), sl->buf, n);
+			b->len = n;
+			deliver(s, b);
+		}
+		u64 now = mono_ns();
+		h->burst = now - h->last_ns < BURST_NS ? h->burst + 1 : 0;
+		h->last_ns = now;
+		if (h->burst >= BURST_N) {
+			h->burst = 0;
+			add_slot(h);
+		}
+	}
+	slot_post(sl);
+out:
+	sock_put(s);
+}
+
+static s64 udp_recv(struct sock *s, struct uio *u, struct msginfo *m)
+{
+	int r = sock_wait(s, !list_empty(&s->rxq) || s->err || s->shut_rd, m->nonblock, s->rcvtimeo);
+	if (r)
+		return r;
+	if (s->err)
+		return sock_error(s);
+	if (list_empty(&s->rxq))
+		return 0;
+	struct skb *b = list_first(&s->rxq, struct skb, node);
+	u64 want = MIN((u64)b->len, u->left), n = uio_put(u, skb_payload(b), want);
+	s64 ret = m->flags & MSG_TRUNC ? (s64)b->len : (s64)want;
+	if (want < b->len)
+		m->out_flags |= MSG_TRUNC;
+	struct inaddr from;
+	memcpy(&from, b->data, sizeof(from));
+	if (m->from)
+		m->from_len = inet_format(s->family, &from, m->from);
+	if (s->pktinfo) {
+		m->local = s->local;
+		if (inet_is_any(&m->local)) {
+			if (inet_is_loopback(&from))
+				memcpy(m->local.ip, from.ip, 16);
+			else
+				inet_own_addr(inet_is_v4(&from) ? AF_INET : AF_INET6, &m->local);
+		}
+	}
+	if (!(m->flags & MSG_PEEK)) {
+		list_del(&b->node);
+		s->rx_bytes -= b->len + SKB_OVERHEAD;
+		skb_free(b);
+		struct hudp *h = s->host;
+		for (u32 i = 0; h && i < h->n_slots; i++)
+			slot_post(h->slots[i]);
+	}
+	return n < want ? -EFAULT : ret;
+}
+
+/* --- the host's side ---------------------------------------------------------------------- */
+
+/* A handle of the right family, bound if our port is forwarded. Sleeps. */
+static int open_host(struct sock *s, bool v4)
+{
+	struct hudp *h = s->host;
+	u16 domain = v4 ? AF_INET : AF_INET6;
+	if (h && h->handle != RING_NO_HANDLE)
+		return h->domain == domain ? 0 : -ENETUNREACH;
+	if (!h) {
+		h = kzalloc(sizeof(*h));
+		if (!h)
+			return -ENOMEM;
+		h->s = s;
+		h->handle = RING_NO_HANDLE;
+		s->host = h;
+	}
+	struct ring_sqe sqe = {
+		.op = RING_OP_SOCKET, .handle = RING_NO_HANDLE, .arg = domain, .arg2 = SOCK_DGRAM};
+	u64 handle;
+	s64 r = ring_call(&sqe, &handle, NULL);
+	if (r < 0)
+		return (int)r;
+	if (h->handle != RING_NO_HANDLE) { /* another thread was faster */
+		host_close_handle((u32)handle);
+		return 0;
+	}
+	h->handle = (u32)handle;
+	h->domain = domain;
+	host_push_options(s, h->handle);
+	if (s->bound && inet_port_forwarded(s->local.port)) {
+		union saddr *a = kzalloc(sizeof(*a));
+		if (a) {
+			a->in.sin_family = AF_INET;
+			a->in.sin_port = __builtin_bswap16(s->local.port);
+			sqe = (struct ring_sqe){.op = RING_OP_BIND,
+						.handle = h->handle,
+						.addr2 = ring_buf_gpa(a).v,
+						.len2 = sizeof(a->in)};
+			ring_call(&sqe, NULL, NULL); /* refused: it stays inside the guest */
+			kfree(a);
+		}
+	}
+	if (h->n_slots) {
+		for (u32 i = 0; i < h->n_slots; i++)
+			slot_post(h->slots[i]);
+	} else {
+		add_slot(h);
+	}
+	return h->n_slots ? 0 : -ENOBUFS;
+}
+
+static void close_host(struct sock *s)
+{
+	struct hudp *h = s->host;
+	if (!h || h->handle == RING_NO_HANDLE)
+		return;
+	struct ring_sqe sqe = {.op = RING_OP_CLOSE, .handle = h->handle, .arg = RING_CLOSE_DRAIN};
+	host_fire(&sqe, NULL, 0);
+	h->handle = RING_NO_HANDLE;
+}
+
+static void tx_done(struct ring_req *req, const struct ring_cqe *cqe)
+{
+	struct udptx *t = container_of(req, struct udptx, req);
+	struct sock *s = t->s;
+	struct hudp *h = s->host;
+	bool was_full = h->tx_bytes >= s->sndbuf;
+	h->tx_bytes -= t->len + SKB_OVERHEAD;
+	kfree(t);
+	if (cqe->res < 0 && cqe->res != -ECANCELED && !s->closed &&
+	    (cqe->res != -ECONNREFUSED || s->state == S_CONNECTED))
+		sock_fail(s, -cqe->res, POLLIN | POLLOUT);
+	if (was_full && h->tx_bytes < s->sndbuf)
+		waitq_wake_all(&s->wq, POLLOUT | POLLWRNORM);
+	sock_put(s);
+}
+
+static s64 send_host(struct sock *s, struct uio *u, const struct inaddr *to, bool connected,
+		     struct msginfo *m)
+{
+	int r = open_host(s, inet_is_v4(to));
+	if (r)
+		return r;
+	struct hudp *h = s->host;
+	r = sock_wait(s, h->tx_bytes < s->sndbuf || s->err, m->nonblock, s->sndtimeo);
+	if (r)
+		return r;
+	u32 len = (u32)u->left;
+	struct udptx *t = kmalloc(sizeof(*t) + len);
+	if (!t)
+		return -ENOBUFS;
+	memset(t, 0, sizeof(*t));
+	if (uio_get(u, t->data, len) < len) {
+		kfree(t);
+		return -EFAULT;
+	}
+	t->s = s;
+	t->len = len;
+	t->req.done = tx_done;
+	h->tx_bytes += len + SKB_OVERHEAD;
+	t->req.sqe = (struct ring_sqe){.op = RING_OP_SEND,
+				       .flags = h->tx_bytes < s->sndbuf ? RING_SQE_QUIET : 0,
+				       .handle = h->handle,
+				       .addr = ring_buf_gpa(t->data).v,
+				       .len = len};
+	if (!connected) {
+		t->req.sqe.addr2 = ring_buf_gpa(&t->addr).v;
+		t->req.sqe.len2 = inet_format(h->domain, to, &t->addr);
+	}
+	sock_get(s);
+	ring_submit(&t->req);
+	return len;
+}
+
+/* --- loopback, sending --------------------------------------------------------------------- */
+
+static s64 send_local(struct sock *s, struct uio *u, const struct inaddr *to)
+{
+	struct inaddr from = s->local;
+	u32 len = (u32)u->left;
+	if (inet_is_any(&from))
+		memcpy(from.ip, to->ip, 16);
+	struct skb *b = skb_new(len, &from, sizeof(from));
+	if (!b)
+		return -ENOBUFS;
+	b->len = len;
+	if (uio_get(u, skb_payload(b), len) < len) {
+		skb_free(b);
+		return -EFAULT;
+	}
+	struct sock *t = inet_find(PORTS_UDP, to, &from);
+	if (t && !queue_full(t)) {
+		deliver(t, b);
+		return len;
+	}
+	skb_free(b);
+	if (!t && (s->state == S_CONNECTED || s->recverr))
+		sock_fail(s, ECONNREFUSED, POLLIN);
+	return len; /* a datagram that nobody takes is lost, as anywhere */
+}
+
+static int autobind(struct sock *s)
+{
+	if (s->bound)
+		return 0;
+	struct inaddr any = {.port = 0};
+	if (s->family == AF_INET)
+		any.ip[10] = any.ip[11] = 0xff;
+	return inet_bind_port(s, PORTS_UDP, &any);
+}
+
+/* 0.0.0.0 and :: mean this host. */
+static void resolve_any(struct sock *s, struct inaddr *to)
+{
+	if (!inet_is_any(to))
+		return;
+	u16 port = to->port;
+	*to = (struct inaddr){.ip = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, .port = port};
+	if (s->family == AF_INET6)
+		*to = (struct inaddr){.ip = {[15] = 1}, .port = port};
+}
+
+static s64 udp_send(struct sock *s, struct uio *u, struct msginfo *m)
+{
+	struct inaddr to;
+	int r;
+	if (s->shut_wr)
+		return -EPIPE;
+	if (s->err)
+		return sock_error(s);
+	if (m->to) {
+		r = inet_parse(s, m->to, m->to_len, &to);
+		if (r)
+			return r;
+		if (!to.port)
+			return -EINVAL;
+		resolve_any(s, &to);
+	} else if (s->state == S_CONNECTED) {
+		to = s->remote;
+	} else {
+		return -EDESTADDRREQ;
+	}
+	if (u->left > DGRAM_MAX)
+		return -EMSGSIZE;
+	r = autobind(s);
+	if (r)
+		return r;
+	if (inet_is_local(&to))
+		return send_local(s, u, &to);
+	if (!inet_has_link())
+		return -ENETUNREACH;
+	return send_host(s, u, &to, !m->to && s->state == S_CONNECTED, m);
+}
+
+/* --- the rest ----------------------------------------------------------------------------------- */
+
+static int udp_bind(struct sock *s, const union saddr *a, u32 len)
+{
+	struct inaddr in;
+	int r = inet_parse(s, a, len, &in);
+	if (r)
+		return r;
+	if (s->bound)
+		return -EINVAL;
+	r = inet_bind_port(s, PORTS_UDP, &in);
+	if (r)
+		return r;
+	if (inet_port_forwarded(s->local.port)) {
+		r = open_host(s, true);
+		if (r)
+			log_line(LOG_WARN, "UDP port %u is not reachable from the host: error %d",
+				 s->local.port, -r);
+	}
+	return 0;
+}
+
+static int udp_connect(struct sock *s, const union saddr *a, u32 len, bool nonblock)
+{
+	struct inaddr to;
+	if (len < sizeof(a->family))
+		return -EINVAL;
+	if (a->family == AF_UNSPEC) {
+		s->state = S_IDLE;
+		memset(&s->remote, 0, sizeof(s->remote));
+		close_host(s); /* the next use opens a fresh one */
+		return 0;
+	}
+	int r = inet_parse(s, a, len, &to);
+	if (r)
+		return r;
+	resolve_any(s, &to);
+	r = autobind(s);
+	if (r)
+		return r;
+	bool local = inet_is_local(&to), v4 = inet_is_v4(&to);
+	if (!local) {
+		if (!inet_has_link())
+			return -ENETUNREACH;
+		if (s->host && ((struct hudp *)s->host)->domain != (v4 ? AF_INET : AF_INET6))
+			close_host(s);
+		r = open_host(s, v4);
+		union saddr *sa = r ? NULL : kmalloc(sizeof(*sa));
+		if (!sa)
+			return r ? r : -ENOMEM;
+		struct ring_sqe sqe = {.op = RING_OP_CONNECT,
+				       .handle = ((struct hudp *)s->host)->handle,
+				       .addr2 = ring_buf_gpa(sa).v,
+				       .len2 = inet_format(v4 ? AF_INET : AF_INET6, &to, sa)};
+		s64 c = ring_call(&sqe, NULL, NULL);
+		kfree(sa);
+		if (c < 0)
+			return (int)c;
+	}
+	if (inet_is_any(&s->local)) {
+		if (local)
+			memcpy(s->local.ip, to.ip, 16);
+		else
+			inet_own_addr(v4 ? AF_INET : AF_INET6, &s->local);
+	}
+	s->remote = to;
+	s->state = S_CONNECTED;
+	return 0;
+}
+
+static int udp_listen(struct sock *s, int backlog)
+{
+	return -EOPNOTSUPP;
+}
+
+static u32 udp_poll(struct sock *s)
+{
+	struct hudp *h = s->host;
+	u32 mask = 0;
+	if (s->err)
+		mask |= POLLERR;
+	if (s->shut_rd && s->shut_wr)
+		mask |= POLLHUP;
+	if (!list_empty(&s->rxq) || s->shut_rd)
+		mask |= POLLIN | POLLRDNORM;
+	if (s->shut_rd)
+		mask |= POLLRDHUP;
+	if (!h || h->tx_bytes < s->sndbuf)
+		mask |= POLLOUT | POLLWRNORM;
+	return mask;
+}
+
+static int udp_shutdown(struct sock *s, int how)
+{
+	if (s->state != S_CONNECTED)
+		return -ENOTCONN;
+	if (how != SHUT_WR)
+		s->shut_rd = true;
+	if (how != SHUT_RD)
+		s->shut_wr = true;
+	waitq_wake_all(&s->wq, 0);
+	return 0;
+}
+
+static u32 udp_inq(struct sock *s)
+{
+	return list_empty(&s->rxq) ? 0 : list_first(&s->rxq, struct skb, node)->len;
+}
+
+static u32 udp_outq(struct sock *s)
+{
+	struct hudp *h = s->host;
+	return h ? h->tx_bytes : 0;
+}
+
+static void udp_option(struct sock *s, int level, int name)
+{
+	struct hudp *h = s->host;
+	if (h && h->handle != RING_NO_HANDLE)
+		host_option_async(s, h->handle, level, name);
+}
+
+static void udp_close(struct sock *s)
+{
+	inet_unbind(s);
+	close_host(s);
+}
+
+static void udp_destroy(struct sock *s)
+{
+	struct hudp *h = s->host;
+	for (u32 i = 0; h && i < h->n_slots; i++) {
+		kfree(h->slots[i]->buf);
+		kfree(h->slots[i]);
+	}
+	kfree(h);
+}
+
+const struct sock_ops udp_ops = {
+	.bind = udp_bind,
+	.connect = udp_connect,
+	.listen = udp_listen,
+	.getname = inet_getname,
+	.send = udp_send,
+	.recv = udp_recv,
+	.poll = udp_poll,
+	.shutdown = udp_shutdown,
+	.inq = udp_inq,
+	.outq = udp_outq,
+	.option = udp_option,
+	.close = udp_close,
+	.destroy = udp_destroy,
+};
