@@ -462,6 +462,10 @@ static bool step_connect(struct ring_server *rs, struct handle *h, struct rs_req
 		err = errno;
 	h->connecting = false;
 	if (err) {
+		union rs_addr none = {.sa.sa_family = AF_UNSPEC};
+
+		connect(h->fd, &none.sa,
+			sizeof(none.sa)); /* or the next one would only tell that this one failed */
 		memset(&h->peer, 0, sizeof(h->peer));
 		h->readable = h->err = h->hup = h->rdhup = false; /* it may connect again */
 	}
@@ -797,20 +801,27 @@ static int open_port(struct ring_server *rs, int i)
 	struct rs_port *p = &rs->ports[i];
 	struct sockaddr_storage ss = rs->cfg->ports[i].host;
 	socklen_t len = sizeof(ss);
+	union rs_addr *a = (union rs_addr *)&ss;
+	bool any = !a->in.sin_port;
 	char text[64];
 	int err;
 
 	p->guest = rs->cfg->ports[i].guest;
 	p->family = ss.ss_family;
 	p->tcp = open_port_socket(&ss, SOCK_STREAM);
+	if (any && p->tcp >= 0) {
+		/* a port that the kernel chose is lost when a socket stops listening: take it by its number */
+		getsockname(p->tcp, &a->sa, &len);
+		close(p->tcp);
+		p->tcp = open_port_socket(&ss, SOCK_STREAM);
+	}
 	err = p->tcp < 0 ? p->tcp : claim(p->tcp);
 	if (err) {
 		addr_text(&ss, text, sizeof(text));
 		say("cannot listen on %s: %s", text, strerror(-err));
 		return -1;
 	}
-	getsockname(p->tcp, (struct sockaddr *)&ss, &len);
-	p->host = ntohs(((union rs_addr *)&ss)->in.sin_port);
+	p->host = ntohs(a->in.sin_port); /* the same place in an IPv6 address */
 	p->udp = open_port_socket(&ss, SOCK_DGRAM);
 	if (p->udp < 0 && rs->cfg->verbose) {
 		addr_text(&ss, text, sizeof(text));

@@ -31,7 +31,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -547,6 +547,8 @@ struct ring_server *ring_server_new(const struct monitor_config *cfg, struct gue
 		return NULL;
 	}
 	handles_init(rs);
+	if (cfg->n_volumes)
+		umask(0); /* files on volumes get the mode that the program asked for: its own umask is applied */
 	if (open_events(rs) || console_init(rs) || net_init(rs)) {
 		ring_server_free(rs);
 		return NULL;
