@@ -121,3 +121,8 @@ uint64_t clock_ns_of_tsc(uint64_t tsc)
 {
 	return latest.ns + (uint64_t)(int64_t)((double)(int64_t)(tsc - latest.tsc) * ns_per_tick);
 }
+
+uint64_t clock_ns_now(void)
+{
+	return clock_ns_of_tsc(__rdtsc());
+}

@@ -11,6 +11,8 @@
 void clock_start(struct boot_time *t);
 /* Correct them if they are due; cheap when they are not. Call it before the guest runs on. */
 void clock_update(struct boot_time *t);
+/* CLOCK_MONOTONIC now, roughly, without asking the host; after clock_start(). */
+uint64_t clock_ns_now(void);
 /* CLOCK_MONOTONIC at a TSC value of this run. */
 uint64_t clock_ns_of_tsc(uint64_t tsc);
 

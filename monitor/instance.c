@@ -21,6 +21,7 @@
 #include "monitor/instance.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -174,14 +175,12 @@ static void hook_stopped(void *arg, int sig)
 
 /* --- the loop --------------------------------------------------------------------- */
 
-/* Before the guest gets the CPU: some timer must be running. */
+/* Before the guest gets the CPU: a timer must be running that fires in time. */
 static void arm_timer(struct instance *in)
 {
-	uint64_t ns = LOOK_NS;
+	uint64_t ns = LOOK_NS, now = clock_ns_now();
 	struct itimerval it = {0};
 
-	if (in->timer_armed)
-		return;
 	if (__atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED)) {
 		ns = RETRY_NS;
 	} else if (__atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED)) {
@@ -190,8 +189,11 @@ static void arm_timer(struct instance *in)
 		if (tick < ns)
 			ns = tick < TICK_MIN_NS ? TICK_MIN_NS : tick;
 	}
+	if (in->timer_armed && in->timer_at_ns <= now + ns + ns / 2)
+		return;
 	it.it_value.tv_usec = (suseconds_t)(ns / 1000);
 	in->timer_armed = 1;
+	in->timer_at_ns = now + ns;
 	setitimer(ITIMER_REAL, &it, NULL);
 }
 
@@ -326,6 +328,7 @@ int monitor_run(const struct monitor_config *cfg)
 	struct instance *in = &the_instance;
 	int status, features;
 
+	malloc_trim(0); /* what collecting the image left behind would stay for ever */
 	in->cfg = cfg;
 	in->pid = getpid();
 	in->backend = choose(cfg);

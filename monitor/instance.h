@@ -24,6 +24,7 @@ struct instance {
 	int n_host_calls; /* that the monitor's filter allows */
 	uint64_t signals; /* bit n: signal n arrived */
 	volatile sig_atomic_t timer_armed, timed_out;
+	uint64_t timer_at_ns; /* when it fires, if armed */
 };
 
 /* --stats: what the instance did, to standard error. */
