@@ -93,10 +93,19 @@ struct inode *memfs_mklink(struct inode *dir, const char *name, const char *targ
 
 /* --- special files -------------------------------------------------------------------- */
 int dev_open(struct inode *ino, struct file *f); /* by ino's rdev (dev.c) */
-void dev_init(void);
+void dev_init(struct inode *root); /* fills itself at the first look */
 int fifo_open(struct inode *ino, struct file *f);
 void fifo_inode_gone(struct inode *ino);
 struct file *eventfd_new(u64 count, u32 flags);
+struct pipe;
+struct pipe *file_pipe(struct file *f); /* NULL: not a pipe */
+s64 pipe_set_size(struct pipe *p, u64 size);
+u64 pipe_get_size(struct pipe *p);
+/* Copy up to n bytes without taking them; take n bytes. */
+u64 pipe_peek(struct pipe *p, void *buf, u64 n);
+void pipe_consume(struct pipe *p, u64 n);
+/* Sleep until there are data: 0 end of file, > 0 bytes there, -EAGAIN, -ERESTARTSYS. */
+s64 pipe_wait_data(struct pipe *p, bool nonblock);
 int console_open(struct file *f, int stream); /* console.c */
 bool console_is_tty(int stream);
 struct superblock *pts_new(struct inode **root);
@@ -107,6 +116,9 @@ struct superblock *sys_new(struct inode **root);
 
 /* --- locks (lock.c) -------------------------------------------------------------------- */
 void locks_file_gone(struct file *f);				  /* flock and OFD locks of f */
+s64 lock_flock(struct file *f, int op);
+struct flock;
+s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl); /* F_GETLK, F_SETLK(W) and their OFD twins; GETLK answers in *fl */
 void locks_process_closed(struct process *p, struct inode *ino); /* POSIX locks of p */
 
 /* --- inotify (inotify.c) ----------------------------------------------------------------- */

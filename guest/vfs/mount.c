@@ -128,7 +128,7 @@ void vfs_init(void)
 	if (root)
 		root->mode = S_IFDIR | 0755;
 	mount_or_die(sb, root, "/dev");
-	dev_init();
+	dev_init(root);
 	sb = pts_new(&root);
 	mount_or_die(sb, root, "/dev/pts");
 	sb = memfs_new("tmpfs", &root);

@@ -73,8 +73,6 @@ struct file *file_open_dentry(struct dentry *d, u32 flags, int *err)
 		file_put(f);
 		return NULL;
 	}
-	if (flags & O_NOCTTY)
-		return f;
 	return f;
 }
 

@@ -54,7 +54,7 @@ struct file_ops {
 	s64 (*write)(struct file *f, struct uio *u, u64 *pos);
 	u32 (*poll)(struct file *f, struct poll_table *pt); /* NULL: always POLLIN|POLLOUT (and EPERM for epoll) */
 	s64 (*ioctl)(struct file *f, u32 cmd, u64 arg);
-	s64 (*lseek)(struct file *f, s64 off, int whence);
+	s64 (*lseek)(struct file *f, s64 off, int whence); /* NULL: not seekable, -ESPIPE */
 	s64 (*getdents)(struct file *f, struct uio *u);
 	int (*mmap)(struct file *f, struct vma *v); /* NULL: inode pages through get_page */
 	int (*fsync)(struct file *f, bool data_only);
