@@ -32,7 +32,7 @@ GUEST_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -nostdinc -fpie -fvisibility=hi
 	-fstack-protector-strong -mstack-protector-guard=tls -mstack-protector-guard-reg=gs \
 	-mstack-protector-guard-offset=40 -fcf-protection=none -ffunction-sections -fdata-sections -fno-builtin-memcpy \
 	-I. -I$(B) -Iguest/include -isystem $(shell $(CC) -print-file-name=include) -isystem $(B)/uapi $(WARN)
-GUEST_SRC := $(sort $(wildcard guest/*.c guest/*/*.c guest/arch/x86_64/*.c guest/arch/x86_64/*.S) $(wildcard lib/*.c))
+GUEST_SRC := $(sort $(wildcard guest/*.c guest/*/*.c guest/*/*.S guest/arch/x86_64/*.c guest/arch/x86_64/*.S) $(wildcard lib/*.c))
 GUEST_GEN := $(B)/gen/syscall_table.c
 GUEST_OBJ := $(patsubst %,$(B)/guest-obj/%.o,$(GUEST_SRC)) $(patsubst $(B)/%,$(B)/guest-obj/%.o,$(GUEST_GEN))
 
