@@ -18,7 +18,7 @@
 #include "guest/vfs/vfs.h"
 #include "tests/unit/fake_guest.h"
 
-#define VMAP_SIZE (1ull << 30)
+#define VMAP_SIZE  (1ull << 30)
 #define MAP_FAILED ((void *)-1)
 
 void *mmap(void *addr, size_t len, int prot, int flags, int fd, long off);
@@ -176,8 +176,12 @@ void fake_guest_start(u64 now, u64 max)
 	ram_fd = memfd_create("ram", 0);
 	if (ram_fd < 0 || ftruncate(ram_fd, (long)max))
 		die();
-	bi.physmap_va = (u64)mmap(NULL, max, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
-	bi.vmap_va = (u64)mmap(NULL, VMAP_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	/* As the loader does it, the direct map is congruent to RAM modulo 2 MiB. */
+	bi.physmap_va = (u64)mmap(NULL, max + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bi.physmap_va = ALIGN_UP(bi.physmap_va, HUGE_SIZE);
+	mmap((void *)bi.physmap_va, max, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, ram_fd, 0);
+	bi.vmap_va =
+		(u64)mmap(NULL, VMAP_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	bi.vmap_va = ALIGN_UP(bi.vmap_va, HUGE_SIZE);
 	bi.vmap_size = VMAP_SIZE - HUGE_SIZE;
 	bi.ram_size = ram_now = now;

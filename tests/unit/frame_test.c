@@ -8,7 +8,7 @@
 #include "tests/unit/fake_guest.h"
 #include "tests/unit/tap.h"
 
-#define MIB (1ull << 20)
+#define MIB	 (1ull << 20)
 #define N_BLOCKS 400
 
 static u64 rng;
@@ -53,7 +53,8 @@ static void test_random_blocks(void)
 			x->tag = 0;
 			continue;
 		}
-		x->order = (unsigned)(test_random(&rng) % 100 < 95 ? test_random(&rng) % 5 : test_random(&rng) % 11);
+		x->order = (unsigned)(test_random(&rng) % 100 < 95 ? test_random(&rng) % 5
+								   : test_random(&rng) % 11);
 		x->g = frame_alloc(x->order, want_zero);
 		if (x->g.v == GPA_NONE.v)
 			continue;
@@ -105,8 +106,8 @@ static void test_exhaustion(void)
 		chain = g;
 		n++;
 	}
-	ok(frames_free() < 80, "the app gets all but the reserve (%llu frames, %llu left)", (unsigned long long)n,
-	   (unsigned long long)frames_free());
+	ok(frames_free() < 80, "the app gets all but the reserve (%llu frames, %llu left)",
+	   (unsigned long long)n, (unsigned long long)frames_free());
 	ok(frame_alloc(0, false).v != GPA_NONE.v, "the library OS still gets a frame");
 	used++;
 	while (chain.v != GPA_NONE.v) {
@@ -179,7 +180,8 @@ static void test_kstack(void)
 		memset(top[i] - 16384, i, 16384);
 	}
 	for (int i = 0; i < 100; i++)
-		distinct &= top[i][-1] == i && top[i][-16384] == i && frame_gpa(top[i] - 16).v % PAGE_SIZE == PAGE_SIZE - 16;
+		distinct &= top[i][-1] == i && top[i][-16384] == i &&
+			    frame_gpa(top[i] - 16).v % PAGE_SIZE == PAGE_SIZE - 16;
 	ok(distinct, "stacks are distinct, and their frames can be found");
 	used = stats->pages_used;
 	for (int i = 0; i < 100; i++)

@@ -11,9 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if __STDC_HOSTED__
+#include <time.h>
+#include <unistd.h>
+#else
 struct thread;
 extern struct thread *test_current;
 #define current test_current
+#endif
 
 /* A test replays with the seed that it printed: COWBELL_TEST_SEED=n. */
 static inline uint64_t test_seed(void)

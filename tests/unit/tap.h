@@ -47,11 +47,11 @@ __attribute__((format(printf, 2, 3))) static inline bool ok(bool good, const cha
 }
 
 /* Two integers (or pointers) are the same. */
-#define is(got, want, name)                                                                                    \
-	do {                                                                                                   \
-		long long g_ = (long long)(got), w_ = (long long)(want);                                       \
-		if (!ok(g_ == w_, "%s", name))                                                                 \
-			diag("%s:%d: got %lld, want %lld", __FILE__, __LINE__, g_, w_);                        \
+#define is(got, want, name)                                                                                  \
+	do {                                                                                                 \
+		long long g_ = (long long)(got), w_ = (long long)(want);                                     \
+		if (!ok(g_ == w_, "%s", name))                                                               \
+			diag("%s:%d: got %lld, want %lld", __FILE__, __LINE__, g_, w_);                      \
 	} while (0)
 
 __attribute__((unused)) static inline void skip_all(const char *why)

@@ -60,8 +60,8 @@ static int check(struct tree_node *n, struct tree_node *parent, int lo, int hi)
 		max = item_of(n->left)->max;
 	if (n->right && item_of(n->right)->max > max)
 		max = item_of(n->right)->max;
-	if (l < 0 || r < 0 || abs(l - r) > 1 || n->parent != parent || i->key < lo || i->key > hi || i->max != max ||
-	    n->height != (l > r ? l : r) + 1)
+	if (l < 0 || r < 0 || abs(l - r) > 1 || n->parent != parent || i->key < lo || i->key > hi ||
+	    i->max != max || n->height != (l > r ? l : r) + 1)
 		return -1;
 	return n->height;
 }
