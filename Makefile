@@ -180,9 +180,18 @@ build/fuzz/cli: $(FUZZ_SRC_cli)
 fuzz: build/fuzz/elf build/fuzz/erofs build/fuzz/cli
 	for f in $^; do timeout $$(( $(FUZZ_SECONDS) + 60 )) $$f $(FUZZ_SECONDS) || exit 1; done
 
+# A hostile guest against the ring server: libFuzzer, so clang. FUZZ_SECONDS as above.
+FUZZ_RING_SRC := $(addprefix monitor/,ring_server.c handles.c net.c console.c volume.c gpa.c) lib/host/say.c
+build/fuzz-ring/ring_fuzz: tests/fuzz/ring_fuzz.c $(FUZZ_RING_SRC) $(wildcard monitor/*.h abi/*.h)
+	mkdir -p $(@D)/corpus
+	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+fuzz-ring: build/fuzz-ring/ring_fuzz
+	timeout $$(( $(FUZZ_SECONDS) + 60 )) $< -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -close_fd_mask=3 -artifact_prefix=build/fuzz-ring/ build/fuzz-ring/corpus
+
 clean:
 	rm -rf build
 
-.PHONY: all objects clean help demo check run-tests check-svm bench install uninstall format lint fuzz
+.PHONY: all objects clean help demo check run-tests check-svm bench install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d))
 -include tests/unit/unit.mk
