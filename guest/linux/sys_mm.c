@@ -3,8 +3,6 @@
  * System calls of memory: mappings, protection, advice, locks. Thin: they
  * take the descriptor to a file and call mm/, which has the semantics.
  */
-#include <linux/futex.h>
-#include <linux/membarrier.h>
 #include <linux/mman.h>
 #include <linux/resource.h>
 
@@ -147,20 +145,4 @@ SYSCALL2(pkey_alloc, u32, flags, u32, rights)
 SYSCALL1(pkey_free, int, pkey)
 {
 	return -EINVAL;
-}
-
-/* One virtual CPU and no preemption of the library OS: every thread has passed a barrier when we are here. */
-SYSCALL3(membarrier, int, cmd, u32, flags, int, cpu)
-{
-	const int known = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED |
-			  MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED |
-			  MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED |
-			  MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |
-			  MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE;
-
-	if (flags)
-		return -EINVAL;
-	if (cmd == MEMBARRIER_CMD_QUERY)
-		return known;
-	return cmd & known && !(cmd & (cmd - 1)) ? 0 : -EINVAL;
 }

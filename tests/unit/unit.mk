@@ -9,7 +9,7 @@ UNIT_SRC := $(sort $(wildcard tests/unit/*_test.c))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(B)/unit/%,$(UNIT_SRC))
 UNIT_CFLAGS = -std=gnu11 $(OPT) -O1 -g -D_GNU_SOURCE -I. -I$(B) -fno-strict-aliasing $(WARN) -Wno-missing-prototypes
 UNIT_GUEST_CFLAGS = -ffreestanding -nostdinc -Itests/unit/libc -Iguest/include -isystem $(shell $(CC) -print-file-name=include) \
-	-isystem $(B)/uapi
+	-isystem $(B)/uapi -include tests/unit/hosted.h
 unit_extra = $(shell sed -n 's,.*unit-sources: *\(.*[^ ]\) *\*/.*,\1,p' $(1))
 unit_libs = $(shell sed -n 's,.*unit-libs: *\(.*[^ ]\) *\*/.*,\1,p' $(1))
 unit_guest = $(if $(filter guest/%,$(call unit_extra,$(1))),$(UNIT_GUEST_CFLAGS))
