@@ -46,7 +46,7 @@ static bool read_at(const struct erofs_image *im, void *p, uint64_t n, uint64_t 
 	return off <= im->size && n <= im->size - off && pread(im->fd, p, n, (off_t)off) == (ssize_t)n;
 }
 
-const char *erofs_open(struct erofs_image *im, int fd)
+const char *erofs_fd_open(struct erofs_image *im, int fd)
 {
 	uint8_t sb[128];
 	struct stat st;
@@ -179,7 +179,7 @@ static int lookup_from(const struct erofs_image *im, uint64_t *trail, int depth,
 	return depth;
 }
 
-int erofs_lookup(const struct erofs_image *im, const char *path)
+int erofs_fd_lookup(const struct erofs_image *im, const char *path)
 {
 	uint64_t trail[MAX_TRAIL] = {im->root_nid};
 	int links = 0, depth = lookup_from(im, trail, 0, path, &links);

@@ -12,8 +12,8 @@ struct erofs_image {
 };
 
 /* NULL, or a phrase that says why the file is no image that can be used. */
-const char *erofs_open(struct erofs_image *im, int fd);
+const char *erofs_fd_open(struct erofs_image *im, int fd);
 /* Follow a path, links included. Its mode, or -errno. */
-int erofs_lookup(const struct erofs_image *im, const char *path);
+int erofs_fd_lookup(const struct erofs_image *im, const char *path);
 
 #endif

@@ -72,7 +72,7 @@ static int tree_mode(void *arg, const char *path)
 
 static int image_mode(void *arg, const char *path)
 {
-	return erofs_lookup(arg, path);
+	return erofs_fd_lookup(arg, path);
 }
 
 /* An ELF program must be one that we can run; a script is the guest's business. */
@@ -158,7 +158,7 @@ static int prepare_image(const struct image_request *req, int fd, struct image_s
 {
 	struct erofs_image im;
 	struct lookup l = {image_mode, &im};
-	const char *why = erofs_open(&im, fd);
+	const char *why = erofs_fd_open(&im, fd);
 	int status = 0;
 
 	if (why)
