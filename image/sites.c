@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The table of system call sites of one layer (abi/image.h): walks the layer's
+ * tree, scans each file that may hold code, and puts the table into the tree.
+ * Scanning runs on a few threads; the results are joined in the tree's order, so
+ * the same tree gives the same bytes.
+ */
+#include "image/sites.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_THREADS   4
+#define MIN_CODE_FILE 128u
+
+struct job {
+	struct node *node;
+	struct sites_found found;
+};
+
+struct jobs {
+	struct tree *tree;
+	struct job *v;
+	size_t n, cap;
+	size_t next; /* atomic: the next one to scan */
+	bool failed;
+};
+
+static void collect_jobs(struct jobs *j, struct node *dir)
+{
+	for (struct node *n = dir->child; n; n = n->sibling) {
+		if (S_ISDIR(n->mode))
+			collect_jobs(j, n);
+		if (!S_ISREG(n->mode) || n->data || n->size < MIN_CODE_FILE)
+			continue;
+		if (j->n == j->cap) {
+			size_t cap = j->cap ? j->cap * 2 : 1024;
+			struct job *v = realloc(j->v, cap * sizeof(*v));
+
+			if (!v) {
+				j->failed = true;
+				return;
+			}
+			j->v = v;
+			j->cap = cap;
+		}
+		j->v[j->n++] = (struct job){.node = n};
+	}
+}
+
+static void *scan_jobs(void *arg)
+{
+	struct jobs *j = arg;
+	size_t i;
+
+	while ((i = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->n) {
+		int fd = tree_open(j->tree, j->v[i].node);
+
+		if (fd < 0)
+			continue;
+		if (sites_scan(fd, &j->v[i].found) == -ENOMEM)
+			__atomic_store_n(&j->failed, true, __ATOMIC_RELAXED);
+		close(fd);
+	}
+	return NULL;
+}
+
+static void scan_all(struct jobs *j)
+{
+	pthread_t threads[MAX_THREADS];
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	int n = 0;
+
+	for (long c = 1; c < cpus && n < MAX_THREADS - 1 && j->n > 1; c++)
+		if (pthread_create(&threads[n], NULL, scan_jobs, j) == 0)
+			n++;
+	scan_jobs(j);
+	while (n)
+		pthread_join(threads[--n], NULL);
+}
+
+/* --- the table ------------------------------------------------------------- */
+
+struct table {
+	struct sites_header h;
+	struct sites_file *files;
+	struct sites_page *pages;
+	struct sites_site *sites;
+	char *strings;
+};
+
+struct entry {
+	char *path;
+	const struct sites_found *found;
+};
+
+static int compare_path(const void *a, const void *b)
+{
+	return strcmp(((const struct entry *)a)->path, ((const struct entry *)b)->path);
+}
+
+static void fill(struct table *t, const struct entry *e, uint32_t n)
+{
+	uint32_t page = 0, site = 0, string = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct sites_found *f = e[i].found;
+		size_t len = strlen(e[i].path) + 1;
+
+		t->files[i] = (struct sites_file){
+			.path = string, .first_page = page, .n_pages = f->n_pages, .size = f->file_size};
+		memcpy(t->strings + string, e[i].path, len);
+		string += (uint32_t)len;
+		for (uint32_t p = 0; p < f->n_pages; p++) {
+			t->pages[page] = f->pages[p];
+			t->pages[page++].first_site += site;
+		}
+		memcpy(t->sites + site, f->sites, f->n_sites * sizeof(*f->sites));
+		site += f->n_sites;
+	}
+}
+
+/* One block with all parts in the order of abi/image.h. NULL: no memory. */
+static void *make_table(const struct entry *e, uint32_t n, size_t *size)
+{
+	struct table t = {.h = {.magic = SITES_MAGIC, .version = SITES_VERSION, .n_files = n}};
+	uint8_t *block;
+
+	for (uint32_t i = 0; i < n; i++) {
+		t.h.n_pages += e[i].found->n_pages;
+		t.h.n_sites += e[i].found->n_sites;
+		t.h.strings_size += (uint32_t)strlen(e[i].path) + 1;
+	}
+	*size = sizeof(t.h) + n * sizeof(*t.files) + t.h.n_pages * sizeof(*t.pages) +
+		t.h.n_sites * sizeof(*t.sites) + t.h.strings_size;
+	t.h.size = (uint32_t)*size;
+	block = malloc(*size);
+	if (!block)
+		return NULL;
+	memcpy(block, &t.h, sizeof(t.h));
+	t.files = (struct sites_file *)(block + sizeof(t.h));
+	t.pages = (struct sites_page *)(t.files + n);
+	t.sites = (struct sites_site *)(t.pages + t.h.n_pages);
+	t.strings = (char *)(t.sites + t.h.n_sites);
+	fill(&t, e, n);
+	return block;
+}
+
+static int put_table(struct jobs *j, const char *name)
+{
+	char path[PATH_MAX];
+	struct entry *e = calloc(j->n ? j->n : 1, sizeof(*e));
+	uint32_t n = 0;
+	size_t size = 0;
+	void *block = NULL;
+	int r = e ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !r && i < j->n; i++) {
+		if (!j->v[i].found.n_sites || !tree_path(j->v[i].node, path, sizeof(path)))
+			continue;
+		e[n] = (struct entry){strdup(path), &j->v[i].found};
+		if (!e[n++].path)
+			r = -ENOMEM;
+	}
+	if (!r && n) {
+		qsort(e, n, sizeof(*e), compare_path);
+		block = make_table(e, n, &size);
+		snprintf(path, sizeof(path), SITES_DIR "/" SITES_PREFIX "%s", name);
+		if (!block || !tree_put_dir(j->tree, SITES_DIR, 0755) ||
+		    !tree_put_file(j->tree, path, 0444, block, size))
+			r = -ENOMEM;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		free(e[i].path);
+	free(e);
+	free(block);
+	return r;
+}
+
+int sites_add_to_tree(struct tree *t, const char *name)
+{
+	struct jobs j = {.tree = t};
+	int r;
+
+	collect_jobs(&j, t->root);
+	if (!j.failed)
+		scan_all(&j);
+	r = j.failed ? -ENOMEM : put_table(&j, name);
+	for (size_t i = 0; i < j.n; i++)
+		sites_found_free(&j.v[i].found);
+	free(j.v);
+	return r;
+}
