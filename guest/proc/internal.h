@@ -78,4 +78,7 @@ int elf_stack_prot(const struct elf_file *e);
 int elf_map(struct elf_file *e, struct aspace *as, bool is_interp, struct elf_program *out);
 u64 vdso_map(struct aspace *as); /* address of its ELF header, or 0 */
 
+/* --- linux/strace.c ------------------------------------------------------------- */
+void strace_signal(int sig, const siginfo_t *info); /* a signal is taken; nothing without --strace */
+
 #endif

@@ -20,7 +20,7 @@
  * A nice value scales the slice; it does not reorder the queue.
  */
 #include "abi/boot.h"
-#include "guest/linux/linux.h"
+#include "guest/linux/table.h"
 #include "guest/mm/mm.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
@@ -63,6 +63,7 @@ void sched_init(void)
 	if (!init_process)
 		panic("no memory for the first process");
 	boot_thread_init();
+	strace_on = boot->flags & BOOT_F_STRACE;
 }
 
 u64 sched_slice_ns(const struct thread *t)

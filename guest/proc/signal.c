@@ -461,6 +461,7 @@ static bool deliver_one(struct regs *r)
 
 	if (!sig)
 		return false;
+	strace_signal(sig, &info);
 	h = t->proc->action[sig].handler;
 	if (h == SIG_IGN)
 		return true;
