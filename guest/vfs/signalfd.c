@@ -121,7 +121,7 @@ static s64 new_signalfd(sigmask_t mask, int flags)
 	return fd;
 }
 
-static s64 do_signalfd(int fd, const sigmask_t *umask, u64 size, int flags)
+static s64 signalfd_make(int fd, const sigmask_t *umask, u64 size, int flags)
 {
 	sigmask_t mask;
 	struct file *f;
@@ -148,10 +148,10 @@ static s64 do_signalfd(int fd, const sigmask_t *umask, u64 size, int flags)
 
 SYSCALL4(signalfd4, int, fd, const sigmask_t *, umask, u64, size, int, flags)
 {
-	return do_signalfd(fd, umask, size, flags);
+	return signalfd_make(fd, umask, size, flags);
 }
 
 SYSCALL3(signalfd, int, fd, const sigmask_t *, umask, u64, size)
 {
-	return do_signalfd(fd, umask, size, 0);
+	return signalfd_make(fd, umask, size, 0);
 }
