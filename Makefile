@@ -187,7 +187,7 @@ build/fuzz-ring/ring_fuzz: tests/fuzz/ring_fuzz.c $(FUZZ_RING_SRC) $(wildcard mo
 	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
 
 fuzz-ring: build/fuzz-ring/ring_fuzz
-	timeout $$(( $(FUZZ_SECONDS) + 60 )) $< -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -close_fd_mask=3 -artifact_prefix=build/fuzz-ring/ build/fuzz-ring/corpus
+	timeout $$(( $(FUZZ_SECONDS) + 60 )) $< -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -len_control=0 -close_fd_mask=3 -artifact_prefix=build/fuzz-ring/ build/fuzz-ring/corpus
 
 clean:
 	rm -rf build
