@@ -163,13 +163,13 @@ static u32 segment_prot(u32 pf)
 	return (pf & PF_R ? PROT_READ : 0) | (pf & PF_W ? PROT_WRITE : 0) | (pf & PF_X ? PROT_EXEC : 0);
 }
 
-/* Bytes of the last file page that belong to bss, and the pages after it. */
+/* The last file page from the file data on (to its end: ld.so takes that for its first heap), and the pages after it. */
 static int map_bss(struct aspace *as, u64 start, u64 end, u32 prot)
 {
 	u64 page = PAGE_UP(start);
 	s64 res;
 
-	if (start < page && (prot & PROT_WRITE) && clear_user((void *)start, MIN(page, end) - start))
+	if (start < page && (prot & PROT_WRITE) && clear_user((void *)start, page - start))
 		return -EFAULT;
 	if (end <= page)
 		return 0;
