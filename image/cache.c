@@ -30,6 +30,8 @@
 #include <unistd.h>
 
 #include "image/collect.h"
+#include "image/sites.h"
+#include "image/sites.h"
 #include "lib/host/say.h"
 
 #define INDEX_HEAD "cowbell-index 2\n"
@@ -221,16 +223,21 @@ static uint64_t cache_max(void)
 	return v ? v : DEFAULT_MAX;
 }
 
-static int write_layer(struct cache *c, struct tree *t, const char *final)
+/* The layer also gets the table of its system call sites (sites.c), which the digest of its files decides. */
+static int write_layer(struct cache *c, struct tree *t, const char hex[65], const char *final)
 {
-	char tmp[64];
+	char tmp[64], id[13];
 	uint64_t bytes = 0;
 
+	snprintf(id, sizeof(id), "%.12s", hex);
+	int r = sites_add_to_tree(t, id);
+	if (r)
+		return r;
 	snprintf(tmp, sizeof(tmp), "tmp.layer.%d", (int)getpid());
 	int fd = openat(c->fd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	int r = erofs_write(t, fd, &bytes);
+	r = erofs_write(t, fd, &bytes);
 	if (!r && fdatasync(fd))
 		r = -errno;
 	close(fd);
@@ -238,6 +245,19 @@ static int write_layer(struct cache *c, struct tree *t, const char *final)
 		r = -errno;
 	if (r)
 		unlinkat(c->fd, tmp, 0);
+	return r;
+}
+
+/* Derived from what the digest covers already, so a layer found by its digest has them. */
+static int add_sites(struct tree *t, const char hex[65])
+{
+	char name[17];
+	int r;
+
+	memcpy(name, hex, 16);
+	name[16] = 0;
+	r = sites_add_to_tree(t, name);
+	tree_sort(t);
 	return r;
 }
 
@@ -255,7 +275,9 @@ int cache_build(struct cache *c, struct tree *t, char hex[65])
 		return lock;
 	if (faccessat(c->fd, name, R_OK, 0)) {
 		prune_old(c, ".", "tmp.layer.", 0); /* left by somebody who died: we hold the lock */
-		r = write_layer(c, t, name);
+		r = add_sites(t, hex);
+		if (!r)
+			r = write_layer(c, t, hex, name);
 		prune_layers(c, cache_max());
 		prune_old(c, "index", "", INDEX_AGE_S);
 	}

@@ -22,11 +22,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "abi/image.h"
 #include "lib/host/sha256.h"
 
 #define CHUNK_SIZE (256u << 10)
 #define MAX_LINKS 40
 #define MAX_DEPTH 128
+#define LAYER_FORMAT "layer 2" /* change it when the same tree gives other bytes */
 
 struct chunk {
 	struct chunk *next;
@@ -552,6 +554,8 @@ void tree_digest(struct tree *t, char hex[65])
 
 	tree_sort(t);
 	sha256_init(&s);
+	sha256_add(&s, LAYER_FORMAT, sizeof(LAYER_FORMAT));
+	sha256_add(&s, &(uint32_t){SITES_VERSION}, sizeof(uint32_t)); /* layers hold a table of that version */
 	digest_node(&s, t->root, 0);
 	sha256_end_hex(&s, hex);
 }
