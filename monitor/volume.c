@@ -278,7 +278,9 @@ static int op_rename(struct ring_server *rs, const struct ring_sqe *sqe, int roo
 	else if (!r && sqe->arg & ~(RENAME_NOREPLACE | RENAME_EXCHANGE))
 		r = -EINVAL;
 	else if (!r)
-		r = renameat2(a.dir, a.name, b.dir, b.name, sqe->arg) ? -errno : 0;
+		r = syscall(SYS_renameat2, a.dir, a.name, b.dir, b.name, sqe->arg)
+			    ? -errno
+			    : 0; /* libc may take renameat */
 	close_place(&a);
 	close_place(&b);
 	return r;

@@ -24,6 +24,7 @@
 #include "guest/arch/x86_64/arch.h"
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
+#include "guest/net/net.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 #include "guest/vfs/vfs.h"
@@ -231,6 +232,9 @@ struct thread *kthread_start(void (*fn)(void *), void *arg, const char *name)
 
 /* --- the end ------------------------------------------------------------------------ */
 
+/* How long a peer that does not read may hold up the end. */
+#define DRAIN_NS (5 * NS_PER_SEC)
+
 /* Tell the monitor; does not come back. */
 static _Noreturn void instance_exit(int wait_status)
 {
@@ -248,8 +252,11 @@ static _Noreturn void process_end(struct process *p)
 	p->fds = NULL;
 	if (fds)
 		fdtable_put(fds); /* may sleep */
-	if (p == init_process)
+	if (p == init_process) {
+		net_drain(DRAIN_NS);
+		volumes_send();
 		instance_exit(p->exit_status);
+	}
 	panic("a second process ended");
 }
 

@@ -136,6 +136,8 @@ s64 vfs_pread(struct file *f, void *kbuf, u64 n, u64 off); /* into library OS me
 /* Nameless file on a hidden tmpfs, for memfd, shared anonymous memory and System V shm. */
 struct file *vfs_anon_file(const char *name, u64 size, u32 flags);
 void vfs_init(void);	/* mounts: EROFS layers + overlay on /, /proc, /sys, /dev, /dev/shm, /tmp, volumes */
+/* The instance ends: hand what volumes have cached to the monitor, stores through mappings too. Never sleeps. */
+void volumes_send(void);
 int vfs_open_console(void); /* descriptors 0, 1, 2 of current */
 
 struct fs_context *fs_context_new(void);

@@ -604,7 +604,7 @@ static int volume_statfs(struct superblock *sb, struct statfs *st)
 
 static int volume_sync(struct superblock *sb)
 {
-	volume_data_sync();
+	volumes_send();
 	return 0;
 }
 

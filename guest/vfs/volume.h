@@ -90,6 +90,5 @@ int volume_truncate(struct vnode *v, u64 size);
 void volume_drop_clean(struct vnode *v);
 void volume_free_pages(struct vnode *v);
 void volume_send_run(struct ring_deferred *d);
-void volume_data_sync(void); /* all vnodes: queue what is dirty */
 
 #endif

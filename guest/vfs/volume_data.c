@@ -317,7 +317,7 @@ void volume_send_run(struct ring_deferred *d)
 	volume_send(container_of(d, struct vnode, send));
 }
 
-void volume_data_sync(void)
+void volumes_send(void)
 {
 	list_for_each (it, &with_pages)
 		volume_send(list_entry(it, struct vnode, cached));
