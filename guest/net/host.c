@@ -714,17 +714,22 @@ void host_accept_more(struct sock *s)
 int host_listen(struct sock *s)
 {
 	struct ring_sqe sqe = {
-		.op = RING_OP_SOCKET, .handle = RING_NO_HANDLE, .arg = AF_INET, .arg2 = SOCK_STREAM};
+		.op = RING_OP_SOCKET, .handle = RING_NO_HANDLE, .arg = s->family, .arg2 = SOCK_STREAM};
+	struct inaddr any = {.port = s->local.port};
 	u64 handle;
 	struct hlisten *hl = kzalloc(sizeof(*hl));
 	union saddr *a = kzalloc(sizeof(*a));
 	s64 r = hl && a ? ring_call(&sqe, &handle, NULL) : -ENOMEM;
 	if (r < 0)
 		goto fail;
-	a->in.sin_family = AF_INET;
-	a->in.sin_port = __builtin_bswap16(s->local.port);
-	sqe = (struct ring_sqe){
-		.op = RING_OP_BIND, .handle = (u32)handle, .addr2 = ring_buf_gpa(a).v, .len2 = sizeof(a->in)};
+	if (s->family == AF_INET6 && s->v6only) {
+		int on = 1;
+		set_host_option((u32)handle, SOL_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	}
+	sqe = (struct ring_sqe){.op = RING_OP_BIND,
+				.handle = (u32)handle,
+				.addr2 = ring_buf_gpa(a).v,
+				.len2 = inet_format(s->family, &any, a)};
 	r = ring_call(&sqe, NULL, NULL);
 	if (r >= 0) {
 		sqe = (struct ring_sqe){.op = RING_OP_LISTEN, .handle = (u32)handle, .arg = s->backlog};

@@ -204,12 +204,11 @@ static int open_host(struct sock *s, bool v4)
 	if (s->bound && inet_port_forwarded(s->local.port)) {
 		union saddr *a = kzalloc(sizeof(*a));
 		if (a) {
-			a->in.sin_family = AF_INET;
-			a->in.sin_port = __builtin_bswap16(s->local.port);
+			struct inaddr any = {.port = s->local.port};
 			sqe = (struct ring_sqe){.op = RING_OP_BIND,
 						.handle = h->handle,
 						.addr2 = ring_buf_gpa(a).v,
-						.len2 = sizeof(a->in)};
+						.len2 = inet_format(domain, &any, a)};
 			ring_call(&sqe, NULL, NULL); /* refused: it stays inside the guest */
 			kfree(a);
 		}
@@ -380,7 +379,7 @@ static int udp_bind(struct sock *s, const union saddr *a, u32 len)
 	if (r)
 		return r;
 	if (inet_port_forwarded(s->local.port)) {
-		r = open_host(s, true);
+		r = open_host(s, s->family == AF_INET);
 		if (r)
 			log_line(LOG_WARN, "UDP port %u is not reachable from the host: error %d",
 				 s->local.port, -r);
