@@ -325,12 +325,13 @@ static const char *default_name(const char *program)
 }
 
 /* A program that was found elsewhere on the host's PATH finds itself and its siblings there, too. */
-static int extend_path(struct run *r, const char *exe)
+static int extend_path(struct run *r, const struct image_set *set)
 {
+	const char *exe = set->exe;
 	size_t n = (size_t)(strrchr(exe, '/') - exe);
 	char *kv;
 
-	if (r->req.root || strchr(r->req.program, '/') || strcmp(r->env[0], "PATH=" GUEST_PATH))
+	if (r->req.root || (strchr(r->req.program, '/') && !set->argv) || strcmp(r->env[0], "PATH=" GUEST_PATH))
 		return 0;
 	for (const char *p = GUEST_PATH; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL)
 		if (strcspn(p, ":") == n && !strncmp(p, exe, n))
@@ -365,7 +366,7 @@ static int start(struct run *r)
 	r->cfg.exe = set.exe;
 	r->cfg.cwd = r->req.workdir ? r->req.workdir : set.cwd;
 	r->cfg.argv = set.argv ? (const char *const *)set.argv : r->req.argv;
-	status = extend_path(r, set.exe);
+	status = extend_path(r, &set);
 	if (status)
 		return status;
 	r->cfg.envp = r->env;

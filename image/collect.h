@@ -50,6 +50,8 @@ struct collection {
 
 /* find.c: 0 or an exit status after one line. Also checks that the file can be executed. */
 int program_find(const struct image_request *req, struct program *out);
+/* Check it again, all that can be checked: for the cold path. */
+int program_check(struct program *p);
 void program_free(struct program *p);
 /* The value of NAME in a K=V list, or NULL. */
 const char *env_get(const char *const *env, const char *name);

@@ -172,7 +172,7 @@ static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph
 	return why;
 }
 
-const char *elf_read(int fd, struct elf_info *info)
+static const char *read_elf(int fd, struct elf_info *info, bool dynamic)
 {
 	Elf64_Ehdr h;
 	Elf64_Phdr ph[MAX_PHDRS];
@@ -217,7 +217,17 @@ const char *elf_read(int fd, struct elf_info *info)
 			return "is a damaged or hostile ELF file: the name of its dynamic linker makes no sense";
 		info->interp = info->strings;
 	}
-	return dyn ? read_dynamic(fd, size, ph, h.e_phnum, dyn, info, interp_len) : NULL;
+	return dyn && dynamic ? read_dynamic(fd, size, ph, h.e_phnum, dyn, info, interp_len) : NULL;
+}
+
+const char *elf_read(int fd, struct elf_info *info)
+{
+	return read_elf(fd, info, true);
+}
+
+const char *elf_read_head(int fd, struct elf_info *info)
+{
+	return read_elf(fd, info, false);
 }
 
 void elf_free(struct elf_info *info)

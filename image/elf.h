@@ -19,9 +19,11 @@ struct elf_info {
 /*
  * Read and check an ELF file. NULL if it can be executed (or loaded, if it is
  * a library), else a phrase that says why not. `info` is to be freed by
- * elf_free() in either case.
+ * elf_free() in either case. elf_read_head() leaves the dynamic section out:
+ * its strings are megabytes in some programs.
  */
 const char *elf_read(int fd, struct elf_info *info);
+const char *elf_read_head(int fd, struct elf_info *info);
 void elf_free(struct elf_info *info);
 /* Does the file begin with ELF's magic? */
 bool elf_magic(int fd);

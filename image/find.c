@@ -226,14 +226,14 @@ static int through_env(struct program *p, const char *arg)
 	return rewrite_argv(p, arg, script);
 }
 
-static int check_elf(const char *shown, const char *path)
+static int check_elf(const char *shown, const char *path, bool all)
 {
 	struct elf_info info;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return say_fail(EXIT_CANNOT_EXEC, "%s: cannot be read: %s", shown, strerror(errno));
-	const char *why = elf_read(fd, &info);
+	const char *why = all ? elf_read(fd, &info) : elf_read_head(fd, &info);
 	int status = 0;
 	if (why)
 		status = say_fail(EXIT_CANNOT_EXEC, "%s: %s", shown, why);
@@ -245,16 +245,16 @@ static int check_elf(const char *shown, const char *path)
 }
 
 /* Follow #! lines down to an ELF file, which is checked. */
-static int check_executable(struct program *p, int depth)
+static int check_executable(struct program *p, bool all, int depth)
 {
 	char interp[PATH_MAX], arg[PATH_MAX], at[PATH_MAX], real[PATH_MAX];
 
 	if (!shebang(p->path, interp, arg, sizeof(interp)))
-		return check_elf(p->path, p->path);
+		return check_elf(p->path, p->path, all);
 	const char *base = strrchr(interp, '/');
 	if (base && !strcmp(base, "/env") && !p->own_argv) {
 		int status = through_env(p, arg);
-		return status ? status : check_executable(p, depth + 1);
+		return status ? status : check_executable(p, all, depth + 1);
 	}
 	snprintf(at, sizeof(at), "%s", p->path);
 	while (shebang(at, interp, arg, sizeof(interp))) {
@@ -266,7 +266,7 @@ static int check_executable(struct program *p, int depth)
 			return say_fail(EXIT_CANNOT_EXEC, "%s: its interpreter %s is missing; install it", p->path, interp);
 		snprintf(at, sizeof(at), "%s", real);
 	}
-	return check_elf(p->path, at);
+	return check_elf(p->path, at, all);
 }
 
 /* Directories that are a system's or a user's, not an application's: too much, and none of the program's business. */
@@ -323,5 +323,10 @@ int program_find(const struct image_request *req, struct program *out)
 				: snprintf(out->path, sizeof(out->path), "%s/%s", out->cwd[1] ? out->cwd : "", rel);
 	if (n >= (int)sizeof(out->path))
 		return say_fail(EXIT_NOT_FOUND, "the program's path is too long");
-	return check_executable(out, 0);
+	return check_executable(out, false, 0);
+}
+
+int program_check(struct program *p)
+{
+	return check_executable(p, true, 0);
 }

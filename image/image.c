@@ -179,8 +179,11 @@ static int prepare_host(const struct image_request *req, struct image_set *out)
 		return EXIT_OURS;
 	}
 	make_key(req, &prog, key);
-	if (!warm(c, key, &prog, out))
-		status = cold(req, c, key, &prog, out);
+	if (!warm(c, key, &prog, out)) {
+		status = program_check(&prog);
+		if (!status)
+			status = cold(req, c, key, &prog, out);
+	}
 	cache_close(c);
 	if (!status) {
 		out->exe = strdup(prog.path);
