@@ -3,6 +3,7 @@
 package Cowbell;
 use strict;
 use warnings;
+no warnings "exec";
 use Cwd qw(abs_path);
 use Exporter 'import';
 use File::Basename qw(dirname);
@@ -92,6 +93,7 @@ sub start_guest {
 # End it with a signal; returns its exit status (128+N for a signal), or 'stuck' after `wait` seconds.
 sub stop_guest {
 	my ($g, $sig, $wait) = @_;
+	return "$g->{status} (ended early)" if defined $g->{status};
 	kill $sig // 'TERM', $g->{pid} if $sig // 'TERM';
 	my $end = time + ($wait // 10);
 	while (time < $end) {
@@ -112,7 +114,7 @@ sub http {
 	my ($url, @more) = @_;
 	my ($st, $out) = run_out({timeout => 20}, 'curl', '-sS', '-m', '10', '-w', '\n%{http_code}', @more, $url);
 	my ($body, $code) = $out =~ /^(.*)\n(\d+)$/s;
-	return ($code // 0, $body // '');
+	return (($code // 0) + 0, $body // '');
 }
 
 # Ask until it answers; (code, body) of the last try.
@@ -123,7 +125,11 @@ sub wait_http {
 	while (time < $end) {
 		@r = http($url, @more);
 		return @r if $r[0];
-		last if $g && waitpid($g->{pid}, WNOHANG) == $g->{pid} && delete $running{$g->{pid}};
+		if ($g && waitpid($g->{pid}, WNOHANG) == $g->{pid}) {
+			$g->{status} = $? & 127 ? 128 + ($? & 127) : $? >> 8;
+			delete $running{$g->{pid}};
+			last;
+		}
 		sleep 0.05;
 	}
 	return @r;
