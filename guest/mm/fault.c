@@ -7,7 +7,8 @@
  * as makes sense is mapped before anyone faults:
  *
  * - image pages at mmap time, in place, in runs as long as the file is contiguous;
- * - small private writable mappings of the image (data segments) copied at mmap time;
+ * - private writable mappings of the image (data segments) copied at mmap time, unless they
+ *   are large: most of their pages are stored to, by relocation if by nothing else;
  * - anonymous memory from a window around the fault that doubles while a VMA is
  *   used sequentially, or often, up to whole 2 MiB pages;
  * - tiny anonymous mappings at once.
@@ -22,13 +23,16 @@
 #include "guest/mm/frame.h"
 #include "guest/mm/pt.h"
 #include "guest/mm/vma.h"
+#include "guest/plat/plat.h"
 #include "guest/proc/proc.h"
 #include "guest/vfs/vfs.h"
 
-#define ORDER_FIRST 4u /* first window of anonymous memory: 64 KiB */
+#define ORDER_FIRST 4u /* first window of anonymous memory, 64 KiB, where mapping costs host memory */
+#define ORDER_FIRST_CLEAN                                                                                    \
+	6u /* where the CPU reads our page tables and the frames are clean: it costs nothing */
 #define ORDER_SMALL 2u /* when memory is short */
 #define EAGER_ANON  (64ul << 10) /* anonymous mappings up to this are filled at mmap */
-#define EAGER_COPY  (256ul << 10)
+#define EAGER_COPY  (2ul << 20)
 #define EAGER_IMAGE (64ul << 20)
 #define HUGE_FIRST  (16ul << 20) /* VMAs from this size on start with 2 MiB pages */
 #define FILE_WINDOW 16u /* pages */
@@ -138,6 +142,11 @@ static int anon_map(struct vma *v, u64 va, unsigned order)
 	g = alloc_chunk(&order, &dirty);
 	if (g.v == GPA_NONE.v)
 		return -ENOMEM;
+	if (dirty && order > ORDER_FIRST && va != v->fault_next && va != lo) {
+		/* Zeroing what may never be used is not free. */
+		frame_put_run(GPA(g.v + (PAGE_SIZE << ORDER_FIRST)), (1ull << order) - (1ull << ORDER_FIRST));
+		order = ORDER_FIRST;
+	}
 	at = MAX(lo, MIN(va, hi - (PAGE_SIZE << order)));
 	n = map_chunk(v, at, g, 1ull << order, true);
 	if (dirty && n)
@@ -146,13 +155,18 @@ static int anon_map(struct vma *v, u64 va, unsigned order)
 	return pt_lookup(v->as->root, va) ? 0 : -ENOMEM;
 }
 
+static u8 first_order(void)
+{
+	return plat->flush ? ORDER_FIRST_CLEAN : ORDER_FIRST;
+}
+
 /* How much to bring in for a fault at va; learns from where the last one was. */
 static unsigned anon_order(struct vma *v, u64 va)
 {
 	if (!v->fault_order) {
 		v->fault_order = v->end - v->start >= HUGE_FIRST && !(v->flags & (MAP_STACK | MAP_GROWSDOWN))
 					 ? HUGE_ORDER
-					 : ORDER_FIRST;
+					 : first_order();
 	} else if (va == v->fault_next || ++v->faults >= BUSY_FAULTS) {
 		v->faults = 0;
 		v->fault_order += v->fault_order < HUGE_ORDER;
