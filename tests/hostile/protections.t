@@ -4,6 +4,7 @@
 # to break it, and the entropy of address randomisation, measured.
 use strict;
 use warnings;
+no warnings 'portable';
 use FindBin;
 use lib "$FindBin::Bin/../integration";
 use Cowbell;
