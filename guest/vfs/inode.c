@@ -29,8 +29,6 @@ void inode_put(struct inode *ino)
 {
 	if (--ino->refs)
 		return;
-	if (unlikely(ino->watches))
-		inotify_inode_gone(ino);
 	if (ino->ops->evict)
 		ino->ops->evict(ino);
 }

@@ -106,6 +106,8 @@ u64 pipe_peek(struct pipe *p, void *buf, u64 n);
 void pipe_consume(struct pipe *p, u64 n);
 /* Sleep until there are data: 0 end of file, > 0 bytes there, -EAGAIN, -ERESTARTSYS. */
 s64 pipe_wait_data(struct pipe *p, bool nonblock);
+u64 pipe_room(struct pipe *p);
+s64 pipe_wait_room(struct pipe *p);
 int console_open(struct file *f, int stream); /* console.c */
 bool console_is_tty(int stream);
 struct superblock *pts_new(struct inode **root);
@@ -125,8 +127,7 @@ void locks_process_closed(struct process *p, struct inode *ino); /* POSIX locks 
 extern u32 inotify_watches; /* how many exist: the hot path's test */
 void inotify_post(struct inode *ino, u32 mask, u32 cookie, const char *name, u32 len);
 void inotify_dentry_event(struct dentry *d, u32 mask); /* to d's inode and its parent */
-void inotify_inode_gone(struct inode *ino);
-struct file *inotify_new(u32 flags, int *err);
+void inotify_unlinked(struct inode *ino); /* a name of it was removed */
 static inline void notify(struct dentry *d, u32 mask)
 {
 	if (unlikely(inotify_watches) && d)

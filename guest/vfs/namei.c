@@ -240,6 +240,7 @@ int vfs_unlink(int dirfd, const char *path)
 	if (!err) {
 		dentry_unlinked(t.d);
 		notify(t.d, IN_ATTRIB);
+		inotify_unlinked(ino);
 		notify_name(dir, IN_DELETE, 0, t.d->name, t.d->len);
 	}
 	target_end(&t);
@@ -262,6 +263,7 @@ int vfs_rmdir(int dirfd, const char *path)
 		err = !IS_DIR(ino) ? -ENOTDIR : !dir->ops->rmdir ? -EPERM : dir->ops->rmdir(dir, t.d->name, t.d->len, ino);
 	if (!err) {
 		dentry_unlinked(t.d);
+		inotify_unlinked(ino);
 		notify_name(dir, IN_DELETE | IN_ISDIR, 0, t.d->name, t.d->len);
 	}
 	target_end(&t);
@@ -370,6 +372,8 @@ int vfs_rename(int odirfd, const char *old, int ndirfd, const char *new, u32 fla
 							   over, flags);
 		if (!err) {
 			notify_rename(&o, &n, oname, olen, IS_DIR(ino));
+			if (over && !(flags & RENAME_EXCHANGE))
+				inotify_unlinked(over);
 			rename_dentries(&o, &n, flags);
 		}
 	}

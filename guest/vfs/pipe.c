@@ -61,7 +61,7 @@ void fifo_inode_gone(struct inode *ino)
 /* Room for n more bytes without sleeping; grows the buffer if the capacity allows it. */
 static bool reserve(struct pipe *p, u32 n)
 {
-	if (p->capacity - MIN(p->used, p->capacity) < n)
+	if (pipe_room(p) < n)
 		return false;
 	if (p->alloc - p->used >= n)
 		return true;
@@ -149,6 +149,17 @@ s64 pipe_wait_data(struct pipe *p, bool nonblock)
 	return p->used;
 }
 
+u64 pipe_room(struct pipe *p)
+{
+	return p->capacity - MIN(p->used, p->capacity);
+}
+
+/* Sleep until something can be written, or nobody reads any more. */
+s64 pipe_wait_room(struct pipe *p)
+{
+	return wait_event(&p->wq, pipe_room(p) || !p->readers, NO_DEADLINE, true);
+}
+
 static s64 pipe_read(struct file *f, struct uio *u, u64 *pos)
 {
 	struct pipe *p = f->priv;
@@ -173,7 +184,7 @@ static s64 pipe_read(struct file *f, struct uio *u, u64 *pos)
 	} else {
 		n = take(p, u, u->left);
 	}
-	if (p->capacity - MIN(p->used, p->capacity) >= PIPE_ATOMIC)
+	if (pipe_room(p) >= PIPE_ATOMIC)
 		waitq_wake(&p->wq, POLLOUT | POLLWRNORM);
 	return n ? (s64)n : -EFAULT;
 }
@@ -227,11 +238,11 @@ static s64 pipe_write(struct file *f, struct uio *u, u64 *pos)
 				return done ? done : -EFAULT;
 			continue;
 		}
-		if (p->capacity - MIN(p->used, p->capacity) >= need)
+		if (pipe_room(p) >= need)
 			return done ? done : -ENOMEM;
 		if (f->flags & O_NONBLOCK)
 			return done ? done : -EAGAIN;
-		r = wait_event(&p->wq, !p->readers || p->capacity - MIN(p->used, p->capacity) >= need, NO_DEADLINE,
+		r = wait_event(&p->wq, !p->readers || pipe_room(p) >= need, NO_DEADLINE,
 			       true);
 		if (r)
 			return done ? done : r;
@@ -253,7 +264,7 @@ static u32 pipe_poll(struct file *f, struct poll_table *pt)
 	}
 	if (CAN_WRITE(f)) {
 		poll_on(pt, &p->wq);
-		if (p->capacity - MIN(p->used, p->capacity) >= PIPE_ATOMIC)
+		if (pipe_room(p) >= PIPE_ATOMIC)
 			ev |= POLLOUT | POLLWRNORM;
 		if (!p->readers)
 			ev |= POLLERR;

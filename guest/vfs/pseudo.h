@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * File systems that are tables: /proc and /sys. An entry of a table says what
+ * a file shows, what a directory has, where a link leads; an inode is made when
+ * somebody looks and is gone when nobody does. Directories whose names are
+ * not known beforehand (processes, descriptors) have functions.
+ */
+#ifndef COWBELL_GUEST_VFS_PSEUDO_H
+#define COWBELL_GUEST_VFS_PSEUDO_H
+
+#include "guest/vfs/internal.h"
+
+struct pent;
+
+/* What an inode is of: an entry, and whose. */
+struct pid_of {
+	const struct pent *ent;
+	s32 pid; /* process (0: none) */
+	s32 num; /* thread, descriptor, or what the entry wants */
+};
+
+struct pent {
+	const char *name;
+	u32 mode;
+	void (*show)(struct text *t, const struct pid_of *o); /* file contents, or a link's target */
+	const char *text;				      /* or this line, always the same */
+	const struct pent *sub;				      /* a directory's fixed entries */
+	u32 n_sub;
+	/* a directory's other entries: -ENOENT or 0; and the n-th one: false at the end */
+	int (*lookup)(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out);
+	bool (*nth)(const struct pid_of *dir, u64 n, char name[16], struct pid_of *out);
+	int (*follow)(const struct pid_of *o, struct dentry **out);
+	s64 (*write)(const struct pid_of *o, char *buf, size_t n); /* buf is terminated */
+};
+
+#define P_FILE(n, m, f)	 {.name = (n), .mode = S_IFREG | (m), .show = (f)}
+#define P_LINK(n, f)	 {.name = (n), .mode = S_IFLNK | 0777, .show = (f)}
+#define P_DIR(n, e)	 {.name = (n), .mode = S_IFDIR | 0555, .sub = (e), .n_sub = ARRAY_SIZE(e)}
+
+struct superblock *pseudo_new(const char *type, u32 magic, const struct pent *root, struct inode **out);
+/* Decimal number of a name; -1: it is none. */
+s32 pseudo_number(const char *name, u32 len);
+struct process *pseudo_process(const struct pid_of *o); /* NULL: gone */
+
+/* proc_pid.c */
+extern const struct pent proc_pid_dir, proc_task_dir;
+enum { PROC_N_NET = 14 };
+extern const struct pent proc_net_entries[PROC_N_NET]; /* procfs.c */
+void proc_mounts(struct text *t, const struct pid_of *o);
+
+#endif
