@@ -142,7 +142,7 @@ struct sock {
 	u8 type, protocol;
 	u8 state;
 	bool shut_rd, shut_wr; /* by this side, or by an end of stream (rd) */
-	bool bound, closed, connect_reported;
+	bool bound, named, closed, connect_reported; /* named: bound to a specific address (UDP) */
 	int err; /* SO_ERROR, positive */
 	const struct sock_ops *ops;
 	struct waitq wq;

@@ -323,14 +323,22 @@ static int autobind(struct sock *s)
 }
 
 /* 0.0.0.0 and :: mean this host. */
-static void resolve_any(struct sock *s, struct inaddr *to)
+static void resolve_any(struct inaddr *to)
 {
-	if (!inet_is_any(to))
+	if (inet_is_any(to) && inet_is_v4(to))
+		memcpy(to->ip + 12, (const u8[4]){127, 0, 0, 1}, 4);
+	else if (inet_is_any(to))
+		to->ip[15] = 1;
+}
+
+/* Forget the address that connect() chose. */
+static void reset_local(struct sock *s)
+{
+	if (s->named)
 		return;
-	u16 port = to->port;
-	*to = (struct inaddr){.ip = {[10] = 0xff, [11] = 0xff, 127, 0, 0, 1}, .port = port};
-	if (s->family == AF_INET6)
-		*to = (struct inaddr){.ip = {[15] = 1}, .port = port};
+	memset(s->local.ip, 0, 16);
+	if (s->family == AF_INET)
+		s->local.ip[10] = s->local.ip[11] = 0xff;
 }
 
 static s64 udp_send(struct sock *s, struct uio *u, struct msginfo *m)
@@ -347,7 +355,7 @@ static s64 udp_send(struct sock *s, struct uio *u, struct msginfo *m)
 			return r;
 		if (!to.port)
 			return -EINVAL;
-		resolve_any(s, &to);
+		resolve_any(&to);
 	} else if (s->state == S_CONNECTED) {
 		to = s->remote;
 	} else {
@@ -378,6 +386,7 @@ static int udp_bind(struct sock *s, const union saddr *a, u32 len)
 	r = inet_bind_port(s, PORTS_UDP, &in);
 	if (r)
 		return r;
+	s->named = !inet_is_any(&s->local);
 	if (inet_port_forwarded(s->local.port)) {
 		r = open_host(s, s->family == AF_INET);
 		if (r)
@@ -395,13 +404,14 @@ static int udp_connect(struct sock *s, const union saddr *a, u32 len, bool nonbl
 	if (a->family == AF_UNSPEC) {
 		s->state = S_IDLE;
 		memset(&s->remote, 0, sizeof(s->remote));
+		reset_local(s);
 		close_host(s); /* the next use opens a fresh one */
 		return 0;
 	}
 	int r = inet_parse(s, a, len, &to);
 	if (r)
 		return r;
-	resolve_any(s, &to);
+	resolve_any(&to);
 	r = autobind(s);
 	if (r)
 		return r;
@@ -424,7 +434,8 @@ static int udp_connect(struct sock *s, const union saddr *a, u32 len, bool nonbl
 		if (c < 0)
 			return (int)c;
 	}
-	if (inet_is_any(&s->local)) {
+	reset_local(s);
+	if (!s->named) {
 		if (local)
 			memcpy(s->local.ip, to.ip, 16);
 		else
