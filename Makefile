@@ -165,20 +165,36 @@ lint:
 	cppcheck --quiet --std=c11 --enable=warning,portability,performance --error-exitcode=1 --inline-suppr \
 		--suppressions-list=tools/cppcheck.suppressions -D_GNU_SOURCE -D__x86_64__ -I. $(LINT_FILES)
 
-# Mutated input for the parsers of what strangers bring, under ASan and UBSan. Each prints its seed; FUZZ_SEED replays.
+# Mutated input for the parsers of what strangers bring, under ASan and UBSan (libFuzzer, so clang). A crash leaves its
+# input in build/fuzz/; the program itself run with that file replays it.
 FUZZ_SECONDS ?= 30
 FUZZ_SRC_elf := image/elf.c
 FUZZ_SRC_erofs := image/erofs_read.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
-build/fuzz/%: tests/fuzz/%_fuzz.c tests/fuzz/fuzz.h
-	mkdir -p $(@D)
-	$(CC) -std=gnu11 -O1 -g -D_GNU_SOURCE -I. $(WARN) -fsanitize=address,undefined -fno-sanitize-recover=all -o $@ $< $(FUZZ_SRC_$*)
-build/fuzz/elf: $(FUZZ_SRC_elf)
-build/fuzz/erofs: $(FUZZ_SRC_erofs)
-build/fuzz/cli: $(FUZZ_SRC_cli)
+define fuzz_rule
+build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h cli/*.h)
+	mkdir -p $$(@D)
+	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $$@ $$(filter %.c,$$^)
+endef
+$(foreach f,elf erofs cli,$(eval $(call fuzz_rule,$(f))))
 
-fuzz: build/fuzz/elf build/fuzz/erofs build/fuzz/cli
-	for f in $^; do timeout $$(( $(FUZZ_SECONDS) + 60 )) $$f $(FUZZ_SECONDS) || exit 1; done
+# Seeds: a program of this machine, and an image with it.
+build/fuzz/seeds: build/fuzz/elf
+	mkdir -p build/fuzz/seeds.elf build/fuzz/seeds.erofs build/fuzz/seeds.cli build/fuzz/root/bin
+	printf 'int main(void) { return 0; }' | $(CC) -s -x c - -o build/fuzz/seeds.elf/small
+	cp build/fuzz/seeds.elf/small build/fuzz/root/bin/hello
+	ln -sfn bin/hello build/fuzz/root/link
+	! command -v mkfs.erofs >/dev/null || mkfs.erofs build/fuzz/seeds.erofs/image build/fuzz/root >/dev/null 2>&1
+	for s in 512M 1.5h 127.0.0.1:8080:80 '[::1]:1:2' 10.0.0.0/8:443,1.1.1.1 ./a:/b:ro --memory=1; do \
+		echo "$$s" > build/fuzz/seeds.cli/$$(echo "$$s" | tr -c 'a-z0-9\n' _); done
+	touch $@
+
+fuzz: build/fuzz/elf build/fuzz/erofs build/fuzz/cli build/fuzz/seeds
+	for f in elf erofs cli; do \
+		mkdir -p build/fuzz/corpus.$$f; \
+		timeout $$(( $(FUZZ_SECONDS) + 60 )) build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -close_fd_mask=2 \
+			-artifact_prefix=build/fuzz/$$f- build/fuzz/corpus.$$f build/fuzz/seeds.$$f || exit 1; \
+	done
 
 # A hostile guest against the ring server: libFuzzer, so clang. FUZZ_SECONDS as above.
 FUZZ_RING_SRC := $(addprefix monitor/,ring_server.c handles.c net.c console.c volume.c gpa.c) lib/host/say.c
