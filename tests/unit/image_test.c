@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: ISC */
+/* unit-sources: image/tree.c image/erofs.c image/erofs_read.c image/elf.c lib/host/sha256.c */
+/*
+ * A tree of files is written as an EROFS image and read back: names that sort around "." and "..", directories of many
+ * blocks, hard links, links out of the root, contents, and digests that change when and only when they should.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "image/elf.h"
+#include "image/erofs_read.h"
+#include "image/tree.h"
+#include "lib/host/sha256.h"
+#include "tests/unit/tap.h"
+
+static char dir[] = "/tmp/image_test.XXXXXX";
+
+static void put(const char *name, const char *text)
+{
+	int fd = openat(AT_FDCWD, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		diag("%s: %s", name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+static void make_files(void)
+{
+	char name[64];
+
+	mkdir("a", 0755);
+	mkdir("a/b", 0700);
+	mkdir("many", 0755);
+	put("a/hello", "hello");
+	put("a/b/empty", "");
+	put("!first", "1");
+	put("..x", "2");
+	put("-x", "3");
+	if (link("a/hello", "a/hard") || symlink("a/hello", "link") || symlink("/a/b", "abs") || symlink("../..", "a/up") ||
+	    symlink("loop", "loop") || symlink("/etc/passwd", "out"))
+		diag("links: %s", strerror(errno));
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "many/some-file-with-a-longer-name-%d", i);
+		put(name, "x");
+	}
+}
+
+static struct tree *walked(void)
+{
+	struct walk_limit lim = {1u << 30, 100000, NULL, 0};
+	struct tree *t = tree_new(dir);
+
+	if (t && tree_walk(t, t->root, &lim))
+		diag("walk failed");
+	return t;
+}
+
+/* Contents of a file in the image, found through the node that was written. */
+static void check_contents(const struct tree *t, int fd, const char *path, const char *want)
+{
+	char buf[64] = "";
+	struct node *n = tree_find(t, path);
+
+	if (n && n->size)
+		ok(pread(fd, buf, n->size, (off_t)n->block * 4096) == (ssize_t)n->size && !strcmp(buf, want), "contents of %s", path);
+	else
+		ok(n && !*want, "%s is empty", path);
+}
+
+static void test_image(void)
+{
+	struct tree *t = walked();
+	int fd = memfd_create("image", 0);
+	struct erofs_image im;
+	uint64_t bytes = 0;
+	char name[64];
+	int missing = 0;
+
+	is(erofs_write(t, fd, &bytes), 0, "the image is written");
+	is(bytes % 4096, 0, "whole blocks");
+	ok(!erofs_fd_open(&im, fd), "and can be opened");
+	ok(S_ISDIR(erofs_fd_lookup(&im, "/a/b")), "a directory");
+	is(erofs_fd_lookup(&im, "/a/b") & 07777, 0700, "its mode");
+	ok(S_ISREG(erofs_fd_lookup(&im, "/link")), "a link is followed");
+	ok(S_ISREG(erofs_fd_lookup(&im, "/abs/empty")), "an absolute link is followed from the root");
+	ok(S_ISREG(erofs_fd_lookup(&im, "/a/up/a/hello")), ".. beyond the root stays at the root");
+	is(erofs_fd_lookup(&im, "/loop"), -ELOOP, "a link to itself");
+	is(erofs_fd_lookup(&im, "/out"), -ENOENT, "a link out of the root leads nowhere");
+	is(erofs_fd_lookup(&im, "/a/hello/x"), -ENOTDIR, "a file is no directory");
+	ok(S_ISREG(erofs_fd_lookup(&im, "/!first")) && S_ISREG(erofs_fd_lookup(&im, "/-x")) && S_ISREG(erofs_fd_lookup(&im, "/..x")),
+	   "names that sort around . and ..");
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "/many/some-file-with-a-longer-name-%d", i);
+		missing += !S_ISREG(erofs_fd_lookup(&im, name));
+	}
+	is(missing, 0, "every file of a directory of many blocks");
+	check_contents(t, fd, "/a/hello", "hello");
+	check_contents(t, fd, "/a/b/empty", "");
+	is(tree_find(t, "/a/hello")->block, tree_find(t, "/a/hard")->block, "hard links share their blocks");
+	tree_free(t);
+	close(fd);
+}
+
+static void test_digest(void)
+{
+	char one[65], two[65];
+	struct tree *t = walked();
+
+	tree_digest(t, one);
+	tree_free(t);
+	t = walked();
+	tree_digest(t, two);
+	ok(!strcmp(one, two), "the same files, the same digest");
+	tree_free(t);
+	put("tmp", "x");
+	unlink("tmp");
+	t = walked();
+	tree_digest(t, two);
+	ok(!strcmp(one, two), "a file that came and went does not matter");
+	tree_free(t);
+	usleep(20000);
+	put("a/hello", "HELLO");
+	t = walked();
+	tree_digest(t, two);
+	ok(strcmp(one, two), "other contents, another digest");
+	tree_free(t);
+}
+
+static void test_changed(void)
+{
+	struct tree *t = walked();
+	int fd = memfd_create("image", 0);
+	uint64_t bytes;
+
+	usleep(20000);
+	put("a/hello", "changed since");
+	is(erofs_write(t, fd, &bytes), -ESTALE, "a file that changed since the walk is noticed");
+	tree_free(t);
+	close(fd);
+}
+
+static void test_tree(void)
+{
+	struct walk_limit few = {1u << 30, 10, NULL, 0};
+	struct tree *t = tree_new(dir), *low = walked();
+	struct node *n = tree_add(t, "/abs/empty");
+	char path[64];
+
+	ok(n && tree_path(n, path, sizeof(path)) && !strcmp(path, "/a/b/empty"), "a path through a link ends at its real place");
+	ok(tree_find(t, "/abs") && S_ISLNK(tree_find(t, "/abs")->mode), "and the link is taken, too");
+	ok(!tree_add(t, "/loop") && errno == ELOOP, "a link to itself is refused");
+	ok(!tree_add(t, "/out") && errno == ENOENT, "a link does not leave the root");
+	ok(!tree_add(t, "/a/hello/x") && errno == ENOTDIR, "a file has no children");
+	tree_put_file(t, "/own", 0644, "own", 3);
+	tree_subtract(t, low);
+	ok(!t->root->child->sibling && !strcmp(t->root->child->name, "own"), "what the lower layer has is taken out");
+	tree_free(t);
+	t = tree_new(dir);
+	is(tree_walk(t, t->root, &few), -E2BIG, "a limit is a limit");
+	tree_free(t);
+	tree_free(low);
+}
+
+static void test_elf(void)
+{
+	struct elf_info e;
+	int fd = open("/proc/self/exe", O_RDONLY), bad = memfd_create("bad", 0);
+	bool libc = false;
+
+	ok(!elf_read(fd, &e), "this program is a program");
+	for (int i = 0; i < e.n_needed; i++)
+		libc |= !strcmp(e.needed[i], "libc.so.6");
+	ok(libc && e.interp, "it needs a C library and a dynamic linker");
+	elf_free(&e);
+	close(fd);
+	ok(elf_read(bad, &e) && !strcmp(elf_read(bad, &e), "is empty"), "an empty file");
+	if (write(bad, "#!/bin/sh", 9) != 9)
+		diag("write");
+	ok(strstr(elf_read(bad, &e), "neither"), "a script is no ELF file");
+	close(bad);
+}
+
+static void test_sha256(void)
+{
+	struct sha256 s;
+	char hex[65];
+
+	sha256_init(&s);
+	sha256_add(&s, "abc", 3);
+	sha256_end_hex(&s, hex);
+	ok(!strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"), "SHA-256 of abc (FIPS 180-4)");
+	sha256_init(&s);
+	for (int i = 0; i < 1000; i++)
+		sha256_add(&s, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+			   1000);
+	sha256_end_hex(&s, hex);
+	ok(!strcmp(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"), "SHA-256 of a million a (FIPS 180-4)");
+}
+
+int main(void)
+{
+	if (!mkdtemp(dir) || chdir(dir))
+		return 1;
+	make_files();
+	test_sha256();
+	test_elf();
+	test_tree();
+	test_image();
+	test_digest();
+	test_changed();
+	char cmd[64];
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+	if (chdir("/") || system(cmd))
+		diag("%s stays", dir);
+	return done();
+}
