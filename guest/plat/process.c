@@ -39,6 +39,7 @@
 
 /* Mappings up to this size are filled at once; larger ones page by page, as the host sees fit. */
 #define POPULATE_MAX  (64 * PAGE_SIZE)
+#define HUGE_FAILURES 16
 #define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
 #define FLAGS_TF      0x100ull
 
@@ -71,6 +72,23 @@ static bool host_file(gpa_t g, u64 len, u64 *fd, u64 *off)
 	return false;
 }
 
+/*
+ * Whole 2 MiB blocks of writable RAM: ask the host for huge pages. A fault for each 4 KiB costs it ten times as
+ * much. The host collapses a block only if at least one page of it is there.
+ */
+static void host_huge(u64 va, u64 len)
+{
+	static u32 failures; /* in a row: the host has none */
+
+	for (u64 at = va; at < va + len && failures < HUGE_FAILURES; at += HUGE_SIZE) {
+		s64 r = process_gate(__NR_madvise, at, PAGE_SIZE, MADV_POPULATE_WRITE, 0, 0, 0);
+
+		if (!r)
+			r = process_gate(__NR_madvise, at, HUGE_SIZE, MADV_COLLAPSE, 0, 0, 0);
+		failures = r ? failures + 1 : 0;
+	}
+}
+
 static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot)
 {
 	u64 flags = MAP_SHARED | MAP_FIXED, fd, off;
@@ -78,9 +96,9 @@ static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot)
 
 	if (!host_file(g, len, &fd, &off))
 		panic("process: nothing at guest-physical %#lx+%#lx", g.v, len);
-	if (len <= POPULATE_MAX)
+	if (len <= POPULATE_MAX || prot & PLAT_TOUCH)
 		flags |= MAP_POPULATE;
-	r = process_gate(__NR_mmap, va, len, prot, flags, fd, off);
+	r = process_gate(__NR_mmap, va, len, prot & ~PLAT_TOUCH, flags, fd, off);
 	return r < 0 && r > -4096 ? r : 0;
 }
 
