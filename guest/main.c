@@ -25,7 +25,6 @@ const struct boot_info *boot;
 struct boot_stats *stats;
 const struct plat *plat;
 
-extern const struct plat plat_process __attribute__((weak));
 extern char syscall_entry[];
 void guest_main(struct boot_info *bi);
 
@@ -81,7 +80,6 @@ static void program_start(void *arg)
 	}
 	kfree(argv);
 	kfree(envp);
-	stats->first_user_tsc = rdtsc();
 	arch_return_to_user(current_regs());
 }
 

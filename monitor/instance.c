@@ -269,13 +269,9 @@ static int loop(struct instance *in)
 
 /* --- assembly ------------------------------------------------------------------------- */
 
-extern const struct backend backend_process __attribute__((weak));
-extern int seccomp_lock_monitor(int features) __attribute__((weak));
-
 static const struct backend *choose(const struct monitor_config *cfg)
 {
-	const struct backend *process = &backend_process ? &backend_process : NULL;
-	const char *why = "not built in";
+	const char *why = "";
 
 	if (cfg->kind != MONITOR_PROCESS) {
 		if (backend_kvm.usable(&why) == 0) {
@@ -290,9 +286,9 @@ static const struct backend *choose(const struct monitor_config *cfg)
 		if (cfg->verbose)
 			say("monitor: process (%s)", why);
 	}
-	if (process && process->usable(&why) == 0)
-		return process;
-	say("--monitor process: %s", process ? why : "not built in");
+	if (backend_process.usable(&why) == 0)
+		return &backend_process;
+	say("--monitor process: %s", why);
 	return NULL;
 }
 
@@ -340,12 +336,10 @@ int monitor_run(const struct monitor_config *cfg)
 	}
 	catch_signals(in);
 	features = ring_server_features(cfg) | (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
-	if (seccomp_lock_monitor) {
-		in->n_host_calls = seccomp_lock_monitor(features);
-		if (in->n_host_calls < 0) {
-			say("cannot install the system call filter: %s", strerror(-in->n_host_calls));
-			return EXIT_MONITOR;
-		}
+	in->n_host_calls = seccomp_lock_monitor(features);
+	if (in->n_host_calls < 0) {
+		say("cannot install the system call filter: %s", strerror(-in->n_host_calls));
+		return EXIT_MONITOR;
 	}
 	clock_start(in->time);
 	status = loop(in);
