@@ -71,9 +71,9 @@ static void fill_copy(const struct vma *v, u64 va, gpa_t g, gpa_t from, u64 page
 }
 
 /* Map new frames of one chunk; what finds no table is given back. Pages mapped. */
-static u64 map_chunk(struct vma *v, u64 va, gpa_t g, u64 pages, bool writable)
+static u64 map_chunk(struct vma *v, u64 va, gpa_t g, u64 pages, bool touch)
 {
-	u64 done = pt_map(v->as, va, g, pages, v->prot, writable);
+	u64 done = pt_map(v->as, va, g, pages, v->prot | (touch ? PT_TOUCH : 0), true);
 
 	if (done < pages)
 		frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), pages - done);
@@ -117,7 +117,8 @@ static bool anon_huge(struct vma *v, u64 va)
 	g = frame_alloc_user(HUGE_ORDER, &dirty);
 	if (g.v == GPA_NONE.v)
 		return false;
-	if (map_chunk(v, block, g, 512, true) != 512)
+	frame_back_huge(g);
+	if (map_chunk(v, block, g, 512, dirty || va == v->fault_next) != 512)
 		return true;
 	if (dirty)
 		fill_zero(v, block, g, 512);
@@ -148,7 +149,7 @@ static int anon_map(struct vma *v, u64 va, unsigned order)
 		order = ORDER_FIRST;
 	}
 	at = MAX(lo, MIN(va, hi - (PAGE_SIZE << order)));
-	n = map_chunk(v, at, g, 1ull << order, true);
+	n = map_chunk(v, at, g, 1ull << order, dirty);
 	if (dirty && n)
 		fill_zero(v, at, g, n);
 	v->fault_next = at + (n << PAGE_SHIFT);
@@ -346,7 +347,12 @@ static int make_shared_writable(struct vma *v, u64 va)
 		frame_put(g);
 		return -ENOMEM;
 	}
-	if (pte_gpa(pt_lookup(v->as->root, va)).v == g.v)
+	u64 old = pt_lookup(v->as->root, va);
+	if (!old) { /* the file took the page away when it made its own copy: the retry maps that */
+		frame_put(g);
+		return 0;
+	}
+	if (pte_gpa(old).v == g.v)
 		frame_put(g); /* the entry holds one already */
 	pt_replace(v->as, va, &g, 1, v->prot, true);
 	return 0;

@@ -313,6 +313,27 @@ void mm_truncate_inode(struct inode *ino, u64 from)
 	}
 }
 
+int mm_forget_image_page(struct inode *ino, u64 pgoff, gpa_t image)
+{
+	u64 off = pgoff << PAGE_SHIFT;
+
+	if (!ino->mappings.next)
+		return 0;
+	list_for_each (n, &ino->mappings) {
+		struct vma *v = list_entry(n, struct vma, mapping);
+		u64 va = v->start + (off - v->off);
+
+		if (off < v->off || va >= v->end)
+			continue;
+		if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE))
+			return -ENOMEM;
+		/* a private copy stays: only what still shows the image is taken away */
+		if (pte_gpa(pt_lookup(v->as->root, va)).v == image.v)
+			pt_unmap(v->as, va, va + PAGE_SIZE);
+	}
+	return 0;
+}
+
 /* --- futexes ------------------------------------------------------------------------------------ */
 
 int mm_futex_key(struct aspace *as, u64 va, bool private, u64 key[2])

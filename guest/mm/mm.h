@@ -120,6 +120,9 @@ int mm_user_page(struct aspace *as, u64 va, bool write, gpa_t *g);
 void mm_wipe_on_fork(struct aspace *as);
 /* A file shrank: drop its mapped pages from `from` on, in every address space. */
 void mm_truncate_inode(struct inode *ino, u64 from);
+/* The file's page at pgoff is about to get a frame of its own instead of the image page: mappings that still
+ * show the image must look again. 0 or -ENOMEM. */
+int mm_forget_image_page(struct inode *ino, u64 pgoff, gpa_t image);
 
 /*
  * A page fault at va. Returns 0 when mapped (retry), or the signal's si_code with

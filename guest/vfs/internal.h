@@ -112,7 +112,6 @@ int console_open(struct file *f, int stream); /* console.c */
 bool console_is_tty(int stream);
 struct superblock *pts_new(struct inode **root);
 int ptmx_open(struct inode *ino, struct file *f);
-u64 tty_rdev_of(struct file *f); /* device number of a terminal file, or 0 */
 struct superblock *proc_new(struct inode **root);
 struct superblock *sys_new(struct inode **root);
 

@@ -12,7 +12,8 @@
  * Copies from and to the app may fault, and the fault may call memfs_get_page()
  * on the same file: so a frame is in the tree before data is copied to it, and
  * a frame's pointer is used only while nothing can free it (no sleeping point
- * in between). mm_truncate_inode() takes pages out of mappings before they go.
+ * in between). mm_truncate_inode() takes pages out of mappings before they go,
+ * mm_forget_image_page() an image page before a frame replaces it.
  */
 #include <linux/falloc.h>
 #include <linux/fcntl.h>
@@ -109,6 +110,13 @@ static int own_page(struct mnode *m, u64 pgoff, bool write, bool keep, u64 *entr
 	if (g.v == GPA_NONE.v)
 		return -ENOMEM;
 	bool image = m->lower && !(e & PG_HOLE) && pgoff * PAGE_SIZE < m->lower->limit;
+	gpa_t place;
+	u32 run;
+	if (image && write && !list_empty(&m->i.mappings) && image_page(m, pgoff, 1, &place, &run) &&
+	    mm_forget_image_page(&m->i, pgoff, place)) {
+		frame_put(g);
+		return -ENOMEM;
+	}
 	if (image && keep)
 		fill_from_image(m, pgoff, frame_ptr(g));
 	e = g.v | PG_PRESENT | (image && !write ? PG_CLEAN : 0);
@@ -116,8 +124,6 @@ static int own_page(struct mnode *m, u64 pgoff, bool write, bool keep, u64 *entr
 		frame_put(g);
 		return -ENOMEM;
 	}
-	if (image && write && !list_empty(&m->i.mappings))
-		mm_truncate_inode(&m->i, pgoff * PAGE_SIZE);
 	*entry = e;
 	return 0;
 }
