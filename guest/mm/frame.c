@@ -404,6 +404,39 @@ bool frames_are_short(void)
 	return frames_free() < frames_total() / 8;
 }
 
+/* --- huge host pages ------------------------------------------------------------------------ */
+
+/* Bit per 2 MiB block of RAM: the host was asked to back it by one page. */
+static u64 *huge_backed;
+
+/*
+ * Under kvm the monitor's RAM asks for huge pages by itself. Under the process monitor RAM is a
+ * file, whose blocks must be made huge one by one; a block stays so until it is released.
+ */
+void frame_back_huge(gpa_t g)
+{
+	struct ring_sqe sqe = {
+		.op = RING_OP_MEM_HUGE, .handle = RING_NO_HANDLE, .off = g.v, .addr2 = HUGE_SIZE};
+	u64 block = g.v / HUGE_SIZE;
+
+	if (boot->plat != BOOT_PLAT_PROCESS)
+		return;
+	if (!huge_backed)
+		huge_backed = kzalloc((boot->ram_max / HUGE_SIZE / 64 + 1) * sizeof(u64));
+	if (!huge_backed || huge_backed[block / 64] >> (block % 64) & 1)
+		return;
+	huge_backed[block / 64] |= 1ull << (block % 64);
+	ring_call_nosleep(&sqe, NULL, NULL);
+}
+
+static void forget_huge(u32 pfn, unsigned order)
+{
+	u64 block = pfn >> HUGE_ORDER;
+
+	for (u64 n = order > HUGE_ORDER ? 1ull << (order - HUGE_ORDER) : 1; huge_backed && n--; block++)
+		huge_backed[block / 64] &= ~(1ull << (block % 64));
+}
+
 /* --- back to the host -------------------------------------------------------------------- */
 
 u64 frames_dirty(void)
@@ -454,6 +487,7 @@ static bool trim_start(struct trim *t, u64 excess)
 		o--;
 		push(FRAME_DIRTY, o, t->pfn + (1u << o));
 	}
+	forget_huge(t->pfn, o);
 	t->order = o;
 	t->done = false;
 	t->req = (struct ring_req){.done = trim_done};

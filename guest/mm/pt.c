@@ -289,7 +289,8 @@ u64 pt_map(struct aspace *as, u64 va, gpa_t g, u64 pages, u32 prot, bool writabl
 	as->rss_pages += done;
 	as->peak_rss_pages = MAX(as->peak_rss_pages, as->rss_pages);
 	if (done && bits & PTE_P)
-		plat->map(as, va, g, done << PAGE_SHIFT, plat_prot(bits), true);
+		plat->map(as, va, g, done << PAGE_SHIFT, plat_prot(bits) | (prot & PT_TOUCH ? PLAT_TOUCH : 0),
+			  true);
 	return done;
 }
 

@@ -39,6 +39,7 @@ u64 pt_lookup(gpa_t root, u64 va);
 int kpt_map(u64 va, gpa_t g, u64 pages, u64 bits);
 void kpt_unmap(u64 va, u64 pages); /* the frames stay whose they are */
 
+#define PT_TOUCH 0x100u /* in pt_map's prot: all of it will be touched right away (PLAT_TOUCH) */
 /*
  * Map pages at va, contiguous in gpa, nothing of it mapped before. The caller's references of
  * RAM frames pass to the page table. Uses 2 MiB leaves where both sides allow. Returns the

@@ -13,7 +13,12 @@
 
 struct aspace;
 
-enum { PLAT_R = 1, PLAT_W = 2, PLAT_X = 4 };
+enum {
+	PLAT_R = 1,
+	PLAT_W = 2,
+	PLAT_X = 4,
+	PLAT_TOUCH = 8, /* map only, a hint: every page of it will be touched right away */
+};
 
 struct plat {
 	const char *name;
