@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A guest that means harm; argv[1] names how. It knows everything about the
+ * library OS in its own address space: it finds it through %gs, and the
+ * gate of the process monitor through the library OS's header. Prints
+ * "still here" and exits 0 where the attempt is expected to be harmless;
+ * else the instance ends with a reason that guest.t checks.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "abi/boot.h"
+#include "abi/libos.h"
+#include "abi/process.h"
+#include "abi/ring.h"
+
+static uint64_t gs(uint64_t off)
+{
+	uint64_t v;
+
+	__asm__ volatile("mov %%gs:(%1), %0" : "=r"(v) : "r"(off));
+	return v;
+}
+
+static const struct libos_header *header(void)
+{
+	uint64_t p = gs(16) & ~4095ull;
+
+	while (*(const uint64_t *)p != LIBOS_MAGIC)
+		p -= 4096;
+	return (const void *)p;
+}
+
+static long gate(long nr, long a, long b, long c, long d, long e, long f)
+{
+	const struct libos_header *h = header();
+	long (*fn)(long, long, long, long, long, long, long) = (void *)((uint64_t)h + h->gate);
+
+	return fn(nr, a, b, c, d, e, f);
+}
+
+/* Boot data lies in one piece: vcpu page, stats, time, ring (monitor/load.c). */
+#define CPU_SHARED 112
+static struct ring_page *ring(void)
+{
+	return (void *)(gs(CPU_SHARED) + 3 * 4096);
+}
+
+static const struct boot_info *info(void)
+{
+	uint64_t p = gs(CPU_SHARED);
+
+	while (*(const uint64_t *)p != BOOT_MAGIC)
+		p -= 4096;
+	return (const void *)p;
+}
+
+static void doorbell(void)
+{
+	if (info()->plat == BOOT_PLAT_PROCESS)
+		gate(PROCESS_DOORBELL_NR, 0, 0, 0, 0, 0, 0);
+	else
+		__asm__ volatile("out %%al, $0x5a" ::: "memory");
+}
+
+static uint32_t next = 12345;
+static uint32_t rnd(void)
+{
+	next ^= next << 13;
+	next ^= next >> 17;
+	next ^= next << 5;
+	return next;
+}
+
+/* --- attempts; those that return were harmless ------------------------------- */
+
+/* A raw `syscall` with any number is a call of the library OS, never of the host. */
+static void raw_syscalls(void)
+{
+	long r;
+
+	for (long nr = 400; nr < 1024; nr++)
+		__asm__ volatile("syscall" : "=a"(r) : "0"(nr), "D"(-1), "S"(-1), "d"(0) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall" : "=a"(r) : "0"(PROCESS_DOORBELL_NR) : "rcx", "r11", "memory");
+	if (r != -ENOSYS)
+		printf("the doorbell's number gave %ld\n", r);
+	__asm__ volatile("syscall" : "=a"(r) : "0"(SYS_init_module), "D"(0), "S"(0), "d"(0) : "rcx", "r11", "memory");
+	if (r != -ENOSYS && r != -EPERM)
+		printf("init_module gave %ld\n", r);
+}
+
+static void gate_openat(void)
+{
+	gate(SYS_openat, AT_FDCWD, (long)"/etc/passwd", O_RDONLY, 0, 0, 0);
+}
+
+static void gate_ptrace(void)
+{
+	gate(SYS_ptrace, 0, 0, 0, 0, 0, 0);
+}
+
+static void gate_ftruncate(void)
+{
+	gate(SYS_ftruncate, (long)info()->ram_fd, 1l << 40, 0, 0, 0, 0);
+}
+
+static void gate_mmap_private(void)
+{
+	gate(SYS_mmap, 0x100000000, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, (long)info()->ram_fd, 0);
+}
+
+static void gate_mmap_anonymous(void)
+{
+	gate(SYS_mmap, 0x100000000, 4096, PROT_READ, MAP_SHARED | MAP_FIXED | MAP_ANONYMOUS, -1, 0);
+}
+
+static void gate_mmap_image_writable(void)
+{
+	gate(SYS_mmap, 0x100000000, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, info()->regions[1].fd, 0);
+}
+
+static void gate_mmap_above(void)
+{
+	gate(SYS_mmap, PROCESS_STUB_VA, 4096, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, (long)info()->ram_fd, 0);
+}
+
+static void gate_mmap_other_fd(void)
+{
+	gate(SYS_mmap, 0x100000000, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, 0, 0);
+}
+
+static void gate_prot_bits(void)
+{
+	gate(SYS_mprotect, 0x100000000, 4096, 0x01000007, 0, 0, 0);
+}
+
+static void gate_exit(void)
+{
+	gate(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+}
+
+static void gate_unmap_all(void)
+{
+	gate(SYS_munmap, 0, 0x7ffffffff000, 0, 0, 0, 0);
+}
+
+/* The image stays read-only for its other users, whatever the library OS's page table says. */
+static void mprotect_image(void)
+{
+	gate(SYS_mprotect, (long)info()->regions[1].va, 4096, PROT_READ | PROT_WRITE, 0, 0, 0);
+	if (info()->plat == BOOT_PLAT_PROCESS)
+		*(volatile char *)info()->regions[1].va = 1;
+}
+
+static void ring_tail(void)
+{
+	ring()->ctl.sq_tail += 100000;
+	doorbell();
+}
+
+static void ring_head(void)
+{
+	ring()->ctl.cq_head -= 1000;
+	doorbell();
+}
+
+static void ring_address(void)
+{
+	struct ring_ctl *c = &ring()->ctl;
+
+	ring()->sq[c->sq_tail % RING_ENTRIES] = (struct ring_sqe){
+		.op = RING_OP_WRITE, .handle = 1, .addr = 0xfffffffffffff000ull, .len = 4096, .user_data = 1};
+	c->sq_tail++;
+	doorbell();
+}
+
+/* Garbage of every kind, again and again; the monitor ends the instance or bears it. */
+static void ring_garbage(void)
+{
+	for (int round = 0; round < 20000; round++) {
+		struct ring_page *r = ring();
+		struct ring_sqe *s = &r->sq[r->ctl.sq_tail % RING_ENTRIES];
+
+		for (unsigned i = 0; i < sizeof(*s) / 4; i++)
+			((uint32_t *)s)[i] = rnd();
+		s->op = rnd() % 100;
+		s->handle = rnd() % 8 ? rnd() % 70 : RING_VOL_BASE + rnd() % 3;
+		if (rnd() % 2) {
+			s->addr %= info()->ram_size, s->addr2 %= info()->ram_size;
+			s->len %= 70000, s->len2 %= 5000;
+		}
+		if (s->op == RING_OP_EXIT || s->op == RING_OP_STOP || s->op == RING_OP_LOG)
+			s->op = RING_OP_NOP;
+		if (s->op == RING_OP_WRITE && s->handle < 3)
+			s->handle = 77;
+		r->ctl.wait = 0;
+		r->ctl.sq_tail++;
+		doorbell();
+		r->ctl.cq_head = r->ctl.cq_tail;
+	}
+}
+
+static void off_memory(void)
+{
+	uint64_t beyond = info()->physmap_va + info()->ram_size + (1 << 20);
+
+	*(volatile char *)beyond = 1;
+}
+
+static void wild_gs(void)
+{
+	__asm__ volatile("wrgsbase %0" ::"r"(0x1234000ull));
+	syscall(SYS_getppid);
+}
+
+static void smash_libos(void)
+{
+	memset((void *)gs(0), 0xff, 4096);
+	syscall(SYS_getppid);
+}
+
+static void loop(void)
+{
+	for (;;)
+		__asm__ volatile("");
+}
+
+static void loop_doorbell(void)
+{
+	for (;;) {
+		ring()->ctl.wait = 0;
+		doorbell();
+	}
+}
+
+/* No kick gets through: `rip` stays in the library OS's text. */
+static void loop_in_libos(void)
+{
+	const uint8_t *p = (const uint8_t *)header();
+
+	while (p[0] != 0xeb || p[1] != 0xfe) /* `jmp .` */
+		if (++p > (const uint8_t *)header() + info()->libos_size)
+			loop();
+	((void (*)(void))p)();
+}
+
+static void loop_blocked(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	loop();
+}
+
+static void exhaust(void)
+{
+	for (;;) {
+		char *p = malloc(1 << 20);
+
+		if (p)
+			memset(p, 1, 1 << 20);
+	}
+}
+
+static void privileged(void)
+{
+	__asm__ volatile("mov %%cr3, %%rax" ::: "rax");
+}
+
+static void other_port(void)
+{
+	__asm__ volatile("out %%al, $0x80" ::: "memory");
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} attempts[] = {
+	{"raw-syscalls", raw_syscalls},
+	{"gate-openat", gate_openat},
+	{"gate-ptrace", gate_ptrace},
+	{"gate-ftruncate", gate_ftruncate},
+	{"gate-mmap-private", gate_mmap_private},
+	{"gate-mmap-anonymous", gate_mmap_anonymous},
+	{"gate-mmap-image-writable", gate_mmap_image_writable},
+	{"gate-mmap-above", gate_mmap_above},
+	{"gate-mmap-other-fd", gate_mmap_other_fd},
+	{"gate-prot-bits", gate_prot_bits},
+	{"gate-exit", gate_exit},
+	{"gate-unmap-all", gate_unmap_all},
+	{"mprotect-image", mprotect_image},
+	{"ring-tail", ring_tail},
+	{"ring-head", ring_head},
+	{"ring-address", ring_address},
+	{"ring-garbage", ring_garbage},
+	{"off-memory", off_memory},
+	{"wild-gs", wild_gs},
+	{"smash-libos", smash_libos},
+	{"loop", loop},
+	{"loop-doorbell", loop_doorbell},
+	{"loop-in-libos", loop_in_libos},
+	{"loop-blocked", loop_blocked},
+	{"exhaust", exhaust},
+	{"privileged", privileged},
+	{"other-port", other_port},
+};
+
+int main(int argc, char **argv)
+{
+	for (unsigned i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
+		if (argc != 2 || strcmp(argv[1], attempts[i].name))
+			continue;
+		attempts[i].fn();
+		puts("still here");
+		return 0;
+	}
+	return 2;
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: ISC
+# Guests that mean harm (guest.c): each ends with a reason that names the cause,
+# in bounded time, and leaves no process behind.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../integration";
+use Cowbell;
+use Test::More;
+
+my $tmp = scratch();
+my $bin = "$tmp/guest";
+system('gcc', '-O1', '-w', '-static', '-mfsgsbase', "-I$TOP", "$FindBin::Bin/guest.c", '-o', $bin) == 0
+	or BAIL_OUT('guest.c does not compile');
+
+my $forbidden = qr/host system call that its filter forbids/;
+my $any_end = qr/the instance (died|was ended)|timed out|library OS|no memory behind/;
+my $ring_reason = qr/instance was ended: /;
+
+# name => [monitors, exit status or undef for any but 0, what standard error must say, options of cowbell run...]
+my %cases = (
+	'raw-syscalls' => ['process kvm', 0, qr//],
+	(map { ("gate-$_" => ['process', 159, $forbidden]) }
+		qw(openat ptrace ftruncate mmap-private mmap-anonymous mmap-image-writable mmap-above mmap-other-fd prot-bits)),
+	'gate-exit' => ['process', 125, qr/ended by itself/],
+	'gate-unmap-all' => ['process', undef, qr/the instance died: /],
+	'mprotect-image' => ['process', 139, qr//], # refused; the store is the app's own SIGSEGV
+	'ring-tail' => ['process kvm', 125, $ring_reason],
+	'ring-head' => ['process kvm', 125, $ring_reason],
+	'ring-address' => ['process kvm', 125, $ring_reason],
+	'ring-garbage' => ['process kvm', undef, $any_end],
+	'off-memory' => ['process kvm', undef, $any_end, '-m', '256M'],
+	'wild-gs' => ['process kvm', undef, $any_end, '--timeout', '3s'],
+	'smash-libos' => ['process kvm', undef, $any_end, '--timeout', '3s'],
+	'loop' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],
+	'loop-doorbell' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],
+	'loop-in-libos' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],
+	'loop-blocked' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],
+	'exhaust' => ['process kvm', undef, qr/memory/, '-m', '64M', '--timeout', '20s'],
+	'privileged' => ['process kvm', 139, qr//],
+	'other-port' => ['process kvm', undef, qr//],
+);
+
+sub guests {
+	my $n = 0;
+	for my $f (glob '/proc/[0-9]*/comm') {
+		open(my $h, '<', $f) or next;
+		my $name = <$h> // '';
+		next unless $name =~ /^cowbell-guest/;
+		my ($pid) = $f =~ /(\d+)/;
+		$n++ if slurp("/proc/$pid/status") =~ /^PPid:\s+1$/m;
+	}
+	return $n;
+}
+
+my $orphans = guests();
+for my $m (monitors()) {
+	for my $name (sort keys %cases) {
+		my ($where, $want, $says, @opt) = @{$cases{$name}};
+		next unless $where =~ /\b$m\b/;
+		my ($st, $out, $err) = run_out({dir => $tmp, timeout => 40}, $COWBELL, 'run', '--monitor', $m, @opt, '--', $bin, $name);
+		my $ok = defined $want ? $st == $want : ($st != 0 && $st != 124 + 128);
+		ok($ok && $err =~ $says && ($out =~ /still here/ xor $st != 0), "$m: $name") or diag "status $st\n$out\n$err";
+	}
+}
+is(guests(), $orphans, 'no guest process outlives its monitor');
+done_testing();
