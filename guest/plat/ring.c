@@ -26,6 +26,8 @@
 #include "guest/plat/plat.h"
 #include "guest/proc/proc.h"
 
+#define PENDING_TICK_NS 1000000ull
+
 static struct ring_page *ring;
 static u32 sq_tail, cq_head; /* ours */
 static struct list overflow = LIST_INIT(overflow);
@@ -63,9 +65,21 @@ static bool sq_put(struct ring_req *req)
 	return true;
 }
 
+/* A program that computes on and never sleeps: a tick will ring the doorbell for what it left here. */
+static void want_tick(void)
+{
+	struct boot_vcpu *v = this_cpu()->shared;
+
+	if (unlikely(v && !v->want_tick)) {
+		v->tick_ns = PENDING_TICK_NS;
+		v->want_tick = 1;
+	}
+}
+
 void ring_submit(struct ring_req *req)
 {
 	ASSERT(!req->active);
+	want_tick();
 	req->active = true;
 	req->sqe.user_data = (u64)req;
 	list_init(&req->node);
@@ -88,6 +102,7 @@ static void submit_overflow(void)
 
 void ring_defer(struct ring_deferred *d)
 {
+	want_tick();
 	if (list_empty(&d->node))
 		list_add_tail(&deferred, &d->node);
 }
