@@ -40,6 +40,9 @@ int main(void)
 	memset(p, 7, 1 << 20);
 	CHECK("munmap_middle", munmap(p + 8192, 4096) == 0);
 	CHECK("segv_hole", touch_r(p + 8192) == SIGSEGV && sig_code == SEGV_MAPERR && sig_addr == p + 8192);
+	unsigned char vec[4];
+	CHECK("mincore", mincore(p, 4096, vec) == 0 && (vec[0] & 1));
+	CHECK_ERR("mincore_unmapped", mincore(p + 8192, 4096, vec), ENOMEM);
 	CHECK("keep_around", p[8191] == 7 && p[12288] == 7);
 	CHECK("mprotect_ro", mprotect(p, 4096, PROT_READ) == 0);
 	CHECK("segv_accerr", touch_w(p + 5) == SIGSEGV && sig_code == SEGV_ACCERR && sig_addr == p + 5);
@@ -123,9 +126,6 @@ int main(void)
 	CHECK("reserve_64g", big != MAP_FAILED);
 	CHECK("commit_in_middle", mprotect(big + (1ul << 35), 4096, PROT_READ | PROT_WRITE) == 0 && (big[1ul << 35] = 1));
 	CHECK("release", munmap(big, 1ul << 36) == 0);
-	unsigned char vec[4];
-	CHECK("mincore", mincore(p, 4096, vec) == 0 && (vec[0] & 1));
-	CHECK_ERR("mincore_unmapped", mincore(p + 8192, 4096, vec), ENOMEM);
 	/* null page and execution of data */
 	CHECK("null", touch_r((char *)0) == SIGSEGV && sig_code == SEGV_MAPERR && sig_addr == NULL);
 	CHECK("noncanonical", touch_r((char *)0x8000000000000000ul) == SIGSEGV && sig_code == SI_KERNEL);
