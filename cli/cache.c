@@ -16,7 +16,8 @@ int cmd_cache(int argc, char **argv)
 	unsigned layers;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		puts("Usage: cowbell cache [clear]\n\nShows where images are cached and how much they take; 'clear' removes them.");
+		puts("Usage: cowbell cache [clear]\n\nShows where images are cached and how much they take; "
+		     "'clear' removes them.");
 		return 0;
 	}
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "clear")))

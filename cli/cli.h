@@ -20,20 +20,20 @@ int cmd_cache(int argc, char **argv);
 
 /* --- option tables (options.c) -------------------------------------------- */
 struct option_def {
-	int id;		  /* what options_next() returns; > 0 */
-	char letter;	  /* -m, or 0 */
+	int id; /* what options_next() returns; > 0 */
+	char letter; /* -m, or 0 */
 	const char *name; /* --memory, without dashes */
-	const char *arg;  /* how help calls the value, NULL: takes none; "[=...]": may be left out */
+	const char *arg; /* how help calls the value, NULL: takes none; "[=...]": may be left out */
 	const char *help; /* one or more lines, separated by \n */
 };
 
 struct options {
 	const struct option_def *defs; /* ends with id 0 */
-	const char *command;	       /* for messages: "run" */
-	int argc, next;		       /* argv[next] is the first word not read yet */
+	const char *command; /* for messages: "run" */
+	int argc, next; /* argv[next] is the first word not read yet */
 	char **argv;
-	int letter;		       /* position inside a cluster of short options, 0: none */
-	const char *value;	       /* of the option returned last, or NULL */
+	int letter; /* position inside a cluster of short options, 0: none */
+	const char *value; /* of the option returned last, or NULL */
 };
 
 /* The id of the next option; 0 at the first operand or after `--`; -1 after one line about what is wrong. */
@@ -44,8 +44,8 @@ void options_help(const struct option_def *defs);
 const char *suggest(const char *word, const char *const *names, size_t n);
 
 /* --- values (parse.c): true, or false and nothing printed ------------------ */
-bool parse_size(const char *s, uint64_t *bytes);	/* 64M, 1.5G, 4096, 512MiB */
-bool parse_duration(const char *s, uint64_t *ns);	/* 30, 1.5s, 200ms, 2m, 1h */
+bool parse_size(const char *s, uint64_t *bytes); /* 64M, 1.5G, 4096, 512MiB */
+bool parse_duration(const char *s, uint64_t *ns); /* 30, 1.5s, 200ms, 2m, 1h */
 /* false: *why holds a phrase */
 bool parse_port(const char *s, struct monitor_port *out, const char **why);
 bool parse_egress(const char *s, struct monitor_config *cfg, const char **why);

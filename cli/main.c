@@ -45,7 +45,8 @@ static int unknown_command(const char *name)
 	const char *close = suggest(name, names, N_COMMANDS);
 	if (close)
 		return say_fail(EXIT_OURS, "no command '%s'; did you mean 'cowbell %s'?", name, close);
-	return say_fail(EXIT_OURS, "no command '%s'; to run a program: cowbell run %s; all commands: cowbell --help",
+	return say_fail(EXIT_OURS,
+			"no command '%s'; to run a program: cowbell run %s; all commands: cowbell --help",
 			name, name);
 }
 
@@ -67,7 +68,8 @@ static int cmd_help(int argc, char **argv)
 			return c->run(2, sub);
 		}
 	}
-	puts("Usage: cowbell COMMAND [OPTIONS]\n\nRuns unmodified Linux programs as VMs with no operating system in them.\n"
+	puts("Usage: cowbell COMMAND [OPTIONS]\n\nRuns unmodified Linux programs as VMs with no operating "
+	     "system in them.\n"
 	     "\nCommands:");
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		printf("  %-10s %s\n", commands[i].name, commands[i].help);

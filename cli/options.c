@@ -35,7 +35,8 @@ static unsigned edit_distance(const char *a, const char *b)
 				best = prev[j] + 1;
 			if (cur[j - 1] + 1 < best)
 				best = cur[j - 1] + 1;
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < best)
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+			    before[j - 2] + 1 < best)
 				best = before[j - 2] + 1;
 			cur[j] = best;
 		}
@@ -169,8 +170,9 @@ void options_help(const struct option_def *defs)
 		char left[64];
 		const char *sep = !d->arg || optional(d) ? "" : " ";
 
-		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", d->letter ? '-' : ' ', d->letter ? d->letter : ' ',
-			 d->letter ? ", " : "  ", d->name, sep, d->arg ? d->arg : "");
+		snprintf(left, sizeof(left), "%c%c%s--%s%s%s", d->letter ? '-' : ' ',
+			 d->letter ? d->letter : ' ', d->letter ? ", " : "  ", d->name, sep,
+			 d->arg ? d->arg : "");
 		printf("  %-34s", left);
 		if (strlen(left) > 33)
 			printf("\n  %-34s", "");

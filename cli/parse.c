@@ -45,26 +45,45 @@ static bool parse_scaled(const char *s, const struct unit *units, uint64_t *out)
 			continue;
 		if (__builtin_mul_overflow(whole, u->scale, &whole))
 			return false;
-		return !__builtin_add_overflow(whole, (uint64_t)((__uint128_t)u->scale * frac / frac_scale), out);
+		return !__builtin_add_overflow(whole, (uint64_t)((__uint128_t)u->scale * frac / frac_scale),
+					       out);
 	}
 	return false;
 }
 
 bool parse_size(const char *s, uint64_t *bytes)
 {
-	static const struct unit units[] = {
-		{"", 1},	  {"b", 1},	    {"k", 1u << 10},   {"kb", 1u << 10},  {"kib", 1u << 10},
-		{"m", 1u << 20},  {"mb", 1u << 20}, {"mib", 1u << 20}, {"g", 1u << 30},	  {"gb", 1u << 30},
-		{"gib", 1u << 30}, {"t", 1ull << 40}, {"tb", 1ull << 40}, {"tib", 1ull << 40}, {NULL, 0}};
+	static const struct unit units[] = {{"", 1},
+					    {"b", 1},
+					    {"k", 1u << 10},
+					    {"kb", 1u << 10},
+					    {"kib", 1u << 10},
+					    {"m", 1u << 20},
+					    {"mb", 1u << 20},
+					    {"mib", 1u << 20},
+					    {"g", 1u << 30},
+					    {"gb", 1u << 30},
+					    {"gib", 1u << 30},
+					    {"t", 1ull << 40},
+					    {"tb", 1ull << 40},
+					    {"tib", 1ull << 40},
+					    {NULL, 0}};
 
 	return parse_scaled(s, units, bytes);
 }
 
 bool parse_duration(const char *s, uint64_t *ns)
 {
-	static const struct unit units[] = {
-		{"", 1000000000ull},	 {"s", 1000000000ull}, {"ms", 1000000}, {"us", 1000}, {"ns", 1},
-		{"m", 60000000000ull}, {"min", 60000000000ull}, {"h", 3600000000000ull}, {"d", 86400000000000ull}, {NULL, 0}};
+	static const struct unit units[] = {{"", 1000000000ull},
+					    {"s", 1000000000ull},
+					    {"ms", 1000000},
+					    {"us", 1000},
+					    {"ns", 1},
+					    {"m", 60000000000ull},
+					    {"min", 60000000000ull},
+					    {"h", 3600000000000ull},
+					    {"d", 86400000000000ull},
+					    {NULL, 0}};
 
 	return parse_scaled(s, units, ns);
 }
@@ -132,8 +151,8 @@ bool parse_port(const char *s, struct monitor_port *out, const char **why)
 	return inet_pton(AF_INET, addr, &in->sin_addr) == 1;
 }
 
-static bool egress_add(struct monitor_config *cfg, const void *addr16, unsigned prefix, uint16_t port, bool deny,
-		       const char **why)
+static bool egress_add(struct monitor_config *cfg, const void *addr16, unsigned prefix, uint16_t port,
+		       bool deny, const char **why)
 {
 	if (cfg->n_egress == MONITOR_MAX_EGRESS) {
 		*why = "has too many rules";
@@ -151,7 +170,7 @@ static bool egress_add(struct monitor_config *cfg, const void *addr16, unsigned 
 static bool egress_all(struct monitor_config *cfg, const char **why)
 {
 	static const uint8_t any[16], ll4[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 169, 254},
-			     ll6[16] = {0xfe, 0x80};
+				      ll6[16] = {0xfe, 0x80};
 
 	return egress_add(cfg, any, 0, 0, false, why) && egress_add(cfg, ll4, 96 + 16, 0, true, why) &&
 	       egress_add(cfg, ll6, 10, 0, true, why);

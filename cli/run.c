@@ -24,12 +24,12 @@
 #include "lib/host/say.h"
 #include "monitor/monitor.h"
 
-#define DEFAULT_RAM (512ull << 20)
-#define MIN_RAM (8ull << 20)
-#define MAX_RAM (64ull << 30)
-#define MAX_ENV 1024
+#define DEFAULT_RAM	  (512ull << 20)
+#define MIN_RAM		  (8ull << 20)
+#define MAX_RAM		  (64ull << 30)
+#define MAX_ENV		  1024
 #define PROGRESS_AFTER_NS 300000000ull
-#define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define GUEST_PATH	  "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum {
 	OPT_MONITOR = 1,
@@ -58,12 +58,15 @@ static const struct option_def run_options[] = {
 	{OPT_ENV, 'e', "env", "K=V", "environment variable; K alone takes the value from here"},
 	{OPT_WORKDIR, 'w', "workdir", "DIR", "working directory inside (the current one, else /)"},
 	{OPT_PUBLISH, 'p', "publish", "[ADDR:]HOST:PORT",
-	 "forward a host port, TCP and UDP, to one of the program's;\nHOST 0 takes any free port and prints it"},
+	 "forward a host port, TCP and UDP, to one of the program's;\nHOST 0 takes any free port and prints "
+	 "it"},
 	{OPT_VOLUME, 'v', "volume", "HOSTDIR:GUESTDIR[:ro]", "give the program a directory of the host"},
 	{OPT_EGRESS, 0, "egress", "RULES",
-	 "where it may connect to: none, all, or CIDR[:PORT],...\n(all, which excludes link-local addresses)"},
+	 "where it may connect to: none, all, or CIDR[:PORT],...\n(all, which excludes link-local "
+	 "addresses)"},
 	{OPT_ROOT, 0, "root", "DIR|IMAGE", "use this tree or EROFS image as its file system"},
-	{OPT_INTERACTIVE, 'i', "interactive", NULL, "pass standard input (always done; accepted for habit's sake)"},
+	{OPT_INTERACTIVE, 'i', "interactive", NULL,
+	 "pass standard input (always done; accepted for habit's sake)"},
 	{OPT_TTY, 't', "tty", NULL, "insist on a terminal; without it one is used where there is one"},
 	{OPT_STRACE, 0, "strace", NULL, "print every system call, decoded, on standard error"},
 	{OPT_STATS, 0, "stats", "[=json]", "print times per phase, exits, faults and memory at the end"},
@@ -209,7 +212,8 @@ static int set_name(struct run *r, const char *v)
 {
 	size_t n = strlen(v);
 
-	if (!n || n > 63 || strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != n)
+	if (!n || n > 63 ||
+	    strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != n)
 		return say_fail(EXIT_OURS, "--name %s: must be 1 to 63 letters, digits, '-', '_' or '.'", v);
 	r->cfg.name = v;
 	return 0;
@@ -279,10 +283,12 @@ static int open_volumes(struct run *r)
 		const char *host = r->vol_host[i];
 		int fd = open(host, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd < 0 && errno == ENOENT)
-			return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'", host, host);
+			return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'",
+					host, host);
 		if (fd < 0)
 			return say_fail(EXIT_OURS, "-v %s: %s", host,
-					errno == ENOTDIR ? "not a directory; a volume is a directory" : strerror(errno));
+					errno == ENOTDIR ? "not a directory; a volume is a directory"
+							 : strerror(errno));
 		r->cfg.volumes[i].dirfd = fd;
 	}
 	return 0;
@@ -319,7 +325,9 @@ static const char *default_name(const char *program)
 	size_t n = 0;
 
 	for (; *s && n < sizeof(name) - 1; s++)
-		name[n++] = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", *s) ? *s : '-';
+		name[n++] = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", *s)
+				    ? *s
+				    : '-';
 	name[n] = 0;
 	return n ? name : "cowbell";
 }
@@ -331,7 +339,8 @@ static int extend_path(struct run *r, const struct image_set *set)
 	size_t n = (size_t)(strrchr(exe, '/') - exe);
 	char *kv;
 
-	if (r->req.root || (strchr(r->req.program, '/') && !set->argv) || strcmp(r->env[0], "PATH=" GUEST_PATH))
+	if (r->req.root || (strchr(r->req.program, '/') && !set->argv) ||
+	    strcmp(r->env[0], "PATH=" GUEST_PATH))
 		return 0;
 	for (const char *p = GUEST_PATH; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL)
 		if (strcspn(p, ":") == n && !strncmp(p, exe, n))

@@ -62,15 +62,17 @@ static void put_text(struct tree *t, const char *path, const char *text)
 
 static void put_etc(struct tree *t)
 {
-	static const char *const taken[] = {
-		"/etc/services",      "/etc/protocols",	 "/etc/mime.types",  "/etc/os-release", "/etc/debian_version",
-		"/etc/ld.so.cache",   "/etc/ld.so.conf", "/etc/localtime",   "/etc/timezone",	"/etc/ssl/openssl.cnf",
-		"/etc/ethertypes",    "/etc/rpc",	 "/usr/lib/ssl",     "/usr/bin/env",	"/bin/sh"};
+	static const char *const taken[] = {"/etc/services",	    "/etc/protocols",	   "/etc/mime.types",
+					    "/etc/os-release",	    "/etc/debian_version", "/etc/ld.so.cache",
+					    "/etc/ld.so.conf",	    "/etc/localtime",	   "/etc/timezone",
+					    "/etc/ssl/openssl.cnf", "/etc/ethertypes",	   "/etc/rpc",
+					    "/usr/lib/ssl",	    "/usr/bin/env",	   "/bin/sh"};
 	char *hosts;
 
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		tree_add(t, taken[i]);
-	put_accounts(t, "/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
+	put_accounts(t, "/etc/passwd",
+		     "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
 	put_accounts(t, "/etc/group", "root:x:0:\nnogroup:x:65534:\n");
 	put_text(t, "/etc/nsswitch.conf",
 		 "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n");
@@ -88,11 +90,11 @@ static void put_dirs(struct tree *t)
 	static const struct {
 		const char *path;
 		uint32_t mode;
-	} dirs[] = {
-		{"/tmp", 01777}, {"/var/tmp", 01777}, {"/run", 0755},	   {"/run/lock", 01777}, {"/dev", 0755},
-		{"/proc", 0555}, {"/sys", 0555},      {"/root", 0700},	   {"/home", 0755},	 {"/mnt", 0755},
-		{"/opt", 0755},	 {"/srv", 0755},      {"/var/log", 0755},  {"/var/lib", 0755},	 {"/var/cache", 0755},
-		{"/var/spool", 0755}, {"/usr/bin", 0755}, {"/usr/sbin", 0755}, {"/usr/lib", 0755}, {"/usr/local/bin", 0755}};
+	} dirs[] = {{"/tmp", 01777},	{"/var/tmp", 01777}, {"/run", 0755},	   {"/run/lock", 01777},
+		    {"/dev", 0755},	{"/proc", 0555},     {"/sys", 0555},	   {"/root", 0700},
+		    {"/home", 0755},	{"/mnt", 0755},	     {"/opt", 0755},	   {"/srv", 0755},
+		    {"/var/log", 0755}, {"/var/lib", 0755},  {"/var/cache", 0755}, {"/var/spool", 0755},
+		    {"/usr/bin", 0755}, {"/usr/sbin", 0755}, {"/usr/lib", 0755},   {"/usr/local/bin", 0755}};
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		tree_put_dir(t, dirs[i].path, dirs[i].mode);
@@ -114,13 +116,16 @@ static void take_dir(struct tree *t, const char *path, const char *const *skip)
 void base_collect(struct tree *t, struct sigs *sigs)
 {
 	static const char *const zone_skip[] = {"right", "posix", NULL}, *const no_skip[] = {NULL};
-	static const char *const trees[] = {"/etc/ssl/certs", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
-					    "/usr/lib/locale/C.utf8", "/etc/ld.so.conf.d"};
-	static const char *const libs[] = {"libc.so.6",	   "libm.so.6",	     "libgcc_s.so.1",  "libstdc++.so.6",
-					   "libresolv.so.2", "libpthread.so.0", "libdl.so.2",	"librt.so.1",
-					   "libnss_files.so.2", "libnss_dns.so.2", "ld-linux-x86-64.so.2"};
-	static const char *const watched[] = {"/etc/resolv.conf", "/etc/hosts",	    "/etc/passwd",    "/etc/group",
-					      "/etc/localtime",	  "/etc/ssl/certs", "/usr/share/zoneinfo", "/etc/ld.so.cache"};
+	static const char *const trees[] = {"/etc/ssl/certs", "/usr/share/ca-certificates",
+					    "/usr/local/share/ca-certificates", "/usr/lib/locale/C.utf8",
+					    "/etc/ld.so.conf.d"};
+	static const char *const libs[] = {"libc.so.6",	      "libm.so.6",	     "libgcc_s.so.1",
+					   "libstdc++.so.6",  "libresolv.so.2",	     "libpthread.so.0",
+					   "libdl.so.2",      "librt.so.1",	     "libnss_files.so.2",
+					   "libnss_dns.so.2", "ld-linux-x86-64.so.2"};
+	static const char *const watched[] = {"/etc/resolv.conf",    "/etc/hosts",	"/etc/passwd",
+					      "/etc/group",	     "/etc/localtime",	"/etc/ssl/certs",
+					      "/usr/share/zoneinfo", "/etc/ld.so.cache"};
 
 	put_dirs(t);
 	put_etc(t);

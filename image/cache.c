@@ -31,14 +31,13 @@
 
 #include "image/collect.h"
 #include "image/sites.h"
-#include "image/sites.h"
 #include "lib/host/say.h"
 
-#define INDEX_HEAD "cowbell-index 2\n"
-#define INDEX_MAX (4u << 20)
-#define DEFAULT_MAX (4ull << 30)
+#define INDEX_HEAD	   "cowbell-index 2\n"
+#define INDEX_MAX	   (4u << 20)
+#define DEFAULT_MAX	   (4ull << 30)
 #define USED_GRANULARITY_S 600
-#define INDEX_AGE_S (30 * 86400)
+#define INDEX_AGE_S	   (30 * 86400)
 
 struct cache {
 	int fd;
@@ -97,7 +96,8 @@ struct cache *cache_open(void)
 			return c;
 		r = -errno;
 	}
-	say("%s: cannot be made the cache: %s; set XDG_CACHE_HOME to a directory of yours", c->path, strerror(-r));
+	say("%s: cannot be made the cache: %s; set XDG_CACHE_HOME to a directory of yours", c->path,
+	    strerror(-r));
 	cache_close(c);
 	return NULL;
 }
@@ -322,7 +322,8 @@ static bool sig_holds(char *line)
 		return false;
 	if (S_ISDIR(st.st_mode))
 		return true;
-	return (uint64_t)st.st_size == size && st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec == ctime_ns;
+	return (uint64_t)st.st_size == size &&
+	       st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec == ctime_ns;
 }
 
 bool cache_lookup(struct cache *c, const char key[65], struct index_entry *e)
@@ -380,8 +381,8 @@ void cache_store(struct cache *c, const char key[65], const struct index_entry *
 		fprintf(f, "cwd %s\n", e->cwd_digest);
 	for (size_t i = 0; i < e->sigs.n; i++) {
 		const struct sig *s = &e->sigs.v[i];
-		fprintf(f, "sig %llu %llu %lld %lld %s\n", (unsigned long long)s->ino, (unsigned long long)s->size,
-			(long long)s->mtime_ns, (long long)s->ctime_ns, s->path);
+		fprintf(f, "sig %llu %llu %lld %lld %s\n", (unsigned long long)s->ino,
+			(unsigned long long)s->size, (long long)s->mtime_ns, (long long)s->ctime_ns, s->path);
 	}
 	bool ok = !ferror(f);
 	index_name(name, key);

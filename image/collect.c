@@ -30,7 +30,7 @@
 #include "lib/host/say.h"
 
 #define MAX_LIB_DIRS 64
-#define MAX_SIGS 20000
+#define MAX_SIGS     20000
 
 /* --- signatures ------------------------------------------------------------------- */
 
@@ -124,7 +124,8 @@ static void on_file(void *arg, struct tree *t, struct node *n)
 	size_t len = n->name_len;
 
 	(void)t;
-	if (n->size > 64 && ((n->mode & 0111) || strstr(n->name, ".so") || (len > 5 && !strcmp(n->name + len - 5, ".node"))))
+	if (n->size > 64 &&
+	    ((n->mode & 0111) || strstr(n->name, ".so") || (len > 5 && !strcmp(n->name + len - 5, ".node"))))
 		enqueue(arg, n);
 }
 
@@ -176,7 +177,8 @@ static struct node *try_dir(struct work *w, const char *dir, size_t len, const c
 	else if (!strncmp(dir, "${ORIGIN}", 9))
 		rest = dir + 9;
 	if (rest != dir)
-		n = snprintf(path, sizeof(path), "%s%.*s/%s", origin, (int)(len - (size_t)(rest - dir)), rest, name);
+		n = snprintf(path, sizeof(path), "%s%.*s/%s", origin, (int)(len - (size_t)(rest - dir)), rest,
+			     name);
 	else
 		n = snprintf(path, sizeof(path), "%.*s/%s", (int)len, dir, name);
 	if (n >= (int)sizeof(path) || path[0] != '/' || access(path, R_OK))
@@ -197,10 +199,15 @@ static struct node *try_path(struct work *w, const char *list, const char *origi
 	return n;
 }
 
-static struct node *find_library(struct work *w, const struct elf_info *e, const char *origin, const char *name)
+static struct node *find_library(struct work *w, const struct elf_info *e, const char *origin,
+				 const char *name)
 {
-	static const char *const defaults[] = {"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/lib",
-					       "/usr/lib64", "/usr/lib"};
+	static const char *const defaults[] = {"/lib/x86_64-linux-gnu",
+					       "/usr/lib/x86_64-linux-gnu",
+					       "/lib64",
+					       "/lib",
+					       "/usr/lib64",
+					       "/usr/lib"};
 	struct node *n = NULL;
 
 	if (strchr(name, '/'))
@@ -289,9 +296,10 @@ static int take_package_path(void *arg, const char *path)
 {
 	struct work *w = arg;
 	struct walk_limit lim = {APP_MAX_BYTES * 4, APP_MAX_NODES * 4, runtime_skip_names, 0};
-	static const char *const shared[] = {"/etc/ssl",     "/etc/alternatives", "/etc/profile.d", "/etc/pam.d",
-					     "/etc/security", "/etc/ufw",	  "/etc/X11",	    "/etc/xdg",
-					     "/etc/opt",     "/etc/dpkg",	  "/etc/kernel",    "/etc/skel"};
+	static const char *const shared[] = {"/etc/ssl",   "/etc/alternatives", "/etc/profile.d",
+					     "/etc/pam.d", "/etc/security",	"/etc/ufw",
+					     "/etc/X11",   "/etc/xdg",		"/etc/opt",
+					     "/etc/dpkg",  "/etc/kernel",	"/etc/skel"};
 
 	struct node *n = tree_add_nofollow(w->t, path);
 	if (n && S_ISLNK(n->mode))
@@ -410,7 +418,8 @@ static int app_error(const struct program *prog, int r)
 {
 	if (r == -E2BIG)
 		return say_fail(EXIT_OURS,
-				"%s: the current directory is more than 1 GiB or 100,000 files; start in the app's own "
+				"%s: the current directory is more than 1 GiB or 100,000 files; start in the "
+				"app's own "
 				"directory, or give data as a volume with -v",
 				prog->cwd);
 	return say_fail(EXIT_OURS, "%s: cannot be collected: %s", prog->cwd, strerror(-r));
@@ -467,7 +476,8 @@ int collect(const struct image_request *req, const struct program *prog, struct 
 	if (!w.err)
 		r = collect_app(&w);
 	if (!r && w.err)
-		r = w.err == -E2BIG ? EXIT_OURS : say_fail(EXIT_OURS, "collecting files: %s", strerror(-w.err));
+		r = w.err == -E2BIG ? EXIT_OURS
+				    : say_fail(EXIT_OURS, "collecting files: %s", strerror(-w.err));
 	dpkg_close(d);
 	for (int i = 0; i < w.n_lib_dirs; i++)
 		free(w.lib_dirs[i]);

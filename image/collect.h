@@ -11,8 +11,8 @@
 #include "image/image.h"
 #include "image/tree.h"
 
-#define APP_MAX_BYTES (1ull << 30)
-#define APP_MAX_NODES 100000u
+#define APP_MAX_BYTES  (1ull << 30)
+#define APP_MAX_NODES  100000u
 #define ROOT_MAX_BYTES (64ull << 30)
 #define ROOT_MAX_NODES 4000000u
 
@@ -34,12 +34,12 @@ void sigs_free(struct sigs *s);
 
 /* How the program was found on the host. */
 struct program {
-	char path[PATH_MAX];	   /* absolute, links not resolved: what the guest executes */
-	char real[PATH_MAX];	   /* without links */
-	char cwd[PATH_MAX];	   /* of the host */
-	bool take_cwd;		   /* cwd is an application's directory, not a system one */
-	const char *const *argv;   /* of the request, or rewritten */
-	char **own_argv;	   /* what to free, or NULL */
+	char path[PATH_MAX]; /* absolute, links not resolved: what the guest executes */
+	char real[PATH_MAX]; /* without links */
+	char cwd[PATH_MAX]; /* of the host */
+	bool take_cwd; /* cwd is an application's directory, not a system one */
+	const char *const *argv; /* of the request, or rewritten */
+	char **own_argv; /* what to free, or NULL */
 };
 
 /* Result of collecting: two trees and what they depend on. */

@@ -16,10 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_PHDRS 256
+#define MAX_PHDRS   256
 #define MAX_DYNAMIC (1u << 16) /* bytes */
-#define MAX_STRTAB (16u << 20)
-#define USER_TOP 0x7f8000000000ull /* BOOT_TASK_SIZE: nothing is loaded above */
+#define MAX_STRTAB  (16u << 20)
+#define USER_TOP    0x7f8000000000ull /* BOOT_TASK_SIZE: nothing is loaded above */
 
 static bool read_at(int fd, uint64_t file_size, void *p, uint64_t n, uint64_t off)
 {
@@ -92,7 +92,8 @@ static const char *check_loads(const Elf64_Phdr *ph, int n, uint64_t file_size)
 		if (ph[i].p_offset > file_size || ph[i].p_filesz > file_size - ph[i].p_offset)
 			return "is truncated: a segment lies beyond the end of the file";
 		if (ph[i].p_vaddr > USER_TOP || ph[i].p_memsz > USER_TOP - ph[i].p_vaddr)
-			return "is a damaged or hostile ELF file: a segment does not fit into the address space";
+			return "is a damaged or hostile ELF file: a segment does not fit into the address "
+			       "space";
 		if ((ph[i].p_vaddr ^ ph[i].p_offset) & 4095 && ph[i].p_filesz)
 			return "is a damaged ELF file: a segment's address and file offset do not match";
 		if (loads++ && ph[i].p_vaddr < end)
@@ -125,10 +126,10 @@ static char *table_string(char *tab, uint64_t size, uint64_t at)
 }
 
 /* The dynamic section: `strings` already begins with room for the interpreter's name. */
-static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph, int n_ph, const Elf64_Phdr *dyn,
-				struct elf_info *info, size_t interp_len)
+static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph, int n_ph,
+				const Elf64_Phdr *dyn, struct elf_info *info, size_t interp_len)
 {
-	uint64_t strtab = 0, strsz = 0, off;
+	uint64_t strtab = 0, strsz = 0, off = 0;
 	size_t n = dyn->p_filesz / sizeof(Elf64_Dyn);
 
 	if (dyn->p_filesz > MAX_DYNAMIC)
@@ -157,7 +158,8 @@ static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph
 			why = bad_dynamic;
 		for (size_t i = 0; !why && i < n && d[i].d_tag != DT_NULL; i++) {
 			char *s = table_string(tab, strsz, d[i].d_un.d_val);
-			bool wants = d[i].d_tag == DT_NEEDED || d[i].d_tag == DT_RPATH || d[i].d_tag == DT_RUNPATH;
+			bool wants =
+				d[i].d_tag == DT_NEEDED || d[i].d_tag == DT_RPATH || d[i].d_tag == DT_RUNPATH;
 			if (wants && !s)
 				why = bad_dynamic;
 			else if (d[i].d_tag == DT_RPATH)
@@ -207,14 +209,16 @@ static const char *read_elf(int fd, struct elf_info *info, bool dynamic)
 	if (interp) {
 		interp_len = interp->p_filesz;
 		if (interp_len < 2 || interp_len > 4096)
-			return "is a damaged or hostile ELF file: the name of its dynamic linker makes no sense";
+			return "is a damaged or hostile ELF file: the name of its dynamic linker makes no "
+			       "sense";
 		info->strings = malloc(interp_len);
 		if (!info->strings)
 			return "cannot be read: out of memory";
 		if (!read_at(fd, size, info->strings, interp_len, interp->p_offset))
 			return "is truncated: the name of its dynamic linker lies beyond the end of the file";
 		if (info->strings[interp_len - 1] || info->strings[0] != '/')
-			return "is a damaged or hostile ELF file: the name of its dynamic linker makes no sense";
+			return "is a damaged or hostile ELF file: the name of its dynamic linker makes no "
+			       "sense";
 		info->interp = info->strings;
 	}
 	return dyn && dynamic ? read_dynamic(fd, size, ph, h.e_phnum, dyn, info, interp_len) : NULL;

@@ -9,11 +9,11 @@
 #define ELF_MAX_NEEDED 128
 
 struct elf_info {
-	char *interp;		       /* PT_INTERP, or NULL: static */
-	char *needed[ELF_MAX_NEEDED];  /* DT_NEEDED, in order */
+	char *interp; /* PT_INTERP, or NULL: static */
+	char *needed[ELF_MAX_NEEDED]; /* DT_NEEDED, in order */
 	int n_needed;
-	char *rpath, *runpath;	       /* as written, or NULL */
-	char *strings;		       /* owns all of the above */
+	char *rpath, *runpath; /* as written, or NULL */
+	char *strings; /* owns all of the above */
 };
 
 /*

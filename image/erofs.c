@@ -29,11 +29,11 @@
 
 #include "image/tree.h"
 
-#define BLOCK 4096u
-#define SB_OFFSET 1024u
-#define META_START 1152u
-#define INODE_SIZE 64u
-#define MAX_INLINE (BLOCK - INODE_SIZE)
+#define BLOCK	    4096u
+#define SB_OFFSET   1024u
+#define META_START  1152u
+#define INODE_SIZE  64u
+#define MAX_INLINE  (BLOCK - INODE_SIZE)
 #define DIRENT_SIZE 12u
 #define EROFS_MAGIC 0xe0f5e1e2u
 
@@ -74,7 +74,7 @@ enum { LAYOUT_PLAIN = 0, LAYOUT_INLINE = 2 };
 struct writer {
 	struct tree *t;
 	int fd;
-	uint8_t *meta;	  /* blocks [0, data_block) */
+	uint8_t *meta; /* blocks [0, data_block) */
 	uint64_t meta_end;
 	uint64_t next_block;
 	uint64_t inos;
@@ -87,7 +87,7 @@ struct writer {
 /* Called for each entry in order, with the block it falls into. */
 struct dir_cursor {
 	uint64_t block_start; /* offset of the current block in the directory */
-	uint32_t used;	      /* bytes of dirents and names in it */
+	uint32_t used; /* bytes of dirents and names in it */
 };
 
 /* Entries are ordered by strcmp with "." and ".." among them: some names ("!x", "-x") come before. */
@@ -201,7 +201,8 @@ static void drop_unreadable(struct writer *w, struct node *dir)
 
 	for (struct node **link = &dir->child; *link;) {
 		struct node *c = *link;
-		if (S_ISREG(c->mode) && !c->data && (c->mode & 0444) != 0444 && tree_path(c, path, sizeof(path)) &&
+		if (S_ISREG(c->mode) && !c->data && (c->mode & 0444) != 0444 &&
+		    tree_path(c, path, sizeof(path)) &&
 		    faccessat(w->t->root_fd, path + 1, R_OK, AT_EACCESS)) {
 			*link = c->sibling;
 			dir->n_children--;

@@ -15,13 +15,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLOCK 4096u
-#define MAX_DIR (64u << 20)
+#define BLOCK	  4096u
+#define MAX_DIR	  (64u << 20)
 #define MAX_LINKS 40
 
 struct inode {
 	uint64_t size, data_at; /* data_at: of full blocks, or of all that is inline */
-	uint64_t tail_at;	/* FLAT_INLINE: where the last partial block is */
+	uint64_t tail_at; /* FLAT_INLINE: where the last partial block is */
 	uint32_t mode;
 	bool in_line;
 };
@@ -60,7 +60,8 @@ const char *erofs_fd_open(struct erofs_image *im, int fd)
 	if (sb[12] != 12)
 		return "is an EROFS image with blocks that are not 4 KiB; make it with mkfs.erofs -b4096";
 	if (get32(sb + 80))
-		return "is an EROFS image with compression or other features; make it with mkfs.erofs without -z and -E";
+		return "is an EROFS image with compression or other features; make it with mkfs.erofs "
+		       "without -z and -E";
 	if ((uint64_t)get32(sb + 36) * BLOCK > im->size)
 		return "is truncated: the image is shorter than it says";
 	im->meta_at = (uint64_t)get32(sb + 40) * BLOCK;
@@ -98,7 +99,8 @@ static bool read_data(const struct erofs_image *im, const struct inode *i, void 
 
 	if (off > i->size || n > i->size - off)
 		return false;
-	return off >= full ? read_at(im, p, n, i->tail_at + (off - full)) : read_at(im, p, n, i->data_at + off);
+	return off >= full ? read_at(im, p, n, i->tail_at + (off - full))
+			   : read_at(im, p, n, i->data_at + off);
 }
 
 /* The child's nid, or false. */
@@ -130,10 +132,12 @@ static bool find_in_dir(const struct erofs_image *im, const struct inode *dir, c
 	return false;
 }
 
-static int lookup_from(const struct erofs_image *im, uint64_t *trail, int depth, const char *path, int *links);
+static int lookup_from(const struct erofs_image *im, uint64_t *trail, int depth, const char *path,
+		       int *links);
 
 /* Follow one link that lies in the directory on top of the trail. The trail's new depth, or -errno. */
-static int follow_link(const struct erofs_image *im, const struct inode *link, uint64_t *trail, int depth, int *links)
+static int follow_link(const struct erofs_image *im, const struct inode *link, uint64_t *trail, int depth,
+		       int *links)
 {
 	char target[PATH_MAX];
 

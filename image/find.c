@@ -73,8 +73,8 @@ static bool version_wanted(const char *root, const char *env_name, char *out, si
 /* If path is ROOT/shims/NAME of pyenv or rbenv: the real program into out. */
 static bool through_shim(const char *path, char *out, size_t size)
 {
-	static const char *const tools[][2] = {{"pyenv", "PYENV_VERSION"}, {"rbenv", "RBENV_VERSION"},
-					       {"nodenv", "NODENV_VERSION"}};
+	static const char *const tools[][2] = {
+		{"pyenv", "PYENV_VERSION"}, {"rbenv", "RBENV_VERSION"}, {"nodenv", "NODENV_VERSION"}};
 	const char *at = strstr(path, "/shims/");
 	char head[1024], root[PATH_MAX], version[128];
 
@@ -82,7 +82,8 @@ static bool through_shim(const char *path, char *out, size_t size)
 		return false;
 	snprintf(root, sizeof(root), "%.*s", (int)(at - path), path);
 	for (size_t i = 0; i < sizeof(tools) / sizeof(tools[0]); i++) {
-		if (!strstr(head, tools[i][0]) || !version_wanted(root, tools[i][1], version, sizeof(version)))
+		if (!strstr(head, tools[i][0]) ||
+		    !version_wanted(root, tools[i][1], version, sizeof(version)))
 			continue;
 		snprintf(out, size, "%s/versions/%s/bin/%s", root, version, at + 7);
 		return !access(out, X_OK);
@@ -108,7 +109,8 @@ static int search_path(const char *name, char *out, size_t size)
 	for (const char *p = path; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL) {
 		char file[PATH_MAX], real[PATH_MAX];
 		int len = (int)strcspn(p, ":");
-		if (snprintf(file, sizeof(file), "%.*s%s%s", len, p, len ? "/" : "./", name) >= (int)sizeof(file))
+		if (snprintf(file, sizeof(file), "%.*s%s%s", len, p, len ? "/" : "./", name) >=
+		    (int)sizeof(file))
 			continue;
 		if (!is_executable_file(file)) {
 			if (!access(file, F_OK))
@@ -133,7 +135,8 @@ static int not_on_path(const char *name, int status)
 		return say_fail(status, "%s: found on PATH, but not executable", name);
 	snprintf(here, sizeof(here), "./%s", name);
 	if (!access(here, F_OK))
-		return say_fail(status, "%s: not found on PATH; for the one in this directory: ./%s", name, name);
+		return say_fail(status, "%s: not found on PATH; for the one in this directory: ./%s", name,
+				name);
 	return say_fail(status, "%s: not found on PATH; install it, or give its path", name);
 }
 
@@ -151,7 +154,8 @@ static int check_path(const char *path, char *real)
 	if (!S_ISREG(st.st_mode))
 		return say_fail(EXIT_CANNOT_EXEC, "%s: is not a regular file", path);
 	if (access(path, X_OK))
-		return say_fail(EXIT_CANNOT_EXEC, "%s: is not executable; make it so: chmod +x '%s'", path, path);
+		return say_fail(EXIT_CANNOT_EXEC, "%s: is not executable; make it so: chmod +x '%s'", path,
+				path);
 	if (!realpath(path, real))
 		return say_fail(EXIT_CANNOT_EXEC, "%s: %s", path, strerror(errno));
 	return 0;
@@ -216,11 +220,13 @@ static int through_env(struct program *p, const char *arg)
 		arg += 2 + strspn(arg + 2, " \t");
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(arg, " \t"), arg);
 	if (!name[0] || name[0] == '-' || strchr(name, '='))
-		return say_fail(EXIT_CANNOT_EXEC, "%s: cannot make out what its #!/usr/bin/env line wants to run", p->path);
+		return say_fail(EXIT_CANNOT_EXEC,
+				"%s: cannot make out what its #!/usr/bin/env line wants to run", p->path);
 	snprintf(script, sizeof(script), "%s", p->path);
 	int status = search_path(name, p->path, sizeof(p->path));
 	if (status)
-		return say_fail(EXIT_NOT_FOUND, "%s: its interpreter %s is not on PATH; install it", script, name);
+		return say_fail(EXIT_NOT_FOUND, "%s: its interpreter %s is not on PATH; install it", script,
+				name);
 	if (!realpath(p->path, p->real))
 		return say_fail(EXIT_CANNOT_EXEC, "%s: %s", p->path, strerror(errno));
 	return rewrite_argv(p, arg, script);
@@ -238,7 +244,8 @@ static int check_elf(const char *shown, const char *path, bool all)
 	if (why)
 		status = say_fail(EXIT_CANNOT_EXEC, "%s: %s", shown, why);
 	else if (info.interp && access(info.interp, F_OK))
-		status = say_fail(EXIT_CANNOT_EXEC, "%s: its dynamic linker %s is missing; install it", shown, info.interp);
+		status = say_fail(EXIT_CANNOT_EXEC, "%s: its dynamic linker %s is missing; install it", shown,
+				  info.interp);
 	elf_free(&info);
 	close(fd);
 	return status;
@@ -259,11 +266,13 @@ static int check_executable(struct program *p, bool all, int depth)
 	snprintf(at, sizeof(at), "%s", p->path);
 	while (shebang(at, interp, arg, sizeof(interp))) {
 		if (++depth > MAX_SCRIPT_DEPTH)
-			return say_fail(EXIT_CANNOT_EXEC, "%s: its #! lines lead from script to script for ever", p->path);
+			return say_fail(EXIT_CANNOT_EXEC,
+					"%s: its #! lines lead from script to script for ever", p->path);
 		if (!interp[0])
 			return say_fail(EXIT_CANNOT_EXEC, "%s: its #! line names no interpreter", p->path);
 		if (!realpath(interp, real) || access(interp, X_OK))
-			return say_fail(EXIT_CANNOT_EXEC, "%s: its interpreter %s is missing; install it", p->path, interp);
+			return say_fail(EXIT_CANNOT_EXEC, "%s: its interpreter %s is missing; install it",
+					p->path, interp);
 		snprintf(at, sizeof(at), "%s", real);
 	}
 	return check_elf(p->path, at, all);
@@ -272,11 +281,11 @@ static int check_executable(struct program *p, bool all, int depth)
 /* Directories that are a system's or a user's, not an application's: too much, and none of the program's business. */
 static bool is_app_dir(const char *cwd)
 {
-	static const char *const whole[] = {"/",     "/home", "/media", "/mnt",	   "/opt", "/root",
-					    "/srv",  "/tmp",  "/var",	"/var/tmp", "/var/lib"};
-	static const char *const below[] = {"/bin",  "/boot", "/dev",	   "/etc",     "/lib",	    "/lib64",	 "/proc",
-					    "/run",  "/sbin", "/sys",	   "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share",
-					    "/usr/include"};
+	static const char *const whole[] = {"/",    "/home", "/media", "/mnt",	   "/opt",    "/root",
+					    "/srv", "/tmp",  "/var",   "/var/tmp", "/var/lib"};
+	static const char *const below[] = {
+		"/bin",	 "/boot", "/dev",     "/etc",	   "/lib",     "/lib64",     "/proc",	    "/run",
+		"/sbin", "/sys",  "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share", "/usr/include"};
 	const char *home = getenv("HOME");
 
 	if (home && !strcmp(home, cwd))
@@ -319,8 +328,9 @@ int program_find(const struct image_request *req, struct program *out)
 	const char *rel = found;
 	while (!strncmp(rel, "./", 2))
 		rel += 2 + strspn(rel + 2, "/");
-	int n = found[0] == '/' ? snprintf(out->path, sizeof(out->path), "%s", found)
-				: snprintf(out->path, sizeof(out->path), "%s/%s", out->cwd[1] ? out->cwd : "", rel);
+	int n = found[0] == '/'
+			? snprintf(out->path, sizeof(out->path), "%s", found)
+			: snprintf(out->path, sizeof(out->path), "%s/%s", out->cwd[1] ? out->cwd : "", rel);
 	if (n >= (int)sizeof(out->path))
 		return say_fail(EXIT_NOT_FOUND, "the program's path is too long");
 	return check_executable(out, false, 0);

@@ -29,8 +29,8 @@
 #include "lib/host/sha256.h"
 
 #define MAX_TRIES 3
-#define TICK_NS 20000000ll /* more than the file system's time granularity */
-#define FORMAT "image 2"   /* change it when the same sources give another layer */
+#define TICK_NS	  20000000ll /* more than the file system's time granularity */
+#define FORMAT	  "image 2" /* change it when the same sources give another layer */
 
 static void hash_text(struct sha256 *s, const char *text)
 {
@@ -103,7 +103,8 @@ static bool warm(struct cache *c, const char key[65], const struct program *prog
 static bool wait_for_tick(const struct collection *col)
 {
 	struct timespec ts, pause = {0, TICK_NS};
-	int64_t newest = col->app->newest_ns > col->runtime->newest_ns ? col->app->newest_ns : col->runtime->newest_ns;
+	int64_t newest =
+		col->app->newest_ns > col->runtime->newest_ns ? col->app->newest_ns : col->runtime->newest_ns;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	int64_t age = ts.tv_sec * 1000000000ll + ts.tv_nsec - newest;
@@ -116,14 +117,16 @@ static bool wait_for_tick(const struct collection *col)
 static int build_failed(const struct cache *c, int r)
 {
 	if (r == -ENOSPC || r == -EDQUOT)
-		return say_fail(EXIT_OURS, "%s: no space for the image; make room, or empty the cache: cowbell cache clear",
-				cache_dir(c));
+		return say_fail(
+			EXIT_OURS,
+			"%s: no space for the image; make room, or empty the cache: cowbell cache clear",
+			cache_dir(c));
 	return say_fail(EXIT_OURS, "%s: cannot write the image: %s", cache_dir(c), strerror(-r));
 }
 
 /* One attempt: 0 done, -ESTALE again, > 0 exit status. */
-static int cold_once(const struct image_request *req, struct cache *c, const char key[65], const struct program *prog,
-		     struct image_set *out)
+static int cold_once(const struct image_request *req, struct cache *c, const char key[65],
+		     const struct program *prog, struct image_set *out)
 {
 	struct collection col;
 	struct index_entry e = {.n_layers = 2};
@@ -154,15 +157,17 @@ static int cold_once(const struct image_request *req, struct cache *c, const cha
 	return r;
 }
 
-static int cold(const struct image_request *req, struct cache *c, const char key[65], const struct program *prog,
-		struct image_set *out)
+static int cold(const struct image_request *req, struct cache *c, const char key[65],
+		const struct program *prog, struct image_set *out)
 {
 	for (int i = 0; i < MAX_TRIES; i++) {
 		int r = cold_once(req, c, key, prog, out);
 		if (r != -ESTALE)
 			return r;
 	}
-	return say_fail(EXIT_OURS, "files keep changing while they are collected; try again when %s is at rest", prog->cwd);
+	return say_fail(EXIT_OURS,
+			"files keep changing while they are collected; try again when %s is at rest",
+			prog->cwd);
 }
 
 static int prepare_host(const struct image_request *req, struct image_set *out)

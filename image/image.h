@@ -11,19 +11,19 @@
 /* Open layers, lowest first, ready to be mapped; and what to start in them. */
 struct image_set {
 	int n;
-	int fd[IMAGE_MAX_LAYERS];	/* read-only, owned by the caller afterwards */
+	int fd[IMAGE_MAX_LAYERS]; /* read-only, owned by the caller afterwards */
 	uint64_t size[IMAGE_MAX_LAYERS];
-	char *exe;			/* guest path of the program (malloc) */
-	char *cwd;			/* guest working directory (malloc) */
-	char **argv;			/* what replaces the request's argv (a script of env(1)), or NULL */
+	char *exe; /* guest path of the program (malloc) */
+	char *cwd; /* guest working directory (malloc) */
+	char **argv; /* what replaces the request's argv (a script of env(1)), or NULL */
 };
 
 struct image_request {
-	const char *program;		/* as the user typed it */
-	const char *const *argv;	/* argv[0..], NULL-terminated */
-	const char *root;		/* --root DIR|IMAGE, or NULL: collect */
-	const char *workdir;		/* -w, or NULL */
-	const char *const *env;		/* K=V of the program, NULL-terminated */
+	const char *program; /* as the user typed it */
+	const char *const *argv; /* argv[0..], NULL-terminated */
+	const char *root; /* --root DIR|IMAGE, or NULL: collect */
+	const char *workdir; /* -w, or NULL */
+	const char *const *env; /* K=V of the program, NULL-terminated */
 	int verbose;
 	void (*progress)(void *arg, const char *what); /* long steps; may be NULL */
 	void *progress_arg;

@@ -29,7 +29,8 @@
 #define MAX_FILE (256u << 20)
 
 struct package {
-	const char *name, *depends, *pre_depends, *provides, *arch; /* inside `status`, NUL-terminated, or NULL */
+	const char *name, *depends, *pre_depends, *provides,
+		*arch; /* inside `status`, NUL-terminated, or NULL */
 	bool system; /* essential or required */
 	bool installed, done;
 };
@@ -76,9 +77,11 @@ static void take_field(struct package *p, const char *line)
 		const char *key;
 		size_t at;
 	} fields[] = {
-		{"Package: ", offsetof(struct package, name)},	  {"Depends: ", offsetof(struct package, depends)},
+		{"Package: ", offsetof(struct package, name)},
+		{"Depends: ", offsetof(struct package, depends)},
 		{"Pre-Depends: ", offsetof(struct package, pre_depends)},
-		{"Provides: ", offsetof(struct package, provides)}, {"Architecture: ", offsetof(struct package, arch)},
+		{"Provides: ", offsetof(struct package, provides)},
+		{"Architecture: ", offsetof(struct package, arch)},
 	};
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
@@ -237,10 +240,32 @@ static struct package *find_package(struct dpkg *d, const char *word, size_t len
 /* What a running program has no use for, though packages depend on it. */
 static bool is_system(const struct package *p)
 {
-	static const char *const names[] = {
-		"adduser", "debconf", "ucf", "lsb-base", "install-info", "systemd", "dbus", "udev", "dpkg", "cron",
-		"init-system-helpers", "logrotate", "procps", "iproute2", "x11-common", "update-inetd", "sensible-utils",
-		"sgml-base", "xml-core", "dirmngr", "gnupg", "apt", "po-debconf", "man-db", "tzdata", "ca-certificates"};
+	static const char *const names[] = {"adduser",
+					    "debconf",
+					    "ucf",
+					    "lsb-base",
+					    "install-info",
+					    "systemd",
+					    "dbus",
+					    "udev",
+					    "dpkg",
+					    "cron",
+					    "init-system-helpers",
+					    "logrotate",
+					    "procps",
+					    "iproute2",
+					    "x11-common",
+					    "update-inetd",
+					    "sensible-utils",
+					    "sgml-base",
+					    "xml-core",
+					    "dirmngr",
+					    "gnupg",
+					    "apt",
+					    "po-debconf",
+					    "man-db",
+					    "tzdata",
+					    "ca-certificates"};
 
 	if (p->system)
 		return true;
@@ -253,12 +278,30 @@ static bool is_system(const struct package *p)
 /* Parts of packages that are bulk and never read by a program at work. */
 static bool is_bulk(const char *path)
 {
-	static const char *const dirs[] = {
-		"/usr/share/doc/",  "/usr/share/man/", "/usr/share/locale/", "/usr/share/info/", "/usr/share/lintian/",
-		"/usr/share/bug/",  "/usr/include/",   "/usr/share/doc-base/", "/usr/share/menu/", "/usr/share/applications/",
-		"/lib/systemd/",    "/usr/lib/systemd/", "/etc/init.d/",     "/etc/cron.",	 "/etc/logrotate.d/",
-		"/etc/default/",    "/usr/share/bash-completion/", "/usr/share/icons/", "/usr/share/pixmaps/",
-		"/usr/share/gdb/",  "/etc/apt/", "/usr/share/apport/", "/usr/share/zsh/", "/etc/systemd/"};
+	static const char *const dirs[] = {"/usr/share/doc/",
+					   "/usr/share/man/",
+					   "/usr/share/locale/",
+					   "/usr/share/info/",
+					   "/usr/share/lintian/",
+					   "/usr/share/bug/",
+					   "/usr/include/",
+					   "/usr/share/doc-base/",
+					   "/usr/share/menu/",
+					   "/usr/share/applications/",
+					   "/lib/systemd/",
+					   "/usr/lib/systemd/",
+					   "/etc/init.d/",
+					   "/etc/cron.",
+					   "/etc/logrotate.d/",
+					   "/etc/default/",
+					   "/usr/share/bash-completion/",
+					   "/usr/share/icons/",
+					   "/usr/share/pixmaps/",
+					   "/usr/share/gdb/",
+					   "/etc/apt/",
+					   "/usr/share/apport/",
+					   "/usr/share/zsh/",
+					   "/etc/systemd/"};
 	size_t n = strlen(path);
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
@@ -290,10 +333,12 @@ static int package_files(const struct package *p, int (*each)(void *, const char
 	return r;
 }
 
-static int closure(struct dpkg *d, struct package *p, int (*each)(void *, const char *), void *arg, int depth);
+static int closure(struct dpkg *d, struct package *p, int (*each)(void *, const char *), void *arg,
+		   int depth);
 
 /* "a (>= 1), b | c:any, d": of alternatives, the first that is installed. */
-static int follow_field(struct dpkg *d, const char *field, int (*each)(void *, const char *), void *arg, int depth)
+static int follow_field(struct dpkg *d, const char *field, int (*each)(void *, const char *), void *arg,
+			int depth)
 {
 	int r = 0;
 

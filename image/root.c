@@ -33,7 +33,8 @@ struct lookup {
 /* Absolute guest path of the program, malloc; NULL with an exit status after one line. */
 static char *find_in_root(const struct image_request *req, const struct lookup *l, int *status)
 {
-	const char *word = req->program, *path = env_get(req->env, "PATH"), *base = req->workdir ? req->workdir : "/";
+	const char *word = req->program, *path = env_get(req->env, "PATH"),
+		   *base = req->workdir ? req->workdir : "/";
 	char *full = NULL;
 	int mode;
 
@@ -47,11 +48,13 @@ static char *find_in_root(const struct image_request *req, const struct lookup *
 		if (mode < 0)
 			say("%s: no such file in %s", full, req->root);
 		else
-			*status = say_fail(EXIT_CANNOT_EXEC, "%s: not an executable file in %s", full, req->root);
+			*status = say_fail(EXIT_CANNOT_EXEC, "%s: not an executable file in %s", full,
+					   req->root);
 		free(full);
 		return NULL;
 	}
-	for (const char *p = path && *path ? path : DEFAULT_PATH; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL) {
+	for (const char *p = path && *path ? path : DEFAULT_PATH; p;
+	     p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL) {
 		if (asprintf(&full, "%.*s/%s", (int)strcspn(p, ":"), p, word) < 0)
 			return NULL;
 		mode = l->mode(l->arg, full);
@@ -85,7 +88,8 @@ static int check_program(const struct image_request *req, struct tree *t, const 
 	char head[2];
 
 	if (fd < 0)
-		return say_fail(EXIT_CANNOT_EXEC, "%s in %s: cannot be read: %s", path, req->root, strerror(-fd));
+		return say_fail(EXIT_CANNOT_EXEC, "%s in %s: cannot be read: %s", path, req->root,
+				strerror(-fd));
 	if (pread(fd, head, 2, 0) == 2 && !memcmp(head, "#!", 2)) {
 		close(fd);
 		return 0;
@@ -94,7 +98,8 @@ static int check_program(const struct image_request *req, struct tree *t, const 
 	if (why)
 		status = say_fail(EXIT_CANNOT_EXEC, "%s in %s: %s", path, req->root, why);
 	else if (e.interp && !tree_add(t, e.interp))
-		status = say_fail(EXIT_CANNOT_EXEC, "%s: its dynamic linker %s is not in %s", path, e.interp, req->root);
+		status = say_fail(EXIT_CANNOT_EXEC, "%s: its dynamic linker %s is not in %s", path, e.interp,
+				  req->root);
 	elf_free(&e);
 	close(fd);
 	return status;
@@ -114,12 +119,14 @@ static int build_dir(const struct image_request *req, struct tree *t, struct ima
 	if (r == -ESTALE) {
 		r = say_fail(EXIT_OURS, "--root %s: files in it change while they are copied", req->root);
 	} else if (r) {
-		r = say_fail(EXIT_OURS, "--root %s: cannot write its image to %s: %s", req->root, cache_dir(c), strerror(-r));
+		r = say_fail(EXIT_OURS, "--root %s: cannot write its image to %s: %s", req->root,
+			     cache_dir(c), strerror(-r));
 	} else {
 		out->fd[0] = cache_layer(c, hex, &out->size[0]);
 		out->n = out->fd[0] >= 0;
 		if (!out->n)
-			r = say_fail(EXIT_OURS, "--root %s: its image was pruned from the cache; try again", req->root);
+			r = say_fail(EXIT_OURS, "--root %s: its image was pruned from the cache; try again",
+				     req->root);
 	}
 	cache_close(c);
 	return r;

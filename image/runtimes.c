@@ -19,8 +19,9 @@
 #include "image/collect.h"
 
 /* Names that are never part of what a program reads at work. */
-const char *const runtime_skip_names[] = {".git",	   "include", "man",	     "doc",  "info", "pkgconfig",
-					  "config-3.11-x86_64-linux-gnu", "gtk-doc", "src.zip", "demo", "aclocal", NULL};
+const char *const runtime_skip_names[] = {
+	".git",	   "include", "man",  "doc",	 "info", "pkgconfig", "config-3.11-x86_64-linux-gnu",
+	"gtk-doc", "src.zip", "demo", "aclocal", NULL};
 
 struct runtime {
 	const char *stem; /* program names that begin with this */
@@ -28,18 +29,24 @@ struct runtime {
 };
 
 static const struct runtime runtimes[] = {
-	{"python3", {"/usr/lib/python3", "/usr/lib/python3.11", "/usr/local/lib/python3.11", "/etc/python3.11",
-		     "/usr/share/python3", "/usr/share/python-wheels"}},
-	{"node", {"/usr/share/nodejs", "/usr/lib/nodejs", "/usr/lib/x86_64-linux-gnu/nodejs", "/usr/lib/node_modules", "/usr/share/node_modules",
-		  "/usr/local/lib/node_modules"}},
-	{"perl", {"/usr/share/perl5", "/usr/share/perl", "/usr/lib/x86_64-linux-gnu/perl5", "/usr/lib/x86_64-linux-gnu/perl",
-		  "/usr/lib/x86_64-linux-gnu/perl-base", "/usr/local/share/perl", "/usr/local/lib/x86_64-linux-gnu/perl",
-		  "/etc/perl"}},
-	{"ruby", {"/usr/lib/ruby", "/var/lib/gems", "/usr/share/rubygems-integration", "/usr/lib/x86_64-linux-gnu/ruby",
-		  "/usr/share/ruby-rubygems", "/usr/local/lib/ruby", "/usr/local/lib/site_ruby"}},
+	{"python3",
+	 {"/usr/lib/python3", "/usr/lib/python3.11", "/usr/local/lib/python3.11", "/etc/python3.11",
+	  "/usr/share/python3", "/usr/share/python-wheels"}},
+	{"node",
+	 {"/usr/share/nodejs", "/usr/lib/nodejs", "/usr/lib/x86_64-linux-gnu/nodejs", "/usr/lib/node_modules",
+	  "/usr/share/node_modules", "/usr/local/lib/node_modules"}},
+	{"perl",
+	 {"/usr/share/perl5", "/usr/share/perl", "/usr/lib/x86_64-linux-gnu/perl5",
+	  "/usr/lib/x86_64-linux-gnu/perl", "/usr/lib/x86_64-linux-gnu/perl-base", "/usr/local/share/perl",
+	  "/usr/local/lib/x86_64-linux-gnu/perl", "/etc/perl"}},
+	{"ruby",
+	 {"/usr/lib/ruby", "/var/lib/gems", "/usr/share/rubygems-integration",
+	  "/usr/lib/x86_64-linux-gnu/ruby", "/usr/share/ruby-rubygems", "/usr/local/lib/ruby",
+	  "/usr/local/lib/site_ruby"}},
 	{"php", {"/usr/lib/php", "/etc/php", "/usr/share/php"}},
 	{"java", {"/etc/java-17-openjdk", "/etc/ssl/certs/java", "/usr/share/java"}},
-	{"lua", {"/usr/share/lua", "/usr/lib/x86_64-linux-gnu/lua", "/usr/local/share/lua", "/usr/local/lib/lua"}},
+	{"lua",
+	 {"/usr/share/lua", "/usr/lib/x86_64-linux-gnu/lua", "/usr/local/share/lua", "/usr/local/lib/lua"}},
 	{"nginx", {"/etc/nginx", "/usr/share/nginx", "/usr/lib/nginx", "/var/www", "/var/lib/nginx"}},
 	{"redis", {"/etc/redis", "/var/lib/redis"}},
 	{"tclsh", {"/usr/share/tcltk", "/usr/lib/tcltk"}},
@@ -98,7 +105,8 @@ static bool has_lib(const char *prefix)
 {
 	char path[PATH_MAX];
 
-	return snprintf(path, sizeof(path), "%s/lib", prefix) < (int)sizeof(path) && !access(path, R_OK | X_OK);
+	return snprintf(path, sizeof(path), "%s/lib", prefix) < (int)sizeof(path) &&
+	       !access(path, R_OK | X_OK);
 }
 
 void runtime_roots(const char *real_path, void (*each)(void *arg, const char *dir), void *arg)

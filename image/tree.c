@@ -25,9 +25,9 @@
 #include "abi/image.h"
 #include "lib/host/sha256.h"
 
-#define CHUNK_SIZE (256u << 10)
-#define MAX_LINKS 40
-#define MAX_DEPTH 128
+#define CHUNK_SIZE   (256u << 10)
+#define MAX_LINKS    40
+#define MAX_DEPTH    128
 #define LAYER_FORMAT "layer 2" /* change it when the same tree gives other bytes */
 
 struct chunk {
@@ -276,7 +276,7 @@ static struct node *add_from(struct tree *t, struct node *at, const char *path, 
 				errno = ELOOP;
 				return NULL;
 			}
-			n = add_from(t, at, n->data, true, ++links);
+			n = n->data ? add_from(t, at, n->data, true, ++links) : NULL;
 			if (!n)
 				return NULL;
 		}
@@ -306,8 +306,8 @@ static bool is_skipped(const struct walk_limit *lim, const char *name)
 
 static int walk_dir(struct tree *t, struct node *dir, int fd, const struct walk_limit *lim, int depth);
 
-static int walk_entry(struct tree *t, struct node *dir, int fd, const char *name, const struct walk_limit *lim,
-		      int depth)
+static int walk_entry(struct tree *t, struct node *dir, int fd, const char *name,
+		      const struct walk_limit *lim, int depth)
 {
 	struct node *n = find_child(t, dir, name, strlen(name));
 	struct stat st;
@@ -367,7 +367,8 @@ int tree_walk(struct tree *t, struct node *dir, const struct walk_limit *lim)
 		return -ENOTDIR;
 	if (!tree_path(dir, path, sizeof(path)))
 		return -ENAMETOOLONG;
-	int fd = openat(t->root_fd, path[1] ? path + 1 : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd =
+		openat(t->root_fd, path[1] ? path + 1 : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	return walk_dir(t, dir, fd, lim, 0);
@@ -555,7 +556,8 @@ void tree_digest(struct tree *t, char hex[65])
 	tree_sort(t);
 	sha256_init(&s);
 	sha256_add(&s, LAYER_FORMAT, sizeof(LAYER_FORMAT));
-	sha256_add(&s, &(uint32_t){SITES_VERSION}, sizeof(uint32_t)); /* layers hold a table of that version */
+	sha256_add(&s, &(uint32_t){SITES_VERSION},
+		   sizeof(uint32_t)); /* layers hold a table of that version */
 	digest_node(&s, t->root, 0);
 	sha256_end_hex(&s, hex);
 }

@@ -20,9 +20,9 @@ struct node {
 	int64_t ctime_ns;
 	uint64_t size;
 	uint64_t dev, ino, rdev;
-	char *data;	/* symlink: its target. file made by us: its contents. else NULL: read the host's file */
+	char *data; /* symlink: its target. file made by us: its contents. else NULL: read the host's file */
 	uint32_t n_children;
-	bool visited;	/* collector: ELF closure done, or directory walked */
+	bool visited; /* collector: ELF closure done, or directory walked */
 	/* erofs.c */
 	uint64_t nid, dir_size;
 	uint32_t block, nlink;
@@ -31,13 +31,13 @@ struct node {
 };
 
 struct tree {
-	int root_fd;	      /* "/" of the host, or the directory of --root */
+	int root_fd; /* "/" of the host, or the directory of --root */
 	struct node *root;
 	struct node **buckets;
 	size_t n_buckets, n_nodes;
-	uint64_t bytes;	      /* of regular files */
-	int64_t newest_ns;    /* newest change time of anything in it */
-	uint32_t own_uid;     /* files of this uid become root's; UINT32_MAX: nobody's do */
+	uint64_t bytes; /* of regular files */
+	int64_t newest_ns; /* newest change time of anything in it */
+	uint32_t own_uid; /* files of this uid become root's; UINT32_MAX: nobody's do */
 	struct chunk *chunks;
 	void (*on_file)(void *arg, struct tree *t, struct node *n); /* each regular file added, may be NULL */
 	void *on_file_arg;
@@ -47,7 +47,7 @@ struct walk_limit {
 	uint64_t max_bytes;
 	size_t max_nodes;
 	const char *const *skip; /* names never taken, NULL-terminated, may be NULL */
-	uint64_t dev;		 /* stay on this device, 0: any */
+	uint64_t dev; /* stay on this device, 0: any */
 };
 
 /* An empty tree of files below the host's directory `root`. NULL: no memory, or no such directory. */

@@ -9,8 +9,10 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
-	static const struct option_def defs[] = {{1, 'm', "memory", "SIZE", ""}, {2, 't', "tty", NULL, ""},
-						 {3, 0, "stats", "[=json]", ""}, {0, 0, NULL, NULL, NULL}};
+	static const struct option_def defs[] = {{1, 'm', "memory", "SIZE", ""},
+						 {2, 't', "tty", NULL, ""},
+						 {3, 0, "stats", "[=json]", ""},
+						 {0, 0, NULL, NULL, NULL}};
 	char *s = strndup((const char *)data, size), *host = NULL, *guest = NULL;
 	char *argv[] = {(char *)"run", s, s, (char *)"--", NULL};
 	struct options o = {.defs = defs, .command = "run", .argc = 4, .argv = argv, .next = 1};

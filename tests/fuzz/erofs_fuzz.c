@@ -10,7 +10,11 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
-	static const char *const paths[] = {"/", "/bin/hello", "bin/../bin/./hello", "/link", "/lib/x86_64-linux-gnu/libc.so.6",
+	static const char *const paths[] = {"/",
+					    "/bin/hello",
+					    "bin/../bin/./hello",
+					    "/link",
+					    "/lib/x86_64-linux-gnu/libc.so.6",
 					    "/no/such/thing"};
 	static int fd = -1;
 	struct erofs_image im;

@@ -14,13 +14,28 @@ static void sizes(void)
 	static const struct {
 		const char *word;
 		long long want; /* -1: refused */
-	} t[] = {{"0", 0},	    {"4096", 4096}, {"1K", 1024},  {"64M", 64ll << 20}, {"64MiB", 64ll << 20}, {"1.5G", 3ll << 29},
-		 {"2t", 2ll << 40}, {"", -1},	    {"M", -1},	   {"1X", -1},		{"-1", -1},	       {"1.", -1},
-		 {" 1", -1},	    {"1 M", -1},    {"1e3", -1},   {"99999999999999999999", -1}, {"99999999999T", -1}};
+	} t[] = {{"0", 0},
+		 {"4096", 4096},
+		 {"1K", 1024},
+		 {"64M", 64ll << 20},
+		 {"64MiB", 64ll << 20},
+		 {"1.5G", 3ll << 29},
+		 {"2t", 2ll << 40},
+		 {"", -1},
+		 {"M", -1},
+		 {"1X", -1},
+		 {"-1", -1},
+		 {"1.", -1},
+		 {" 1", -1},
+		 {"1 M", -1},
+		 {"1e3", -1},
+		 {"99999999999999999999", -1},
+		 {"99999999999T", -1}};
 	uint64_t v;
 
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++)
-		ok(parse_size(t[i].word, &v) ? (long long)v == t[i].want : t[i].want < 0, "size '%s'", t[i].word);
+		ok(parse_size(t[i].word, &v) ? (long long)v == t[i].want : t[i].want < 0, "size '%s'",
+		   t[i].word);
 	ok(parse_duration("1.5s", &v) && v == 1500000000, "duration 1.5s");
 	ok(parse_duration("250ms", &v) && v == 250000000, "duration 250ms");
 	ok(parse_duration("2h", &v) && v == 7200000000000, "duration 2h");
@@ -29,8 +44,9 @@ static void sizes(void)
 
 static void ports(void)
 {
-	static const char *const bad[] = {"",	     "80",	":",	     "80:",	   ":80",	 "80:0",      "80:65536", "a:80",
-					  "1.2.3:1:2", "::1:1:2", "[::1]:80", "[::1:1:2",  "1:2:3:4",	 "80:80:80",  "[]:1:2"};
+	static const char *const bad[] = {"",	      "80",	  ":",	     "80:",	  ":80",
+					  "80:0",     "80:65536", "a:80",    "1.2.3:1:2", "::1:1:2",
+					  "[::1]:80", "[::1:1:2", "1:2:3:4", "80:80:80",  "[]:1:2"};
 	struct monitor_port p;
 	const char *why;
 
@@ -50,19 +66,24 @@ static void ports(void)
 
 static void egress(void)
 {
-	static const char *const bad[] = {"", "none,all", "10.0.0.0/33", "10.0.0.0/", "1.1.1.1:0", "1.1.1.1:", "[::1", "::/129",
-					  "example.org", "1.1.1.1:99999"};
+	static const char *const bad[] = {
+		"",	    "none,all", "10.0.0.0/33", "10.0.0.0/",   "1.1.1.1:0",
+		"1.1.1.1:", "[::1",	"::/129",      "example.org", "1.1.1.1:99999"};
 	static struct monitor_config c;
 	const char *why;
 
 	ok(parse_egress("none", &c, &why) && !c.n_egress, "egress none");
-	ok(parse_egress("all", &c, &why) && c.n_egress == 3 && !c.egress[0].deny && !c.egress[0].prefix && c.egress[1].deny &&
-		   c.egress[1].prefix == 112 && c.egress[2].deny && c.egress[2].prefix == 10,
+	ok(parse_egress("all", &c, &why) && c.n_egress == 3 && !c.egress[0].deny && !c.egress[0].prefix &&
+		   c.egress[1].deny && c.egress[1].prefix == 112 && c.egress[2].deny &&
+		   c.egress[2].prefix == 10,
 	   "egress all leaves out both link-local ranges");
-	ok(parse_egress("10.0.0.0/8,1.1.1.1:53,[2001:db8::/32]:443,fe80::1", &c, &why) && c.n_egress == 4, "a list");
-	ok(c.egress[0].prefix == 104 && c.egress[0].addr[10] == 0xff && c.egress[0].addr[12] == 10, "an IPv4 network is mapped");
+	ok(parse_egress("10.0.0.0/8,1.1.1.1:53,[2001:db8::/32]:443,fe80::1", &c, &why) && c.n_egress == 4,
+	   "a list");
+	ok(c.egress[0].prefix == 104 && c.egress[0].addr[10] == 0xff && c.egress[0].addr[12] == 10,
+	   "an IPv4 network is mapped");
 	ok(c.egress[1].prefix == 128 && c.egress[1].port == 53, "an address with a port");
-	ok(c.egress[2].prefix == 32 && c.egress[2].port == 443 && c.egress[2].addr[0] == 0x20, "an IPv6 network with a port");
+	ok(c.egress[2].prefix == 32 && c.egress[2].port == 443 && c.egress[2].addr[0] == 0x20,
+	   "an IPv6 network with a port");
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		ok(!parse_egress(bad[i], &c, &why) && why, "egress '%s' is refused", bad[i]);
 }
@@ -74,10 +95,13 @@ static void volumes(void)
 	const char *why;
 	bool ro;
 
-	ok(parse_volume("./d:/data", &host, &guest, &ro, &why) && !strcmp(host, "./d") && !strcmp(guest, "/data") && !ro, "volume");
+	ok(parse_volume("./d:/data", &host, &guest, &ro, &why) && !strcmp(host, "./d") &&
+		   !strcmp(guest, "/data") && !ro,
+	   "volume");
 	free(host);
 	free(guest);
-	ok(parse_volume("/d:/data/:ro", &host, &guest, &ro, &why) && !strcmp(guest, "/data") && ro, "read-only volume");
+	ok(parse_volume("/d:/data/:ro", &host, &guest, &ro, &why) && !strcmp(guest, "/data") && ro,
+	   "read-only volume");
 	free(host);
 	free(guest);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -88,11 +112,13 @@ static void volumes(void)
 
 static void words(void)
 {
-	static const struct option_def defs[] = {{1, 'm', "memory", "SIZE", ""}, {2, 't', "tty", NULL, ""},
-						 {3, 'i', "interactive", NULL, ""}, {4, 0, "stats", "[=json]", ""},
-						 {5, 'p', "publish", "[A:]B", ""}, {0, 0, NULL, NULL, NULL}};
-	char *argv[] = {(char *)"run", (char *)"-itm1", (char *)"--memory=2", (char *)"--stats", (char *)"-p", (char *)"80:80",
-			(char *)"--stats=json", (char *)"--", (char *)"-x"};
+	static const struct option_def defs[] = {
+		{1, 'm', "memory", "SIZE", ""},	   {2, 't', "tty", NULL, ""},
+		{3, 'i', "interactive", NULL, ""}, {4, 0, "stats", "[=json]", ""},
+		{5, 'p', "publish", "[A:]B", ""},  {0, 0, NULL, NULL, NULL}};
+	char *argv[] = {(char *)"run",		(char *)"-itm1", (char *)"--memory=2",
+			(char *)"--stats",	(char *)"-p",	 (char *)"80:80",
+			(char *)"--stats=json", (char *)"--",	 (char *)"-x"};
 	struct options o = {.defs = defs, .command = "run", .argc = 9, .argv = argv, .next = 1};
 
 	is(options_next(&o), 3, "-i of a cluster");

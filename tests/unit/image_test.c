@@ -41,8 +41,8 @@ static void make_files(void)
 	put("!first", "1");
 	put("..x", "2");
 	put("-x", "3");
-	if (link("a/hello", "a/hard") || symlink("a/hello", "link") || symlink("/a/b", "abs") || symlink("../..", "a/up") ||
-	    symlink("loop", "loop") || symlink("/etc/passwd", "out"))
+	if (link("a/hello", "a/hard") || symlink("a/hello", "link") || symlink("/a/b", "abs") ||
+	    symlink("../..", "a/up") || symlink("loop", "loop") || symlink("/etc/passwd", "out"))
 		diag("links: %s", strerror(errno));
 	for (int i = 0; i < 1000; i++) {
 		snprintf(name, sizeof(name), "many/some-file-with-a-longer-name-%d", i);
@@ -67,7 +67,8 @@ static void check_contents(const struct tree *t, int fd, const char *path, const
 	struct node *n = tree_find(t, path);
 
 	if (n && n->size)
-		ok(pread(fd, buf, n->size, (off_t)n->block * 4096) == (ssize_t)n->size && !strcmp(buf, want), "contents of %s", path);
+		ok(pread(fd, buf, n->size, (off_t)n->block * 4096) == (ssize_t)n->size && !strcmp(buf, want),
+		   "contents of %s", path);
 	else
 		ok(n && !*want, "%s is empty", path);
 }
@@ -92,7 +93,8 @@ static void test_image(void)
 	is(erofs_fd_lookup(&im, "/loop"), -ELOOP, "a link to itself");
 	is(erofs_fd_lookup(&im, "/out"), -ENOENT, "a link out of the root leads nowhere");
 	is(erofs_fd_lookup(&im, "/a/hello/x"), -ENOTDIR, "a file is no directory");
-	ok(S_ISREG(erofs_fd_lookup(&im, "/!first")) && S_ISREG(erofs_fd_lookup(&im, "/-x")) && S_ISREG(erofs_fd_lookup(&im, "/..x")),
+	ok(S_ISREG(erofs_fd_lookup(&im, "/!first")) && S_ISREG(erofs_fd_lookup(&im, "/-x")) &&
+		   S_ISREG(erofs_fd_lookup(&im, "/..x")),
 	   "names that sort around . and ..");
 	for (int i = 0; i < 1000; i++) {
 		snprintf(name, sizeof(name), "/many/some-file-with-a-longer-name-%d", i);
@@ -151,14 +153,16 @@ static void test_tree(void)
 	struct node *n = tree_add(t, "/abs/empty");
 	char path[64];
 
-	ok(n && tree_path(n, path, sizeof(path)) && !strcmp(path, "/a/b/empty"), "a path through a link ends at its real place");
+	ok(n && tree_path(n, path, sizeof(path)) && !strcmp(path, "/a/b/empty"),
+	   "a path through a link ends at its real place");
 	ok(tree_find(t, "/abs") && S_ISLNK(tree_find(t, "/abs")->mode), "and the link is taken, too");
 	ok(!tree_add(t, "/loop") && errno == ELOOP, "a link to itself is refused");
 	ok(!tree_add(t, "/out") && errno == ENOENT, "a link does not leave the root");
 	ok(!tree_add(t, "/a/hello/x") && errno == ENOTDIR, "a file has no children");
 	tree_put_file(t, "/own", 0644, "own", 3);
 	tree_subtract(t, low);
-	ok(!t->root->child->sibling && !strcmp(t->root->child->name, "own"), "what the lower layer has is taken out");
+	ok(!t->root->child->sibling && !strcmp(t->root->child->name, "own"),
+	   "what the lower layer has is taken out");
 	tree_free(t);
 	t = tree_new(dir);
 	is(tree_walk(t, t->root, &few), -E2BIG, "a limit is a limit");
@@ -193,22 +197,35 @@ static void test_sha256(void)
 	sha256_init(&s);
 	sha256_add(&s, "abc", 3);
 	sha256_end_hex(&s, hex);
-	ok(!strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"), "SHA-256 of abc (FIPS 180-4)");
+	ok(!strcmp(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+	   "SHA-256 of abc (FIPS 180-4)");
 	sha256_init(&s);
 	for (int i = 0; i < 1000; i++)
-		sha256_add(&s, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-			       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		sha256_add(&s,
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+			   "aaaaaaaaaaaaaaaaaaa",
 			   1000);
 	sha256_end_hex(&s, hex);
-	ok(!strcmp(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"), "SHA-256 of a million a (FIPS 180-4)");
+	ok(!strcmp(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+	   "SHA-256 of a million a (FIPS 180-4)");
 }
 
 int main(void)
