@@ -9,10 +9,10 @@
  * monitor's to choose; the child's filter lets it neither resize nor write
  * the files of the regions.
  *
- * Life.   create: memfd with the stub (process_stub.c), vfork, execveat; the child sets itself up, sends
+ * Life.   create: memfd with the stub (process_stub.c), clone, execveat; the child sets itself up beside us, sends
  *                 the descriptor of its doorbell over a socket pair and waits
- *         run:    first time: the word to go; later: the answer to the doorbell. Then sleep
- *                 until the next doorbell, a kick, or the child's end
+ *         run:    first time: take the descriptor and give the word to go; later: the answer to the
+ *                 doorbell. Then sleep until the next doorbell, a kick, or the child's end
  *
  *                    +---- run: answer ----+
  *                    v                     |
@@ -83,6 +83,12 @@ HOST_SYSCALL(process, madvise);
 
 enum state { WAITING, RUNNING, RANG, DEAD };
 
+struct child {
+	int fds[BOOT_MAX_REGIONS + 2]; /* the child keeps these */
+	int n_fds, stub_fd;
+	void *stack;
+};
+
 struct backend_ctx {
 	struct guest_mem *m;
 	struct boot_vcpu *vcpu;
@@ -91,6 +97,8 @@ struct backend_ctx {
 	uint64_t doorbell_id; /* RANG: what to answer */
 	uint64_t exits;
 	const char *const *step_names;
+	struct child child;
+	struct stub_report failed_step; /* result 0: none */
 	volatile sig_atomic_t want_divert;
 };
 
@@ -148,42 +156,55 @@ failed:
 
 /* --- making the child ---------------------------------------------------------- */
 
-struct child {
-	const struct guest_mem *m;
-	int stub_fd, sock;
-};
+/* No libc in the child: it shares the monitor's memory and errno until exec. */
+static long raw_syscall(long nr, long a, long b, long c, long d, long e)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	long r;
 
-/* Runs in the child on the monitor's memory until exec, the monitor's thread waiting. */
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
+	return r;
+}
+
+/* Runs in the child, beside the monitor's thread, on memory that nobody else uses. */
 static int child_main(void *arg)
 {
 	static char *const argv[] = {"cowbell-guest", NULL};
 	static char *const envp[] = {NULL};
 	const struct child *c = arg;
-	int ok = syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_CLOEXEC);
+	long r = raw_syscall(SYS_close_range, 0, ~0u, CLOSE_RANGE_CLOEXEC, 0, 0);
 
-	ok |= fcntl(c->m->ram_fd, F_SETFD, 0) | fcntl(c->sock, F_SETFD, 0);
-	for (int i = 0; i < c->m->n_regions; i++)
-		ok |= fcntl(c->m->regions[i].host_fd, F_SETFD, 0);
-	if (!ok)
-		syscall(SYS_execveat, c->stub_fd, "", argv, envp, AT_EMPTY_PATH);
-	_exit(errno);
+	for (int i = 0; i < c->n_fds; i++)
+		r |= raw_syscall(SYS_fcntl, c->fds[i], F_SETFD, 0, 0, 0);
+	if (!r)
+		r = raw_syscall(SYS_execveat, c->stub_fd, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH);
+	raw_syscall(SYS_exit_group, r < 0 ? -r & 0xff : 1, 0, 0, 0, 0);
+	return 0;
 }
 
-static int spawn(struct backend_ctx *c, const struct child *child)
+/*
+ * Not vfork: the monitor goes on with its own preparations. The child has its own copy of the descriptor table, and
+ * starts with all signals blocked, which the stub undoes.
+ */
+static int spawn(struct backend_ctx *c)
 {
-	uint8_t *stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct child *child = &c->child;
 	sigset_t all, old;
 	int pid, err;
 
-	if (stack == MAP_FAILED)
+	child->stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (child->stack == MAP_FAILED)
 		return -errno;
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = clone(child_main, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD,
-		    (void *)child, &c->pidfd);
+	pid = clone(child_main, (uint8_t *)child->stack + CHILD_STACK, CLONE_VM | CLONE_PIDFD | SIGCHLD,
+		    child, &c->pidfd);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	munmap(stack, CHILD_STACK);
 	return pid < 0 ? -err : 0;
 }
 
@@ -209,47 +230,28 @@ static int receive(struct backend_ctx *c, struct stub_report *report, int flags)
 		return 0;
 	}
 	if (n != sizeof(*report))
-		report->step = UINT64_MAX;
+		*report = (struct stub_report){0, 0};
 	return -1;
-}
-
-static int setup_failed(struct backend_ctx *c, const struct stub_report *r)
-{
-	siginfo_t si = {0};
-
-	if (r->step < 256 && c->step_names[r->step]) {
-		fprintf(stderr, "cowbell: process: the guest process cannot start (%s): %s\n",
-			c->step_names[r->step], strerror(-(int)r->result));
-	} else {
-		waitid(P_PIDFD, c->pidfd, &si, WEXITED);
-		fprintf(stderr, "cowbell: process: the guest process cannot start (%s %d)\n",
-			si.si_code == CLD_EXITED ? "exit status" : "signal", si.si_status);
-	}
-	return -ECHILD;
 }
 
 static int start_child(struct backend_ctx *c, const struct load_plan *plan)
 {
-	struct child child = {.m = c->m};
-	struct stub_report report = {0};
-	uint64_t flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+	struct child *child = &c->child;
 	int pair[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return fail("cannot make a socket pair", -errno);
 	c->sock = pair[0];
-	child.sock = pair[1];
-	child.stub_fd = stub_file(c->m, plan, child.sock, &c->step_names);
-	r = child.stub_fd < 0 ? child.stub_fd : spawn(c, &child);
-	if (child.stub_fd >= 0)
-		close(child.stub_fd);
+	child->fds[child->n_fds++] = pair[1];
+	child->fds[child->n_fds++] = c->m->ram_fd;
+	for (int i = 0; i < c->m->n_regions; i++)
+		child->fds[child->n_fds++] = c->m->regions[i].host_fd;
+	child->stub_fd = stub_file(c->m, plan, pair[1], &c->step_names);
+	r = child->stub_fd < 0 ? child->stub_fd : spawn(c);
+	if (child->stub_fd >= 0)
+		close(child->stub_fd);
 	close(pair[1]);
-	if (r)
-		return fail("cannot start the guest process", r);
-	if (receive(c, &report, 0))
-		return setup_failed(c, &report);
-	ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags);
-	return 0;
+	return r ? fail("cannot start the guest process", r) : 0;
 }
 
 static int process_create(struct backend_ctx **out, struct guest_mem *m, const struct load_plan *plan)
@@ -279,7 +281,7 @@ static int process_create(struct backend_ctx **out, struct guest_mem *m, const s
 
 static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 {
-	struct stub_report report;
+	struct stub_report *report = &c->failed_step;
 	siginfo_t si = {0};
 	char *w = info->why;
 	size_t n = sizeof(info->why);
@@ -290,9 +292,12 @@ static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 		return RUN_DIED;
 	}
 	info->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
-	if (si.si_code == CLD_EXITED && receive(c, &report, MSG_DONTWAIT) && report.step < 256)
-		snprintf(w, n, "the guest process cannot start (%s): %s", c->step_names[report.step],
-			 strerror(-(int)report.result));
+	if (si.si_code == CLD_EXITED && !report->result)
+		receive(c, report, MSG_DONTWAIT);
+	if (si.si_code == CLD_EXITED && report->result && report->step < STUB_MAX_STEPS &&
+	    c->step_names[report->step])
+		snprintf(w, n, "the guest process cannot start (%s): %s", c->step_names[report->step],
+			 strerror(-(int)report->result));
 	else if (si.si_code == CLD_EXITED)
 		snprintf(w, n, "the guest process ended by itself (status %d)", si.si_status);
 	else if (si.si_status == SIGSYS)
@@ -307,17 +312,28 @@ static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 	return RUN_DIED;
 }
 
-static void set_going(struct backend_ctx *c)
+/* The child has come up, or not; give it the word. */
+static bool first_run(struct backend_ctx *c)
+{
+	struct stub_report report = {0};
+	ssize_t r;
+
+	if (receive(c, &report, 0)) {
+		c->failed_step = report;
+		return false;
+	}
+	munmap(c->child.stack, CHILD_STACK);
+	ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (uint64_t)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+	r = write(c->sock, "", 1);
+	c->state = RUNNING;
+	return r == 1;
+}
+
+static void answer_doorbell(struct backend_ctx *c)
 {
 	struct seccomp_notif_resp answer = {.id = c->doorbell_id};
 
-	if (c->state == WAITING) {
-		ssize_t r = write(c->sock, "", 1);
-
-		(void)r; /* a child that is gone is noticed below */
-	} else {
-		ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
-	}
+	ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
 	c->state = RUNNING;
 }
 
@@ -344,14 +360,17 @@ static bool take_doorbell(struct backend_ctx *c)
 
 static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 {
-	struct pollfd p[2] = {{.fd = c->doorbell_fd, .events = POLLIN}, {.fd = c->wake_fd, .events = POLLIN}};
+	struct pollfd p[2] = {{.events = POLLIN}, {.fd = c->wake_fd, .events = POLLIN}};
 
 	if (c->state == DEAD)
 		return died(c, info);
 	if (c->want_divert)
 		divert(c);
-	if (c->state != RUNNING)
-		set_going(c);
+	if (c->state == WAITING && !first_run(c))
+		return died(c, info);
+	if (c->state == RANG)
+		answer_doorbell(c);
+	p[0].fd = c->doorbell_fd;
 	for (;;) {
 		int n = ppoll(p, 2, NULL, NULL);
 

@@ -61,7 +61,6 @@
 #define CODE_OFF    0x100
 #define DATA_VA	    (PROCESS_STUB_VA + 0x1000)
 #define USER_END    0x7ffffffff000ull
-#define MAX_STEPS   160
 #define MAX_PAYLOAD 6144
 
 struct step {
@@ -76,7 +75,7 @@ struct stub_data {
 	uint64_t sock, entry, rsp, rdi, gs_base; /* 0 8 16 24 32 */
 	struct stub_report report; /* 40 */
 	uint64_t pad;
-	struct step steps[MAX_STEPS]; /* 64 */
+	struct step steps[STUB_MAX_STEPS]; /* 64 */
 	uint8_t payload[MAX_PAYLOAD];
 };
 _Static_assert(offsetof(struct stub_data, report) == 40 && offsetof(struct stub_data, steps) == 64,
@@ -136,7 +135,7 @@ struct builder {
 	bool full;
 };
 
-static const char *step_name[MAX_STEPS];
+static const char *step_name[STUB_MAX_STEPS];
 
 static uint64_t data_va(const struct builder *b, const void *p)
 {
@@ -169,7 +168,7 @@ static struct step *add_step(struct builder *b, const char *name, int nr, uint64
 {
 	struct step *s = &b->d->steps[b->n];
 
-	if (b->n == MAX_STEPS - 1)
+	if (b->n == STUB_MAX_STEPS - 1)
 		b->full = true;
 	else
 		step_name[b->n++] = name;

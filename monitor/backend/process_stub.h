@@ -11,7 +11,9 @@
 
 #include "monitor/backend/backend.h"
 
-struct stub_report { /* what a stub that failed sends over its socket */
+#define STUB_MAX_STEPS 160
+
+struct stub_report { /* what a stub that failed sends over its socket: result < 0 */
 	uint64_t step, result;
 };
 
