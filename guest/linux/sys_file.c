@@ -60,7 +60,7 @@ static s64 do_prw(int fd, void *buf, size_t n, s64 off, bool write)
 		return -EBADF;
 	uio_single(&u, &iov, buf, MIN(n, MAX_RW), false);
 	if (!f->ops->lseek)
-		r = -ESPIPE;
+		r = f->flags & O_PATH ? -EBADF : -ESPIPE;
 	else
 		r = write ? file_write(f, &u, &pos) : file_read(f, &u, &pos);
 	file_put(f);
@@ -130,7 +130,7 @@ static s64 do_rwv(int fd, const struct iovec *user, u64 n, s64 off, u32 rwf, boo
 		f->flags |= O_NONBLOCK;
 	u64 *p = off == -1 ? pos_of(f) : &pos;
 	if (off != -1 && !f->ops->lseek)
-		r = -ESPIPE;
+		r = f->flags & O_PATH ? -EBADF : -ESPIPE;
 	else
 		r = write ? file_write(f, &u, p) : file_read(f, &u, p);
 	if (rwf & (RWF_APPEND | RWF_NOWAIT))

@@ -124,10 +124,12 @@ static s64 console_write(struct file *f, struct uio *u, u64 *pos)
 		}
 		o->len = got;
 		o->req.done = out_done;
-		o->req.sqe = (struct ring_sqe){.op = RING_OP_WRITE, .flags = RING_SQE_QUIET, .handle = (u32)s->handle,
+		s->out_bytes += got;
+		/* the one that fills the queue must end the wait of whoever waits for room */
+		u16 quiet = s->out_bytes < OUT_LIMIT ? RING_SQE_QUIET : 0;
+		o->req.sqe = (struct ring_sqe){.op = RING_OP_WRITE, .flags = quiet, .handle = (u32)s->handle,
 					       .addr = ring_buf_gpa(o->data).v, .len = got};
 		list_init(&o->req.node);
-		s->out_bytes += got;
 		done += got;
 		ring_submit(&o->req);
 		if (got < n)
@@ -335,6 +337,7 @@ static s64 console_ioctl(struct file *f, u32 cmd, u64 arg)
 		return 0;
 	case TCSBRK:
 	case TCSBRKP: {
+		ring_flush();
 		int r = wait_event(&s->out_wq, s->out_bytes == 0, NO_DEADLINE, true);
 		return r;
 	}

@@ -109,7 +109,7 @@ int inode_permission_as(struct inode *ino, int mask, u32 uid, u32 gid)
 		return -EROFS;
 	if (uid == 0) {
 		/* root: everything but executing what nobody may execute */
-		if (mask & 1 && IS_REG(ino) && !(mode & 0111))
+		if (mask & 1 && !IS_DIR(ino) && !(mode & 0111))
 			return -EACCES;
 		return 0;
 	}

@@ -48,8 +48,8 @@ static struct inode *target_dir(struct target *t)
 	return t->w.cur->inode;
 }
 
-/* The common part of everything that makes a name. */
-static int begin_create(struct target *t, int dirfd, const char *path, bool is_dir)
+/* What everything that makes a name begins with, but for the permission. */
+static int find_free(struct target *t, int dirfd, const char *path, bool is_dir)
 {
 	int err = target_find(t, dirfd, path);
 
@@ -61,9 +61,16 @@ static int begin_create(struct target *t, int dirfd, const char *path, bool is_d
 		err = -ENOENT;
 	else if (t->w.cur->flags & D_DELETED)
 		err = -ENOENT;
-	else
-		err = vfs_may_create(target_dir(t));
 	if (err)
+		target_end(t);
+	return err;
+}
+
+static int begin_create(struct target *t, int dirfd, const char *path, bool is_dir)
+{
+	int err = find_free(t, dirfd, path, is_dir);
+
+	if (!err && (err = vfs_may_create(target_dir(t))))
 		target_end(t);
 	return err;
 }
@@ -141,6 +148,16 @@ int vfs_symlink(const char *target, int dirfd, const char *path)
 	return end_create(&t, err, ino, 0);
 }
 
+/* As with fs.protected_hardlinks = 1: a file of somebody else only if one could also write it. */
+static int may_link(struct inode *ino)
+{
+	if (vfs_capable_owner(ino))
+		return 0;
+	if (!IS_REG(ino) || ino->mode & S_ISUID || (ino->mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+		return -EPERM;
+	return inode_permission(ino, 6) ? -EPERM : 0;
+}
+
 int vfs_link(int odirfd, const char *old, int ndirfd, const char *new, u32 walk_flags)
 {
 	struct dentry *od;
@@ -150,17 +167,15 @@ int vfs_link(int odirfd, const char *old, int ndirfd, const char *new, u32 walk_
 	if (err)
 		return err;
 	struct inode *ino = od->inode;
-	if ((err = begin_create(&t, ndirfd, new, false))) {
+	if ((err = find_free(&t, ndirfd, new, false))) {
 		dentry_put(od);
 		return err;
 	}
 	const struct inode_ops *ops = target_dir(&t)->ops;
 	if (ino->sb != t.w.cur->sb)
 		err = -EXDEV;
-	else if (IS_DIR(ino) || !ops->link)
-		err = -EPERM;
-	else
-		err = ops->link(target_dir(&t), t.d->name, t.d->len, ino);
+	else if (!(err = may_link(ino)) && !(err = vfs_may_create(target_dir(&t))))
+		err = IS_DIR(ino) || !ops->link ? -EPERM : ops->link(target_dir(&t), t.d->name, t.d->len, ino);
 	if (!err)
 		inode_get(ino);
 	err = end_create(&t, err, ino, 0);
@@ -302,6 +317,8 @@ static int check_rename(struct target *o, struct target *n, u32 flags)
 		return -EINVAL;
 	if (over && is_above(n->d, o->w.cur))
 		return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+	if (ino == over)
+		return 0;
 	if ((err = may_delete(target_dir(o), o->d)))
 		return err;
 	if (!over)
@@ -315,6 +332,20 @@ static int check_rename(struct target *o, struct target *n, u32 flags)
 	if (!IS_DIR(ino) && IS_DIR(over))
 		return -EISDIR;
 	return 0;
+}
+
+/* A directory that moves gets another "..": that is a change of the directory itself. */
+static int check_reparent(struct target *o, struct target *n, u32 flags)
+{
+	int err = 0;
+
+	if (target_dir(o) == target_dir(n) || o->d->inode == n->d->inode)
+		return 0;
+	if (IS_DIR(o->d->inode))
+		err = inode_permission(o->d->inode, 2);
+	if (!err && flags & RENAME_EXCHANGE && IS_DIR(n->d->inode))
+		err = inode_permission(n->d->inode, 2);
+	return err;
 }
 
 static void rename_dentries(struct target *o, struct target *n, u32 flags)
@@ -363,6 +394,8 @@ int vfs_rename(int odirfd, const char *old, int ndirfd, const char *new, u32 fla
 		err = o.d && flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
 	else
 		err = check_rename(&o, &n, flags);
+	if (!err)
+		err = check_reparent(&o, &n, flags);
 	if (!err && o.d->inode != n.d->inode) {
 		struct inode *ino = o.d->inode, *over = n.d->inode, *dir = target_dir(&o);
 		u32 olen = o.d->len;

@@ -242,7 +242,7 @@ static const struct pent epoll_entries[] = {RC("max_user_watches", "1048576")};
 static const struct pent fs_entries[] = {
 	P_DIR("epoll", epoll_entries), RC("file-max", "1048576"), RC("file-nr", "0\t0\t1048576"),
 	P_DIR("inotify", inotify_entries), RC("nr_open", "1048576"), RC("pipe-max-size", "1048576"),
-	RC("pipe-user-pages-soft", "16384"), RC("protected_hardlinks", "0"), RC("protected_symlinks", "0")};
+	RC("pipe-user-pages-soft", "16384"), RC("protected_hardlinks", "1"), RC("protected_symlinks", "0")};
 static const struct pent core_entries[] = {RC("rmem_default", "212992"), RC("rmem_max", "212992"),
 					   RC("somaxconn", "4096"), RC("wmem_default", "212992"),
 					   RC("wmem_max", "212992")};
