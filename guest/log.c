@@ -18,7 +18,7 @@
 
 #define LINE_MAX 1000u
 
-static bool panicking;
+static u32 panicking; /* panics that began: one inside another is possible */
 
 static struct ring_page *ring_page(void)
 {
@@ -74,8 +74,9 @@ _Noreturn void panic(const char *fmt, ...)
 	struct ring_sqe sqe, end = {.op = RING_OP_EXIT, .handle = RING_NO_HANDLE, .arg = 6 /* SIGABRT */};
 	va_list ap;
 
-	if (!panicking) {
-		panicking = true;
+	if (panicking++ > 1 && plat->die)
+		plat->die();
+	if (panicking == 1) {
 		va_start(ap, fmt);
 		sqe = log_request(LOG_ERROR, format(fmt, ap));
 		va_end(ap);

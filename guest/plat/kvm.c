@@ -65,6 +65,12 @@ static void kvm_doorbell(void)
 	__asm__ volatile("outb %%al, %0" : : "i"(BOOT_DOORBELL_PORT), "a"(0) : "memory");
 }
 
+/* A page table outside memory: the next fetch becomes a triple fault. */
+static void kvm_die(void)
+{
+	kvm_load_cr3(boot->ram_max);
+}
+
 const struct plat plat_kvm = {
 	.name = "kvm",
 	.map = kvm_map,
@@ -74,4 +80,5 @@ const struct plat plat_kvm = {
 	.aspace_switch = kvm_aspace_switch,
 	.doorbell = kvm_doorbell,
 	.flush = kvm_flush,
+	.die = kvm_die,
 };

@@ -46,6 +46,8 @@ struct plat {
 	 */
 	void (*flush)(struct aspace *as, u64 va, u64 len);
 	void (*protect)(struct aspace *as, u64 va, u64 len, int prot);
+	/* Optional. The doorbell itself does not work: end the instance in any way that the monitor sees. */
+	void (*die)(void);
 };
 
 extern const struct plat *plat;

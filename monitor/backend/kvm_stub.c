@@ -18,6 +18,7 @@
  */
 #include "monitor/backend/kvm_stub.h"
 
+#include <cpuid.h>
 #include <linux/kvm.h>
 #include <stddef.h>
 #include <string.h>
@@ -149,6 +150,18 @@ static void segment(struct kvm_segment *s, uint16_t selector, uint8_t type, bool
 				  .db = !code};
 }
 
+/*
+ * VMX refuses a task register that is not busy. SVM does not care, but QEMU's emulation of it
+ * refuses port access through the bitmap of a busy one.
+ */
+static uint8_t tss_type(void)
+{
+	uint32_t a, b, c, d;
+
+	__cpuid(0, a, b, c, d);
+	return b == 0x68747541 || b == 0x6f677948 ? 9 : 11; /* "Auth"enticAMD, "Hygo"nGenuine */
+}
+
 void kvm_stub_sregs(struct kvm_sregs *s, const struct load_plan *plan)
 {
 	segment(&s->cs, BOOT_USER_CS, 0xb, true);
@@ -159,7 +172,7 @@ void kvm_stub_sregs(struct kvm_sregs *s, const struct load_plan *plan)
 	s->tr = (struct kvm_segment){.base = plan->stub_va + OFF_TSS,
 				     .limit = TSS_SIZE - 1,
 				     .selector = SEL_TSS,
-				     .type = 0xb,
+				     .type = tss_type(),
 				     .present = 1};
 	s->ldt = (struct kvm_segment){.unusable = 1};
 	s->gdt.base = plan->stub_va + OFF_GDT;
