@@ -71,7 +71,7 @@ static const struct option_def run_options[] = {
 	{OPT_STRACE, 0, "strace", NULL, "print every system call, decoded, on standard error"},
 	{OPT_STATS, 0, "stats", "[=json]", "print times per phase, exits, faults and memory at the end"},
 	{OPT_TIMEOUT, 0, "timeout", "DURATION", "end it after this time, such as 500ms, 30s, 2h; status 124"},
-	{OPT_NAME, 0, "name", "NAME", "name of the instance, also its host name (the program's name)"},
+	{OPT_NAME, 0, "name", "NAME", "name of the instance and its host name"},
 	{OPT_VERBOSE, 0, "verbose", NULL, "say what is being done; twice: more"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -317,7 +317,7 @@ static void progress(void *arg, const char *what)
 		say("%s", what);
 }
 
-/* The program's name, as far as it is fit for a host name. */
+/* The program's name, as far as it is fit for the name of an instance. */
 static const char *default_name(const char *program)
 {
 	static char name[64];
@@ -369,6 +369,10 @@ static int start(struct run *r)
 	status = image_prepare(&r->req, &set);
 	if (status)
 		return status;
+	if (r->cfg.name && !r->req.root)
+		status = image_set_hostname(&set, r->cfg.name);
+	if (status)
+		return status;
 	r->cfg.n_layers = set.n;
 	memcpy(r->cfg.layer_fd, set.fd, sizeof(set.fd));
 	memcpy(r->cfg.layer_size, set.size, sizeof(set.size));
@@ -379,9 +383,9 @@ static int start(struct run *r)
 	if (status)
 		return status;
 	r->cfg.envp = r->env;
+	r->cfg.hostname = r->cfg.name ? r->cfg.name : IMAGE_HOSTNAME;
 	if (!r->cfg.name)
 		r->cfg.name = default_name(r->req.program);
-	r->cfg.hostname = r->cfg.name;
 	return monitor_run(&r->cfg);
 }
 

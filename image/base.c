@@ -60,6 +60,21 @@ static void put_text(struct tree *t, const char *path, const char *text)
 	tree_put_file(t, path, 0644, text, strlen(text));
 }
 
+void base_hostname(struct tree *t, const char *name)
+{
+	char *text;
+
+	if (asprintf(&text, "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n%s", name,
+		     read_text("/etc/hosts")) > 0) {
+		put_text(t, "/etc/hosts", text);
+		free(text);
+	}
+	if (asprintf(&text, "%s\n", name) > 0) {
+		put_text(t, "/etc/hostname", text);
+		free(text);
+	}
+}
+
 static void put_etc(struct tree *t)
 {
 	static const char *const taken[] = {"/etc/services",	    "/etc/protocols",	   "/etc/mime.types",
@@ -67,7 +82,6 @@ static void put_etc(struct tree *t)
 					    "/etc/ld.so.conf",	    "/etc/localtime",	   "/etc/timezone",
 					    "/etc/ssl/openssl.cnf", "/etc/ethertypes",	   "/etc/rpc",
 					    "/usr/lib/ssl",	    "/usr/bin/env",	   "/bin/sh"};
-	char *hosts;
 
 	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
 		tree_add(t, taken[i]);
@@ -78,11 +92,7 @@ static void put_etc(struct tree *t)
 		 "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n");
 	put_text(t, "/etc/resolv.conf", read_text("/etc/resolv.conf"));
 	put_text(t, "/etc/host.conf", "multi on\n");
-	if (asprintf(&hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s",
-		     read_text("/etc/hosts")) > 0) {
-		put_text(t, "/etc/hosts", hosts);
-		free(hosts);
-	}
+	base_hostname(t, IMAGE_HOSTNAME);
 }
 
 static void put_dirs(struct tree *t)

@@ -64,6 +64,8 @@ struct tree *collect_cwd(const struct program *prog, int *err);
 
 /* base.c: what every program may ask for: a minimal /etc, certificates, time zones, the C library. */
 void base_collect(struct tree *t, struct sigs *sigs);
+/* /etc/hostname and /etc/hosts. */
+void base_hostname(struct tree *t, const char *name);
 
 /* runtimes.c: directories that belong to an interpreter beyond its packages; calls `each` for those that exist. */
 void runtime_roots(const char *real_path, void (*each)(void *arg, const char *dir), void *arg);

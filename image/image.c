@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,7 +31,7 @@
 
 #define MAX_TRIES 3
 #define TICK_NS	  20000000ll /* more than the file system's time granularity */
-#define FORMAT	  "image 2" /* change it when the same sources give another layer */
+#define FORMAT	  "image 3" /* change it when the same sources give another layer */
 
 static void hash_text(struct sha256 *s, const char *text)
 {
@@ -209,6 +210,27 @@ int image_prepare(const struct image_request *req, struct image_set *out)
 	if (status)
 		image_set_close(out);
 	return status;
+}
+
+int image_set_hostname(struct image_set *set, const char *name)
+{
+	struct tree *t = set->n < IMAGE_MAX_LAYERS ? tree_new("/") : NULL;
+	int fd = t ? memfd_create("cowbell-names", MFD_CLOEXEC) : -1, r = fd < 0 ? -ENOMEM : 0;
+	uint64_t bytes = 0;
+
+	if (!r) {
+		base_hostname(t, name);
+		r = erofs_write(t, fd, &bytes);
+	}
+	tree_free(t);
+	if (!r) {
+		set->fd[set->n] = fd;
+		set->size[set->n++] = bytes;
+		return 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	return say_fail(EXIT_OURS, "--name %s: %s", name, strerror(-r));
 }
 
 void image_set_close(struct image_set *set)

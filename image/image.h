@@ -37,6 +37,11 @@ struct image_request {
 int image_prepare(const struct image_request *req, struct image_set *out);
 void image_set_close(struct image_set *set);
 
+/* The host name that images know, so that it resolves. */
+#define IMAGE_HOSTNAME "cowbell"
+/* Put a layer on top that knows another host name. 0, or an exit status after one line. */
+int image_set_hostname(struct image_set *set, const char *name);
+
 /* The cache: where, how many layers, how many bytes; and remove all of it. 0, or an exit status after one line. */
 int image_cache_info(char *path, size_t size, unsigned *layers, uint64_t *bytes);
 int image_cache_clear(void);
