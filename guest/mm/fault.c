@@ -9,8 +9,8 @@
  * - image pages at mmap time, in place, in runs as long as the file is contiguous;
  * - private writable mappings of the image (data segments) copied at mmap time, unless they
  *   are large: most of their pages are stored to, by relocation if by nothing else;
- * - anonymous memory from a window around the fault that doubles while a VMA is
- *   used sequentially, or often, up to whole 2 MiB pages;
+ * - anonymous memory in a window around the fault that doubles while memory is
+ *   filled in order, up to whole 2 MiB pages;
  * - tiny anonymous mappings at once.
  *
  * New pages are filled through the app's own mapping where that is the current
@@ -27,17 +27,16 @@
 #include "guest/proc/proc.h"
 #include "guest/vfs/vfs.h"
 
-#define ORDER_FIRST 4u /* first window of anonymous memory, 64 KiB, where mapping costs host memory */
-#define ORDER_FIRST_CLEAN                                                                                    \
-	6u /* where the CPU reads our page tables and the frames are clean: it costs nothing */
-#define ORDER_SMALL 2u /* when memory is short */
-#define EAGER_ANON  (64ul << 10) /* anonymous mappings up to this are filled at mmap */
-#define EAGER_COPY  (2ul << 20)
-#define EAGER_IMAGE (64ul << 20)
-#define HUGE_FIRST  (16ul << 20) /* VMAs from this size on start with 2 MiB pages */
-#define FILE_WINDOW 16u /* pages */
-#define COW_WINDOW  16u
-#define BUSY_FAULTS 4u /* faults out of sequence that double the window */
+#define FIRST 8u /* pages of the first window where mapping costs host memory */
+#define FIRST_CLEAN                                                                                          \
+	32u /* where the CPU reads our page tables: a clean frame costs nothing until it is touched */
+#define FIRST_SHORT	 4u /* when memory is short */
+#define EAGER_ANON	 (64ul << 10) /* anonymous mappings up to this are filled at mmap */
+#define EAGER_ANON_CLEAN (256ul << 10)
+#define EAGER_COPY	 (2ul << 20)
+#define EAGER_IMAGE	 (64ul << 20)
+#define FILE_WINDOW	 16u /* pages */
+#define COW_WINDOW	 16u
 
 size_t user_copy(void *dst, const void *src, size_t n);
 size_t user_clear(void *dst, size_t n);
@@ -49,14 +48,18 @@ static unsigned log2_floor(u64 n)
 
 /* --- filling new pages ------------------------------------------------------------ */
 
-static bool fill_in_place(const struct vma *v)
+static bool fill_in_place(const struct vma *v, u64 va, u64 pages)
 {
-	return v->as == aspace_active && v->prot & PROT_WRITE;
+	if (v->as != aspace_active || !(v->prot & PROT_WRITE))
+		return false;
+	if (plat->prefault)
+		plat->prefault(va, pages << PAGE_SHIFT);
+	return true;
 }
 
 static void fill_zero(const struct vma *v, u64 va, gpa_t g, u64 pages)
 {
-	if (fill_in_place(v))
+	if (fill_in_place(v, va, pages))
 		user_clear((void *)va, pages << PAGE_SHIFT);
 	else
 		memset(frame_ptr(g), 0, pages << PAGE_SHIFT);
@@ -64,7 +67,7 @@ static void fill_zero(const struct vma *v, u64 va, gpa_t g, u64 pages)
 
 static void fill_copy(const struct vma *v, u64 va, gpa_t g, gpa_t from, u64 pages)
 {
-	if (fill_in_place(v))
+	if (fill_in_place(v, va, pages))
 		user_copy((void *)va, frame_ptr(from), pages << PAGE_SHIFT);
 	else
 		memcpy(frame_ptr(g), frame_ptr(from), pages << PAGE_SHIFT);
@@ -105,7 +108,13 @@ static void empty_window(struct vma *v, u64 va, u64 *lo, u64 *hi)
 		*lo = at = l.va + (l.pages << PAGE_SHIFT);
 }
 
-static bool anon_huge(struct vma *v, u64 va)
+/* What one fault brings in. dense: the app has touched all before it, so it will touch this too. */
+struct window {
+	u64 lo, hi;
+	bool huge, dense;
+};
+
+static bool anon_huge(struct vma *v, u64 va, bool dense)
 {
 	u64 block = va & ~(HUGE_SIZE - 1);
 	bool dirty;
@@ -118,65 +127,70 @@ static bool anon_huge(struct vma *v, u64 va)
 	if (g.v == GPA_NONE.v)
 		return false;
 	frame_back_huge(g);
-	if (map_chunk(v, block, g, 512, dirty || va == v->fault_next) != 512)
-		return true;
-	if (dirty)
+	if (map_chunk(v, block, g, 512, dirty || dense) == 512 && dirty)
 		fill_zero(v, block, g, 512);
-	v->fault_next = block + HUGE_SIZE;
 	return true;
 }
 
-/* Map about 2^order zero pages around va, which has none. 0 or -ENOMEM. */
-static int anon_map(struct vma *v, u64 va, unsigned order)
+/* Map zero pages in the window around va, which has none. 0 or -ENOMEM. */
+static int anon_map(struct vma *v, u64 va, struct window w)
 {
-	u64 lo, hi, at, n;
+	unsigned order;
 	bool dirty;
+	u64 n, at;
 	gpa_t g;
 
-	if (order >= HUGE_ORDER && anon_huge(v, va))
+	if (w.huge && anon_huge(v, va, w.dense))
 		return pt_lookup(v->as->root, va) ? 0 : -ENOMEM;
-	order = MIN(order, HUGE_ORDER - 1u);
-	lo = va & ~((PAGE_SIZE << order) - 1);
-	hi = lo + (PAGE_SIZE << order);
-	empty_window(v, va, &lo, &hi);
-	order = log2_floor((hi - lo) >> PAGE_SHIFT);
+	empty_window(v, va, &w.lo, &w.hi);
+	n = (w.hi - w.lo) >> PAGE_SHIFT;
+	order = n > 1 ? log2_floor(n - 1) + 1 : 0;
 	g = alloc_chunk(&order, &dirty);
 	if (g.v == GPA_NONE.v)
 		return -ENOMEM;
-	if (dirty && order > ORDER_FIRST && va != v->fault_next && va != lo) {
-		/* Zeroing what may never be used is not free. */
-		frame_put_run(GPA(g.v + (PAGE_SIZE << ORDER_FIRST)), (1ull << order) - (1ull << ORDER_FIRST));
-		order = ORDER_FIRST;
-	}
-	at = MAX(lo, MIN(va, hi - (PAGE_SIZE << order)));
-	n = map_chunk(v, at, g, 1ull << order, dirty);
+	n = MIN(n, 1ull << order);
+	/* Zeroing what may never be used is not free. */
+	if (dirty && !w.dense)
+		n = MIN(n, (u64)FIRST);
+	frame_unalloc(GPA(g.v + (n << PAGE_SHIFT)), (1ull << order) - n, dirty);
+	at = MAX(w.lo, MIN(va, w.hi - (n << PAGE_SHIFT)));
+	n = map_chunk(v, at, g, n, dirty || w.dense);
 	if (dirty && n)
 		fill_zero(v, at, g, n);
-	v->fault_next = at + (n << PAGE_SHIFT);
 	return pt_lookup(v->as->root, va) ? 0 : -ENOMEM;
 }
 
-static u8 first_order(void)
+/*
+ * How much to bring in for a fault at va. Where the pages before it are there without a gap, the
+ * app fills memory in order: as much again, up to 2 MiB. Otherwise a small window,
+ * one page short of its aligned end, so that a user who only touches the start
+ * of each of many aligned blocks does not look like one who fills them.
+ */
+static struct window anon_window(struct vma *v, u64 va)
 {
-	return plat->flush ? ORDER_FIRST_CLEAN : ORDER_FIRST;
-}
+	u64 first = frames_are_short() ? FIRST_SHORT : plat->flush ? FIRST_CLEAN : FIRST;
+	u64 below = MIN((va - v->start) >> PAGE_SHIFT, 512),
+	    above = MIN((v->end - va) >> PAGE_SHIFT, 512) - 1;
+	u64 block = va & ~(HUGE_SIZE - 1), run;
+	struct window w = {.lo = va, .hi = va + PAGE_SIZE, .huge = v->flags & VMA_HUGE};
 
-/* How much to bring in for a fault at va; learns from where the last one was. */
-static unsigned anon_order(struct vma *v, u64 va)
-{
-	if (!v->fault_order) {
-		v->fault_order = v->end - v->start >= HUGE_FIRST && !(v->flags & (MAP_STACK | MAP_GROWSDOWN))
-					 ? HUGE_ORDER
-					 : first_order();
-	} else if (va == v->fault_next || ++v->faults >= BUSY_FAULTS) {
-		v->faults = 0;
-		v->fault_order += v->fault_order < HUGE_ORDER;
+	if (first > FIRST_SHORT && !(v->flags & VMA_RANDOM)) {
+		run = pt_filled_run(v->as, va, below, true);
+		if (run) {
+			w.hi = MIN(va + (MAX(run, first) << PAGE_SHIFT), block + HUGE_SIZE);
+			w.dense = run >= first - 1;
+			w.huge |= va == block && run >= 512;
+			return w;
+		}
+		run = pt_filled_run(v->as, va, above, false);
+		if (run) {
+			w.lo = MAX(w.hi - MIN(w.hi, MAX(run, first) << PAGE_SHIFT), block);
+			return w;
+		}
 	}
-	if (frames_are_short())
-		return ORDER_SMALL;
-	if (v->flags & VMA_HUGE)
-		return HUGE_ORDER;
-	return v->fault_order;
+	w.lo = va & ~((first << PAGE_SHIFT) - 1);
+	w.hi = MAX(w.hi, w.lo + ((first - 1) << PAGE_SHIFT));
+	return w;
 }
 
 /* --- files --------------------------------------------------------------------------------- */
@@ -308,11 +322,11 @@ static int cow(struct vma *v, u64 va)
 	u64 end, at = va;
 	unsigned n = 0;
 
-	if (va == v->fault_next)
-		v->fault_order = (u8)MIN(MAX(v->fault_order * 2u, 2u), COW_WINDOW);
+	if (va == v->cow_next)
+		v->cow_pages = (u8)MIN(MAX(v->cow_pages * 2u, 2u), COW_WINDOW);
 	else
-		v->fault_order = 1;
-	end = MIN(va + v->fault_order * PAGE_SIZE, v->end);
+		v->cow_pages = 1;
+	end = MIN(va + v->cow_pages * PAGE_SIZE, v->end);
 	if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE))
 		return -ENOMEM;
 	for (; at < end; at += PAGE_SIZE, n++) {
@@ -327,7 +341,7 @@ static int cow(struct vma *v, u64 va)
 	if (!n)
 		return -ENOMEM;
 	pt_replace(v->as, va, g, n, v->prot, true);
-	v->fault_next = va + n * PAGE_SIZE;
+	v->cow_next = va + n * PAGE_SIZE;
 	return 0;
 }
 
@@ -424,7 +438,7 @@ static int resolve(struct vma *v, u64 va, bool write)
 	if (v->flags & VMA_SPECIAL)
 		return pt_map(v->as, va, GPA(v->off + (va - v->start)), 1, v->prot, false) ? 0 : -ENOMEM;
 	if (vma_anon(v))
-		return anon_map(v, va, anon_order(v, va));
+		return anon_map(v, va, anon_window(v, va));
 	return file_fault(v, va, write);
 }
 
@@ -446,6 +460,13 @@ int mm_fault(struct aspace *as, u64 va, u32 pf_error)
 
 /* --- ahead of use ------------------------------------------------------------------------------------ */
 
+static struct window fill_window(u64 va, u64 end)
+{
+	u64 block = va & ~(HUGE_SIZE - 1);
+
+	return (struct window){va, MIN(end, block + HUGE_SIZE), va == block && end - va >= HUGE_SIZE, false};
+}
+
 int mm_populate_vma(struct vma *v, u64 start, u64 end, bool write, bool must)
 {
 	u64 va = start;
@@ -455,9 +476,7 @@ int mm_populate_vma(struct vma *v, u64 start, u64 end, bool write, bool must)
 		int err = 0;
 
 		if (!e && vma_anon(v))
-			err = anon_map(
-				v, va,
-				MIN((unsigned)HUGE_ORDER, log2_floor(MAX((end - va) >> PAGE_SHIFT, 1))));
+			err = anon_map(v, va, fill_window(va, end));
 		else if (!(e & PTE_P) || (write && !(e & PTE_W)))
 			err = resolve(v, va, write);
 		if (err && must)
@@ -477,7 +496,8 @@ void mm_populate_new(struct vma *v, u64 start, u64 end)
 	if (!(v->prot & PROT_RWX) || v->flags & VMA_SPECIAL)
 		return;
 	if (vma_anon(v)) {
-		if (write && len <= EAGER_ANON && !(v->flags & MAP_GROWSDOWN) && !frames_are_short())
+		if (write && len <= (plat->flush ? EAGER_ANON_CLEAN : EAGER_ANON) &&
+		    !(v->flags & MAP_GROWSDOWN) && !frames_are_short())
 			mm_populate_vma(v, start, end, true, false);
 		return;
 	}

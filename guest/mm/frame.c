@@ -372,6 +372,15 @@ void frame_put_run(gpa_t g, u64 n)
 	}
 }
 
+void frame_unalloc(gpa_t g, u64 n, bool dirty)
+{
+	if (!n)
+		return;
+	memset(frame_of(g), 0, n * sizeof(struct frame));
+	account(-(s64)n);
+	free_range(pfn_of(g), (u32)n, dirty ? FRAME_DIRTY : FRAME_CLEAN);
+}
+
 void frame_put(gpa_t g)
 {
 	frame_put_run(g, 1);

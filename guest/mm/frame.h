@@ -25,6 +25,8 @@ struct frame *frame_of(gpa_t g);
 
 /* As frame_alloc, but leaves the library OS's reserve alone and does not zero: *dirty says if it must be. */
 gpa_t frame_alloc_user(unsigned order, bool *dirty);
+/* Give back n frames of frame_alloc_user() that nothing was done with: they are as dirty as they were. */
+void frame_unalloc(gpa_t g, u64 n, bool dirty);
 /* A block of 2 MiB is about to be mapped as one: have the host back it by a huge page too, once, where it does not anyway. */
 void frame_back_huge(gpa_t g);
 /* Drop one reference of each of n frames from g on; image pages are ignored. */

@@ -50,9 +50,8 @@ struct vma {
 	struct tree_node tree; /* in aspace.vma_tree */
 	u64 gap, max_gap; /* free bytes just below start; largest of the subtree */
 	struct list mapping; /* in inode.mappings, when file has an inode */
-	u64 fault_next; /* where a sequential user would fault next */
-	u8 fault_order; /* pages (log2) that the next fault brings in */
-	u8 faults; /* since fault_order last grew */
+	u64 cow_next; /* where the next copy-on-write fault of a sequential user would be */
+	u8 cow_pages; /* that it would copy */
 };
 enum {
 	VMA_SPECIAL = 0x08000000, /* fixed guest-physical range: off is the gpa of start */

@@ -343,6 +343,9 @@ s64 mm_mprotect(struct aspace *as, u64 addr, u64 len, u32 prot)
 			continue;
 		v->prot = prot;
 		pt_protect(as, v->start, v->end, prot, vma_shared(v));
+		/* An allocator's arena that grows into its reservation. */
+		if (vma_anon(v) && prot & PROT_WRITE)
+			mm_populate_new(v, v->start, v->end);
 	}
 	vma_merge_range(as, addr, end);
 	return err;

@@ -552,3 +552,27 @@ u64 pt_empty_run(struct aspace *as, u64 va, u64 max)
 		return max;
 	return l.va <= va ? 0 : (l.va - va) >> PAGE_SHIFT;
 }
+
+u64 pt_filled_run(struct aspace *as, u64 va, u64 max, bool down)
+{
+	u64 n = 0;
+
+	while (n < max) {
+		u64 at = down ? va - ((n + 1) << PAGE_SHIFT) : va + ((n + 1) << PAGE_SHIFT);
+		u64 *e = at < BOOT_TASK_SIZE ? entry_at(as->root, at, 1, false) : NULL;
+		unsigned i = index_at(at, 0), left = down ? i + 1 : 512 - i;
+		const u64 *t;
+
+		if (!e || !*e)
+			break;
+		if (*e & PTE_PS) {
+			n += left;
+			continue;
+		}
+		for (t = table_of(*e) + i; left && *t; left--, n++)
+			t += down ? -1 : 1;
+		if (left)
+			break;
+	}
+	return MIN(n, max);
+}

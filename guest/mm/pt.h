@@ -69,6 +69,8 @@ int pt_move(struct aspace *as, u64 from, u64 to, u64 len);
 int pt_fork(struct aspace *parent, struct aspace *child, u64 start, u64 end, bool shared);
 /* Pages from va on, at most max, with nothing mapped or parked. */
 u64 pt_empty_run(struct aspace *as, u64 va, u64 max);
+/* Pages without a gap, at most max, that end just below va (down) or begin just above the page at va. */
+u64 pt_filled_run(struct aspace *as, u64 va, u64 max, bool down);
 /* Can a 2 MiB leaf be put at va (no page in the block)? */
 bool pt_huge_empty(struct aspace *as, u64 va);
 /* Free the root and what hangs under it; the app's part is unmapped already. */

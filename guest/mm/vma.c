@@ -219,8 +219,6 @@ void vma_merge_range(struct aspace *as, u64 start, u64 end)
 			v = n;
 			continue;
 		}
-		v->fault_next = n->fault_next ? n->fault_next : v->fault_next;
-		v->fault_order = MAX(v->fault_order, n->fault_order);
 		vma_remove(n);
 		vma_resize(v, v->start, to);
 	}
