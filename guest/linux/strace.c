@@ -204,7 +204,8 @@ static void out_sockaddr(struct out *o, u64 addr, u64 len)
 			out_f(o, "%s%x", i > 8 ? ":" : "", b[i] << 8 | b[i + 1]);
 		out_f(o, "}");
 	} else if (b[0] == 1) {
-		out_f(o, "{sa_family=AF_UNIX, sun_path=%s\"%s\"}", b[2] ? "" : "@", b[2] ? (char *)b + 2 : (char *)b + 3);
+		out_f(o, "{sa_family=AF_UNIX, sun_path=%s\"%s\"}", b[2] ? "" : "@",
+		      b[2] ? (char *)b + 2 : (char *)b + 3);
 	} else {
 		out_f(o, "{sa_family=%u}", b[0] | b[1] << 8);
 	}
@@ -227,7 +228,10 @@ static void out_iov(struct out *o, u64 addr, u64 n)
 
 static void out_pollfds(struct out *o, u64 addr, u64 n)
 {
-	struct { s32 fd; s16 events, revents; } p;
+	struct {
+		s32 fd;
+		s16 events, revents;
+	} p;
 
 	out_f(o, "[");
 	for (u64 i = 0; i < MIN((u32)n, 6u); i++) {
@@ -242,7 +246,10 @@ static void out_pollfds(struct out *o, u64 addr, u64 n)
 
 static void out_epoll_event(struct out *o, u64 addr)
 {
-	struct { u32 events; u64 data; } __attribute__((packed)) e;
+	struct {
+		u32 events;
+		u64 data;
+	} __attribute__((packed)) e;
 
 	if (!addr || copy_in(&e, (void *)addr, sizeof(e))) {
 		out_f(o, addr ? "0x%lx" : "NULL", addr);
@@ -411,7 +418,8 @@ static void out_args(struct out *o, const struct syscall_desc *d, const struct r
 		if (i)
 			out_f(o, ", ");
 		/* open's mode means nothing without O_CREAT */
-		if (d->arg[i] == SA_mode && i && d->arg[i - 1] == SA_oflags && !(a[i - 1] & (O_CREAT | 020000000))) {
+		if (d->arg[i] == SA_mode && i && d->arg[i - 1] == SA_oflags &&
+		    !(a[i - 1] & (O_CREAT | 020000000))) {
 			o->len -= 2;
 			continue;
 		}

@@ -75,7 +75,7 @@ SYSCALL1(sysinfo, struct sysinfo *, uinfo)
 	struct sysinfo si;
 	u64 n = 0;
 
-	list_for_each(it, &all_threads)
+	list_for_each (it, &all_threads)
 		n += !list_entry(it, struct thread, all_node)->kfn;
 	memset(&si, 0, sizeof(si));
 	si.uptime = (s64)((mono_ns() - init_process->start_ns) / NS_PER_SEC);

@@ -245,7 +245,7 @@ SYSCALL2(setpgid, s32, pid, s32, pgid)
 		return -EPERM; /* a session leader stays in its group */
 	if (!pgid)
 		pgid = p->pid;
-	list_for_each(it, &all_processes) {
+	list_for_each (it, &all_processes) {
 		struct process *q = list_entry(it, struct process, all_node);
 
 		if (q->pgid == pgid && q->sid == p->sid)
@@ -261,7 +261,7 @@ SYSCALL0(setsid)
 {
 	struct process *p = current->proc;
 
-	list_for_each(it, &all_processes)
+	list_for_each (it, &all_processes)
 		if (list_entry(it, struct process, all_node)->pgid == p->pid)
 			return -EPERM; /* it leads a group */
 	p->sid = p->pgid = p->pid;

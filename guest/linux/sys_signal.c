@@ -8,9 +8,9 @@
 #include "guest/proc/internal.h"
 
 #define ALTSTACK_AUTODISARM (1u << 31)
-#define ACTION_FLAGS                                                                               \
-	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER |             \
-	 SA_RESETHAND | SA_RESTORER | SA_EXPOSE_TAGBITS)
+#define ACTION_FLAGS                                                                                         \
+	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESETHAND |    \
+	 SA_RESTORER | SA_EXPOSE_TAGBITS)
 
 /* struct sigaction, as the call passes it. */
 struct user_sigaction {
@@ -25,7 +25,8 @@ static int mask_in(const sigmask_t *user, u64 size, sigmask_t *m)
 	return get_user(*m, user);
 }
 
-SYSCALL4(rt_sigaction, int, sig, const struct user_sigaction *, unew, struct user_sigaction *, uold, u64, size)
+SYSCALL4(rt_sigaction, int, sig, const struct user_sigaction *, unew, struct user_sigaction *, uold, u64,
+	 size)
 {
 	struct process *p = current->proc;
 	struct user_sigaction new, old;
@@ -41,13 +42,14 @@ SYSCALL4(rt_sigaction, int, sig, const struct user_sigaction *, unew, struct use
 	old = (struct user_sigaction){(u64)ka->handler, ka->flags, (u64)ka->restorer, ka->mask};
 	if (unew) {
 		ka->handler = (void *)new.handler;
-		ka->flags = new.flags & ACTION_FLAGS;
+		ka->flags = new.flags &ACTION_FLAGS;
 		ka->restorer = (void *)new.restorer;
 		ka->mask = new.mask & ~SIG_KERNEL_ONLY;
 		if (signal_ignored(p, sig)) {
 			signal_flush(&p->pending, SIGBIT(sig));
-			list_for_each(it, &p->threads)
-				signal_flush(&list_entry(it, struct thread, process_node)->pending, SIGBIT(sig));
+			list_for_each (it, &p->threads)
+				signal_flush(&list_entry(it, struct thread, process_node)->pending,
+					     SIGBIT(sig));
 		}
 	}
 	return uold ? put_user(old, uold) : 0;
@@ -169,7 +171,7 @@ SYSCALL2(sigaltstack, const stack_t *, unew, stack_t *, uold)
 			return -EFAULT;
 		if (altstack_flags(t, sp) == SS_ONSTACK)
 			return -EPERM;
-		mode = (u32)new.ss_flags & ~ALTSTACK_AUTODISARM;
+		mode = (u32) new.ss_flags & ~ALTSTACK_AUTODISARM;
 		if (mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0)
 			return -EINVAL;
 		if (mode == SS_DISABLE)
@@ -228,7 +230,7 @@ SYSCALL2(kill, s32, pid, int, sig)
 	if (pid == -1) {
 		int res = -ESRCH;
 
-		list_for_each_safe(it, &all_processes) {
+		list_for_each_safe (it, &all_processes) {
 			p = list_entry(it, struct process, all_node);
 			if (p == current->proc)
 				continue;

@@ -18,8 +18,8 @@
 #include "guest/proc/internal.h"
 #include "guest/vfs/vfs.h"
 
-#define THREAD_FLAGS (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND)
-#define THREAD_SHARED (CLONE_FS | CLONE_FILES)
+#define THREAD_FLAGS   (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND)
+#define THREAD_SHARED  (CLONE_FS | CLONE_FILES)
 #define CLONE_MAX_ARGS PAGE_SIZE
 
 struct clone_req {
@@ -143,7 +143,8 @@ SYSCALL2(clone3, const void *, uargs, u64, size)
 		return -EINVAL;
 	if (!a.stack != !a.stack_size || a.set_tid_size)
 		return -EINVAL;
-	q = (struct clone_req){a.flags, a.stack ? a.stack + a.stack_size : 0, a.parent_tid, a.child_tid, a.tls};
+	q = (struct clone_req){a.flags, a.stack ? a.stack + a.stack_size : 0, a.parent_tid, a.child_tid,
+			       a.tls};
 	return do_clone_req(&q);
 }
 
@@ -191,7 +192,8 @@ SYSCALL3(membarrier, int, cmd, u32, flags, int, cpu)
 {
 	const int supported = MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED |
 			      MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED |
-			      MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |
+			      MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED |
+			      MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |
 			      MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE;
 
 	if (flags)
@@ -378,7 +380,7 @@ static s64 each_target(int which, s32 who, s64 (*fn)(struct thread *t, int arg),
 
 	if (which < 0 || which > 2)
 		return -EINVAL;
-	list_for_each(it, &all_threads) {
+	list_for_each (it, &all_threads) {
 		struct thread *t = list_entry(it, struct thread, all_node);
 		struct process *p = t->proc;
 		bool hit;

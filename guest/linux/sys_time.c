@@ -10,9 +10,9 @@
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 
-#define HZ_USER	    100
-#define COARSE_NS   4000000 /* what Linux says of the coarse clocks; ours are finer */
-#define TIMER_ABS   1
+#define HZ_USER	  100
+#define COARSE_NS 4000000 /* what Linux says of the coarse clocks; ours are finer */
+#define TIMER_ABS 1
 
 SYSCALL2(clock_gettime, s32, clock, void *, uts)
 {
@@ -46,8 +46,12 @@ SYSCALL2(clock_settime, s32, clock, const void *, uts)
 
 SYSCALL2(gettimeofday, void *, utv, void *, utz)
 {
-	struct { s64 sec, usec; } tv;
-	struct { s32 west, dst; } tz = {0, 0};
+	struct {
+		s64 sec, usec;
+	} tv;
+	struct {
+		s32 west, dst;
+	} tz = {0, 0};
 	u64 ns = real_ns();
 
 	tv.sec = (s64)(ns / NS_PER_SEC);
@@ -190,7 +194,9 @@ SYSCALL4(clock_nanosleep, s32, clock, int, flags, const void *, ureq, void *, ur
 
 SYSCALL1(times, void *, utms)
 {
-	struct { s64 utime, stime, cutime, cstime; } v = {0};
+	struct {
+		s64 utime, stime, cutime, cstime;
+	} v = {0};
 
 	v.utime = (s64)(process_cpu_ns(current->proc) / (NS_PER_SEC / HZ_USER));
 	if (utms && put_user(v, utms))
@@ -216,7 +222,7 @@ SYSCALL2(getrusage, int, who, struct rusage *, uru)
 	switch (who) {
 	case RUSAGE_SELF:
 		ns = process_cpu_ns(p);
-		list_for_each(it, &p->threads)
+		list_for_each (it, &p->threads)
 			add_thread(&ru, list_entry(it, struct thread, process_node));
 		break;
 	case RUSAGE_THREAD:

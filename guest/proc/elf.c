@@ -184,8 +184,8 @@ static int map_segment(struct elf_file *e, struct aspace *as, const Elf64_Phdr *
 	s64 res;
 
 	if (p->p_filesz) {
-		res = mm_mmap(as, va - skew, PAGE_UP(p->p_filesz + skew), prot, MAP_PRIVATE | MAP_FIXED, e->file,
-			      p->p_offset - skew);
+		res = mm_mmap(as, va - skew, PAGE_UP(p->p_filesz + skew), prot, MAP_PRIVATE | MAP_FIXED,
+			      e->file, p->p_offset - skew);
 		if (res < 0)
 			return (int)res;
 	} else {

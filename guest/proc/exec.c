@@ -27,22 +27,22 @@
 #include "guest/proc/internal.h"
 #include "guest/vfs/vfs.h"
 
-#define MAX_SCRIPTS	4
-#define HEAD_SIZE	256
-#define STACK_INITIAL	(132ul << 10)
-#define MAX_ARG_TOTAL	(2ul << 20)
-#define USER_FLAGS	0x202ull
-#define N_AUX		24
+#define MAX_SCRIPTS   4
+#define HEAD_SIZE     256
+#define STACK_INITIAL (132ul << 10)
+#define MAX_ARG_TOTAL (2ul << 20)
+#define USER_FLAGS    0x202ull
+#define N_AUX	      24
 
 /* What is to be started; every string is owned. */
 struct exec {
-	char *path;	   /* as given: AT_EXECFN */
-	char **argv;	   /* NULL-terminated; owned vector of owned strings */
+	char *path; /* as given: AT_EXECFN */
+	char **argv; /* NULL-terminated; owned vector of owned strings */
 	char *const *envp; /* the caller's */
 	u32 argc, envc;
-	char *exe_path;	   /* what is mapped: the interpreter of a script */
+	char *exe_path; /* what is mapped: the interpreter of a script */
 	struct elf_file *elf, *interp;
-	struct file *exe;  /* of elf; an own reference */
+	struct file *exe; /* of elf; an own reference */
 };
 
 /* --- strings ----------------------------------------------------------------------- */

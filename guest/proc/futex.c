@@ -17,9 +17,9 @@
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 
-#define BUCKETS		256u
-#define ROBUST_MAX	2048 /* entries of a robust list that are followed */
-#define ANY_BITS	FUTEX_BITSET_MATCH_ANY
+#define BUCKETS	   256u
+#define ROBUST_MAX 2048 /* entries of a robust list that are followed */
+#define ANY_BITS   FUTEX_BITSET_MATCH_ANY
 
 struct futex_waiter {
 	struct list node;
@@ -71,7 +71,7 @@ static s64 wake_key(const u64 key[2], unsigned n, u32 bits)
 
 	if (!table)
 		return 0;
-	list_for_each_safe(it, bucket(key)) {
+	list_for_each_safe (it, bucket(key)) {
 		struct futex_waiter *w = list_entry(it, struct futex_waiter, node);
 
 		if (w->key[0] != key[0] || w->key[1] != key[1] || !(w->bits & bits))
@@ -143,8 +143,8 @@ static s64 futex_wait(u64 uaddr, u32 expect, u32 bits, u64 deadline, bool privat
 
 static s64 wait_restart(struct thread *t)
 {
-	return futex_wait(t->restart.arg[0], (u32)t->restart.arg[1], (u32)t->restart.arg[2], t->restart.arg[3],
-			  t->restart.arg[4], true);
+	return futex_wait(t->restart.arg[0], (u32)t->restart.arg[1], (u32)t->restart.arg[2],
+			  t->restart.arg[3], t->restart.arg[4], true);
 }
 
 /* --- requeue, wake_op ------------------------------------------------------------------ */
@@ -171,7 +171,7 @@ static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, boo
 	}
 	if (!table)
 		return 0;
-	list_for_each_safe(it, bucket(k1)) {
+	list_for_each_safe (it, bucket(k1)) {
 		struct futex_waiter *w = list_entry(it, struct futex_waiter, node);
 
 		if (w->key[0] != k1[0] || w->key[1] != k1[1])
@@ -252,8 +252,8 @@ static int wait_deadline(const void *utime, int cmd, bool realtime, u64 *deadlin
 	err = timespec_in(utime, &t);
 	if (err)
 		return err;
-	return clock_deadline(cmd != FUTEX_WAIT && realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC, cmd != FUTEX_WAIT,
-			      t, deadline);
+	return clock_deadline(cmd != FUTEX_WAIT && realtime ? CLOCK_REALTIME : CLOCK_MONOTONIC,
+			      cmd != FUTEX_WAIT, t, deadline);
 }
 
 SYSCALL6(futex, u64, uaddr, int, op, u32, val, u64, utime, u64, uaddr2, u32, val3)
@@ -395,8 +395,7 @@ void futex_exit_robust(struct thread *t)
 		/* Read on before the lock is given away: its memory may go at once. */
 		if (get_user(next, (u64 *)entry))
 			break;
-		if (entry != (pending & ~1ull) &&
-		    robust_death(t, entry + (u64)head.futex_offset, pi))
+		if (entry != (pending & ~1ull) && robust_death(t, entry + (u64)head.futex_offset, pi))
 			break;
 		entry = next;
 	}

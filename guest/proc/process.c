@@ -100,7 +100,7 @@ struct process *process_new(void)
 
 struct process *process_by_pid(s32 pid)
 {
-	list_for_each(it, &all_processes) {
+	list_for_each (it, &all_processes) {
 		struct process *p = list_entry(it, struct process, all_node);
 
 		if (p->pid == pid)
@@ -111,7 +111,7 @@ struct process *process_by_pid(s32 pid)
 
 struct thread *thread_by_tid(s32 tid)
 {
-	list_for_each(it, &all_threads) {
+	list_for_each (it, &all_threads) {
 		struct thread *t = list_entry(it, struct thread, all_node);
 
 		if (t->tid == tid && t->state != THREAD_DEAD)
@@ -124,7 +124,7 @@ u64 process_cpu_ns(struct process *p)
 {
 	u64 ns = p->dead_user_ns + p->dead_sys_ns;
 
-	list_for_each(it, &p->threads)
+	list_for_each (it, &p->threads)
 		ns += thread_cpu_ns(list_entry(it, struct thread, process_node));
 	return ns;
 }
@@ -184,7 +184,7 @@ void thread_free(struct thread *t)
 
 void thread_reap(void)
 {
-	list_for_each_safe(it, &dead_threads) {
+	list_for_each_safe (it, &dead_threads) {
 		struct thread *t = list_entry(it, struct thread, run_node);
 
 		if (t != current) {
@@ -303,7 +303,7 @@ _Noreturn void thread_exit(void)
 
 static void end_other_threads(struct process *p)
 {
-	list_for_each(it, &p->threads) {
+	list_for_each (it, &p->threads) {
 		struct thread *t = list_entry(it, struct thread, process_node);
 
 		if (t == current)

@@ -17,9 +17,9 @@
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 
-#define MAX_TIMERS   1024
-#define OVERRUN_MAX  0x7fffffff
-#define TIMER_ABS    1
+#define MAX_TIMERS    1024
+#define OVERRUN_MAX   0x7fffffff
+#define TIMER_ABS     1
 #define NOTIFY_SIGNAL 0
 #define NOTIFY_NONE   1
 #define NOTIFY_THREAD 2
@@ -35,13 +35,13 @@ _Static_assert(sizeof(struct user_sigevent) == 64, "abi");
 
 struct posix_timer {
 	struct list node;
-	struct list cpu_node;	/* armed on a CPU clock */
-	struct ktimer t;	/* armed on a wall clock */
+	struct list cpu_node; /* armed on a CPU clock */
+	struct ktimer t; /* armed on a wall clock */
 	struct process *proc;
 	s32 id, clock, target_tid;
 	int signo, notify;
 	u64 value, interval_ns;
-	u64 cpu_deadline_ns;	/* CPU clocks; 0: disarmed */
+	u64 cpu_deadline_ns; /* CPU clocks; 0: disarmed */
 	u64 overrun, last_overrun;
 	bool outstanding, cpu_target_dead;
 };
@@ -49,7 +49,9 @@ struct posix_timer {
 struct timers {
 	struct list list;
 	s32 next_id, count;
-	struct { u64 deadline, interval; } virt, prof; /* ITIMER_VIRTUAL, ITIMER_PROF: CPU time; 0: off */
+	struct {
+		u64 deadline, interval;
+	} virt, prof; /* ITIMER_VIRTUAL, ITIMER_PROF: CPU time; 0: off */
 };
 
 static struct list cpu_timers = LIST_INIT(cpu_timers);
@@ -84,7 +86,7 @@ static struct posix_timer *find(s32 id)
 	struct timers *ts = current->proc->posix_timers;
 
 	if (ts) {
-		list_for_each(it, &ts->list) {
+		list_for_each (it, &ts->list) {
 			struct posix_timer *t = list_entry(it, struct posix_timer, node);
 
 			if (t->id == id)
@@ -216,7 +218,7 @@ void cpu_timers_tick(void)
 		itimer_cpu_tick(p, &ts->virt.deadline, ts->virt.interval, SIGVTALRM, now);
 		itimer_cpu_tick(p, &ts->prof.deadline, ts->prof.interval, SIGPROF, now);
 	}
-	list_for_each_safe(it, &cpu_timers) {
+	list_for_each_safe (it, &cpu_timers) {
 		struct posix_timer *t = list_entry(it, struct posix_timer, cpu_node);
 		u64 ns;
 
@@ -257,7 +259,7 @@ void posix_timers_free(struct process *p)
 
 	if (!ts)
 		return;
-	list_for_each_safe(it, &ts->list)
+	list_for_each_safe (it, &ts->list)
 		destroy(list_entry(it, struct posix_timer, node));
 }
 
@@ -267,7 +269,8 @@ static bool clock_has_timers(s32 clock)
 
 	if (is_cpu_clock(clock))
 		return !clock_read_id(clock, &ns);
-	return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI;
+	return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME ||
+	       clock == CLOCK_TAI;
 }
 
 static int read_event(struct posix_timer *t, const void *uevent)
@@ -414,7 +417,9 @@ SYSCALL1(timer_delete, s32, id)
 /* --- interval timers ------------------------------------------------------------------------ */
 
 struct user_itimerval {
-	struct { s64 sec, usec; } interval, value;
+	struct {
+		s64 sec, usec;
+	} interval, value;
 };
 
 static u64 timeval_ns(s64 sec, s64 usec)
@@ -503,10 +508,12 @@ SYSCALL3(setitimer, int, which, const void *, unew, void *, uold)
 		return -EINVAL;
 	if (unew && get_user(v, unew))
 		return -EFAULT;
-	if (v.value.sec < 0 || v.interval.sec < 0 || (u64)v.value.usec >= 1000000 || (u64)v.interval.usec >= 1000000)
+	if (v.value.sec < 0 || v.interval.sec < 0 || (u64)v.value.usec >= 1000000 ||
+	    (u64)v.interval.usec >= 1000000)
 		return -EINVAL;
 	get_itimer(which, &left, &interval);
-	err = set_itimer(which, timeval_ns(v.value.sec, v.value.usec), timeval_ns(v.interval.sec, v.interval.usec));
+	err = set_itimer(which, timeval_ns(v.value.sec, v.value.usec),
+			 timeval_ns(v.interval.sec, v.interval.usec));
 	return err ? err : uold ? out_itimerval(uold, left, interval) : 0;
 }
 

@@ -25,15 +25,15 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 
-#define SLICE_NS    10000000ull /* nice 0 */
-#define TICK_MIN_NS 1000000ull
+#define SLICE_NS      10000000ull /* nice 0 */
+#define TICK_MIN_NS   1000000ull
 #define YIELD_POLL_NS 200000ull /* a thread that only yields still lets I/O complete this often */
 
 struct list all_threads = LIST_INIT(all_threads);
 static struct list run_queue = LIST_INIT(run_queue);
 static u64 last_poll_ns;
-static u32 n_sleeping;	   /* threads of programs that sleep */
-static bool idling;	   /* current waits in the ring, in pick_next() */
+static u32 n_sleeping; /* threads of programs that sleep */
+static bool idling; /* current waits in the ring, in pick_next() */
 static struct thread boot_thread; /* the context that starts the library OS */
 
 static void boot_thread_init(void)

@@ -27,10 +27,10 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 
-#define STOP_SIGNALS (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
+#define STOP_SIGNALS	   (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
 #define IGNORED_BY_DEFAULT (SIGBIT(SIGCHLD) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGCONT))
-#define SYNCHRONOUS                                                                                \
-	(SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGFPE) |       \
+#define SYNCHRONOUS                                                                                          \
+	(SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGFPE) |              \
 	 SIGBIT(SIGSYS))
 #define MAX_QUEUED 4096 /* realtime signals of one process */
 
@@ -52,7 +52,7 @@ static void drop_entry(struct sigqueue *q)
 void signal_flush(struct sigpending *p, sigmask_t which)
 {
 	p->set &= ~which;
-	list_for_each_safe(it, &p->queue) {
+	list_for_each_safe (it, &p->queue) {
 		struct sigqueue *q = list_entry(it, struct sigqueue, node);
 
 		if (which & SIGBIT(q->info.si_signo))
@@ -94,7 +94,7 @@ static void notify_process(struct process *p, sigmask_t set)
 		notify(current);
 		return;
 	}
-	list_for_each(it, &p->threads) {
+	list_for_each (it, &p->threads) {
 		struct thread *t = list_entry(it, struct thread, process_node);
 
 		if (!(set & ~t->blocked) || t->exiting)
@@ -172,7 +172,7 @@ static void cancel_opposite(struct process *p, int sig)
 	if (!gone)
 		return;
 	signal_flush(&p->pending, gone);
-	list_for_each(it, &p->threads)
+	list_for_each (it, &p->threads)
 		signal_flush(&list_entry(it, struct thread, process_node)->pending, gone);
 }
 
@@ -224,7 +224,7 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info)
 /* Is it blocked everywhere, so that an ignored signal must still be kept for sigwait? */
 static bool blocked_somewhere(struct process *p, int sig)
 {
-	list_for_each(it, &p->threads) {
+	list_for_each (it, &p->threads) {
 		struct thread *t = list_entry(it, struct thread, process_node);
 
 		if ((t->blocked | t->real_blocked) & SIGBIT(sig))
@@ -254,7 +254,7 @@ int signal_pgrp(s32 pgid, int sig, const siginfo_t *info)
 {
 	int res = -ESRCH;
 
-	list_for_each_safe(it, &all_processes) {
+	list_for_each_safe (it, &all_processes) {
 		struct process *p = list_entry(it, struct process, all_node);
 
 		if (p->pgid != pgid)
@@ -314,7 +314,7 @@ static void take(struct sigpending *pend, int sig, siginfo_t *info)
 	struct sigqueue *found = NULL;
 	bool more = false;
 
-	list_for_each(it, &pend->queue) {
+	list_for_each (it, &pend->queue) {
 		struct sigqueue *q = list_entry(it, struct sigqueue, node);
 
 		if (q->info.si_signo != sig)

@@ -9,7 +9,7 @@
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 
-#define FLAGS_TF   0x100ull
+#define FLAGS_TF    0x100ull
 #define MXCSR_MASKS 7 /* exception mask bits stand this much above the flags */
 
 /* What a floating-point exception was: the first one that is raised and not masked. */

@@ -35,7 +35,7 @@ static void convert(struct signalfd_siginfo *out, const siginfo_t *in)
 		out->ssi_ptr = (u64)in->si_ptr;
 		out->ssi_int = in->si_int;
 	} else if (in->si_code > 0 && (SIGBIT(in->si_signo) & (SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) |
-								  SIGBIT(SIGILL) | SIGBIT(SIGFPE)))) {
+							       SIGBIT(SIGILL) | SIGBIT(SIGFPE)))) {
 		out->ssi_addr = (u64)in->si_addr;
 	} else {
 		out->ssi_pid = (u32)in->si_pid;

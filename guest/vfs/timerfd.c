@@ -96,7 +96,8 @@ static int timerfd_fdinfo(struct file *f, char *buf, size_t size)
 
 	remaining(t, &left, &interval);
 	return snprintf(buf, size,
-			"clockid: %d\nticks: %lu\nsettime flags: 00\nit_value: (%llu, %llu)\nit_interval: (%llu, %llu)\n",
+			"clockid: %d\nticks: %lu\nsettime flags: 00\nit_value: (%llu, %llu)\nit_interval: "
+			"(%llu, %llu)\n",
 			t->clock, t->ticks, left / NS_PER_SEC, left % NS_PER_SEC, interval / NS_PER_SEC,
 			interval % NS_PER_SEC);
 }

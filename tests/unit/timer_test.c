@@ -121,7 +121,8 @@ static void greedy_timer(void)
 	ktimer_init(&i.t, hungry);
 	ktimer_arm(&i.t, now);
 	ktimers_run();
-	ok(i.fired >= 1 && i.fired <= 1000, "a timer that arms itself for now does not hold the CPU (%u)", i.fired);
+	ok(i.fired >= 1 && i.fired <= 1000, "a timer that arms itself for now does not hold the CPU (%u)",
+	   i.fired);
 	ktimer_cancel(&i.t);
 }
 
@@ -131,7 +132,7 @@ struct wt {
 	struct waiter w;
 	struct wt *kills; /* its callback removes this one */
 	unsigned calls;
-	bool refuses;	 /* an exclusive one that does not take the wake-up */
+	bool refuses; /* an exclusive one that does not take the wake-up */
 };
 
 static bool called(struct waiter *w, u32 events)
