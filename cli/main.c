@@ -2,9 +2,11 @@
 /*
  * `cowbell`: one table of commands, each with its function and one line of help.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "lib/host/say.h"
@@ -77,10 +79,23 @@ static int cmd_help(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * A standard stream that our caller closed is kept occupied, or the next file
+ * we open would become the program's stream. Reading and writing an O_PATH
+ * descriptor fail with EBADF, as they would on a closed one.
+ */
+static void occupy_streams(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_PATH) < 0)
+			_exit(EXIT_OURS);
+}
+
 int main(int argc, char **argv)
 {
 	struct timespec ts;
 
+	occupy_streams();
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	cli_start_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	if (argc < 2)

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -72,6 +73,22 @@ void ring_server_restore_tty(void)
 	tty.changed = false;
 }
 
+/* A crash of ours must not leave a raw terminal either. SA_RESETHAND: then it goes on as it would have. */
+static void on_crash(int sig)
+{
+	(void)sig;
+	ring_server_restore_tty();
+}
+
+static void restore_on_crash(void)
+{
+	static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+	struct sigaction sa = {.sa_handler = on_crash, .sa_flags = SA_RESETHAND};
+
+	for (unsigned i = 0; i < sizeof(crashes) / sizeof(crashes[0]); i++)
+		sigaction(crashes[i], &sa, NULL);
+}
+
 /* --- opening --------------------------------------------------------------------- */
 
 static int reopen(int fd)
@@ -116,6 +133,8 @@ int console_init(struct ring_server *rs)
 		if (isatty(fd) && !ioctl(fd, TCGETS, &tty.saved))
 			tty.fd = fd;
 	tty.pgrp = getpgrp();
+	if (tty.fd >= 0)
+		restore_on_crash();
 	return 0;
 }
 

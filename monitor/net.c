@@ -413,8 +413,12 @@ static void op_listen(struct ring_server *rs, struct handle *h, const struct rin
 }
 
 /* Is a connect to `a` wanted and allowed? 0 or -errno. */
-static int dial_check(struct ring_server *rs, const struct handle *h, const union rs_addr *a)
+static int dial_check(struct ring_server *rs, const struct handle *h, union rs_addr *a)
 {
+	union rs_addr in = *a;
+
+	if (h->dgram && h->family == AF_INET6)
+		addr_to_guest(h, &in, a); /* Linux takes an IPv4 address here: getaddrinfo relies on it */
 	if (a->sa.sa_family != h->family)
 		return -EAFNOSUPPORT;
 	return egress_allowed(rs->cfg, a) ? 0 : -EACCES;

@@ -31,6 +31,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "monitor/ring_server.h"
+
 HOST_SYSCALL(core, mmap);
 HOST_SYSCALL(core, munmap);
 HOST_SYSCALL(core, write); /* the message below */
@@ -123,6 +125,7 @@ static void on_forbidden(int sig, siginfo_t *info, void *context)
 			 info->si_syscall);
 
 	(void)sig, (void)context;
+	ring_server_restore_tty();
 	if (write(2, line, (size_t)n) < 0)
 		_exit(EXIT_BROKEN + 1);
 	_exit(EXIT_BROKEN);
