@@ -27,11 +27,15 @@
 #include "guest/proc/proc.h"
 #include "guest/vfs/vfs.h"
 
-#define FIRST 8u /* pages of the first window where mapping costs host memory */
-#define FIRST_CLEAN                                                                                          \
-	32u /* where the CPU reads our page tables: a clean frame costs nothing until it is touched */
-#define FIRST_SHORT	 4u /* when memory is short */
-#define EAGER_ANON	 (64ul << 10) /* anonymous mappings up to this are filled at mmap */
+/*
+ * Pages of the first window of anonymous memory: where each costs host memory; where the CPU reads
+ * our page tables and a clean frame costs nothing until it is touched; when memory is short.
+ */
+#define FIRST	    8u
+#define FIRST_CLEAN 16u
+#define FIRST_SHORT 4u
+/* Anonymous mappings up to this size are filled at once, in the first two cases. */
+#define EAGER_ANON	 (64ul << 10)
 #define EAGER_ANON_CLEAN (256ul << 10)
 #define EAGER_COPY	 (2ul << 20)
 #define EAGER_IMAGE	 (64ul << 20)
@@ -48,18 +52,14 @@ static unsigned log2_floor(u64 n)
 
 /* --- filling new pages ------------------------------------------------------------ */
 
-static bool fill_in_place(const struct vma *v, u64 va, u64 pages)
+static bool fill_in_place(const struct vma *v)
 {
-	if (v->as != aspace_active || !(v->prot & PROT_WRITE))
-		return false;
-	if (plat->prefault)
-		plat->prefault(va, pages << PAGE_SHIFT);
-	return true;
+	return v->as == aspace_active && v->prot & PROT_WRITE;
 }
 
 static void fill_zero(const struct vma *v, u64 va, gpa_t g, u64 pages)
 {
-	if (fill_in_place(v, va, pages))
+	if (fill_in_place(v))
 		user_clear((void *)va, pages << PAGE_SHIFT);
 	else
 		memset(frame_ptr(g), 0, pages << PAGE_SHIFT);
@@ -67,7 +67,7 @@ static void fill_zero(const struct vma *v, u64 va, gpa_t g, u64 pages)
 
 static void fill_copy(const struct vma *v, u64 va, gpa_t g, gpa_t from, u64 pages)
 {
-	if (fill_in_place(v, va, pages))
+	if (fill_in_place(v))
 		user_copy((void *)va, frame_ptr(from), pages << PAGE_SHIFT);
 	else
 		memcpy(frame_ptr(g), frame_ptr(from), pages << PAGE_SHIFT);
@@ -182,9 +182,9 @@ static struct window anon_window(struct vma *v, u64 va)
 			w.huge |= va == block && run >= 512;
 			return w;
 		}
-		run = pt_filled_run(v->as, va, above, false);
-		if (run) {
-			w.lo = MAX(w.hi - MIN(w.hi, MAX(run, first) << PAGE_SHIFT), block);
+		/* Downwards, as stacks grow; these do not grow much. */
+		if (pt_filled_run(v->as, va, MIN(above, 1), false)) {
+			w.lo = MAX(w.hi - MIN(w.hi, first << PAGE_SHIFT), block);
 			return w;
 		}
 	}

@@ -74,32 +74,53 @@ static bool host_file(gpa_t g, u64 len, u64 *fd, u64 *off)
 
 /*
  * Whole 2 MiB blocks of writable RAM: ask the host for huge pages. A fault for each 4 KiB costs it ten times as
- * much. The host collapses a block only if at least one page of it is there.
+ * much. The host collapses a block only if at least one page of it is there. False: it has none to give.
  */
-static void host_huge(u64 va, u64 len)
+static bool host_huge(u64 va, u64 len)
 {
-	static u32 failures; /* in a row: the host has none */
+	static u32 failures; /* in a row */
 
-	for (u64 at = va; at < va + len && failures < HUGE_FAILURES; at += HUGE_SIZE) {
-		s64 r = process_gate(__NR_madvise, at, PAGE_SIZE, MADV_POPULATE_WRITE, 0, 0, 0);
+	for (u64 at = va; at < va + len; at += HUGE_SIZE) {
+		s64 r = failures < HUGE_FAILURES ? 0 : -ENOMEM;
 
+		if (!r)
+			r = process_gate(__NR_madvise, at, PAGE_SIZE, MADV_POPULATE_WRITE, 0, 0, 0);
 		if (!r)
 			r = process_gate(__NR_madvise, at, HUGE_SIZE, MADV_COLLAPSE, 0, 0, 0);
 		failures = r ? failures + 1 : 0;
+		if (r)
+			return false;
 	}
+	return true;
 }
 
-static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot)
+/*
+ * Filling RAM that was never used would cost memory before it is needed; of the image's pages the host has most
+ * anyway, and takes a few around each fault.
+ */
+static bool worth_filling(gpa_t g, u64 len, int prot, bool fresh)
+{
+	if (prot & PLAT_TOUCH)
+		return true;
+	return g.v < BOOT_IMAGE_GPA ? !fresh : len <= POPULATE_MAX;
+}
+
+static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot, bool fresh)
 {
 	u64 flags = MAP_SHARED | MAP_FIXED, fd, off;
+	bool fill = worth_filling(g, len, prot, fresh), blocks;
 	s64 r;
 
 	if (!host_file(g, len, &fd, &off))
 		panic("process: nothing at guest-physical %#lx+%#lx", g.v, len);
-	if (len <= POPULATE_MAX || prot & PLAT_TOUCH)
-		flags |= MAP_POPULATE;
-	r = process_gate(__NR_mmap, va, len, prot & ~PLAT_TOUCH, flags, fd, off);
-	return r < 0 && r > -4096 ? r : 0;
+	blocks = prot & PLAT_W && fd == boot->ram_fd && !((va | off | len) & (HUGE_SIZE - 1));
+	r = process_gate(__NR_mmap, va, len, prot & ~PLAT_TOUCH, flags | (fill && !blocks ? MAP_POPULATE : 0),
+			 fd, off);
+	if (r < 0 && r > -4096)
+		return r;
+	if (blocks && !host_huge(va, len) && fill)
+		process_gate(__NR_madvise, va, len, MADV_POPULATE_WRITE, 0, 0, 0);
+	return 0;
 }
 
 static void drop_app_mappings(void)
@@ -116,10 +137,9 @@ static void process_map(struct aspace *as, u64 va, gpa_t g, u64 len, int prot, b
 {
 	s64 r;
 
-	(void)fresh;
 	if (!is_mirrored(as))
 		return;
-	r = host_mmap(va, g, len, prot);
+	r = host_mmap(va, g, len, prot, fresh);
 	if (!r)
 		return;
 	if (!as || r != -ENOMEM)
@@ -173,6 +193,11 @@ static void process_doorbell(void)
 	process_gate(PROCESS_DOORBELL_NR, 0, 0, 0, 0, 0, 0);
 }
 
+static void process_die(void)
+{
+	process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
+}
+
 const struct plat plat_process = {
 	.name = "process",
 	.map = process_map,
@@ -182,6 +207,7 @@ const struct plat plat_process = {
 	.aspace_free = process_aspace_free,
 	.aspace_switch = process_aspace_switch,
 	.doorbell = process_doorbell,
+	.die = process_die,
 };
 
 /* --- misses --------------------------------------------------------------------- */
@@ -210,9 +236,9 @@ static bool mirror_miss(u64 addr, u64 *error)
 	while (n < MIRROR_AROUND && pt_lookup(as->root, va + n * PAGE_SIZE) == e + n * PAGE_SIZE)
 		n++;
 	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);
-	if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot)) {
+	if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot, false)) {
 		drop_app_mappings();
-		if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot))
+		if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot, false))
 			panic("process: the host has no more room for mappings");
 	}
 	return true;
