@@ -17,6 +17,7 @@
  */
 #include <linux/falloc.h>
 #include <linux/fcntl.h>
+#include <linux/mman.h>
 
 #include "guest/proc/proc.h"
 #include "guest/vfs/memfs.h"
@@ -378,7 +379,16 @@ static int memfs_fsync(struct file *f, bool data_only)
 	return 0; /* memory is all that there is */
 }
 
+/* A sealed file is not mapped for writing. */
+static int memfs_mmap(struct file *f, struct vma *v)
+{
+	if (!(mnode(f->inode)->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) || !(v->flags & MAP_SHARED))
+		return 0;
+	return v->prot & PROT_WRITE ? -EPERM : 0;
+}
+
 const struct file_ops memfs_fops = {
+	.mmap = memfs_mmap,
 	.read = memfs_read,
 	.write = memfs_write,
 	.lseek = memfs_lseek,
@@ -401,8 +411,12 @@ int memfs_add_seals(struct inode *ino, u32 seals)
 		return -EINVAL;
 	if (m->seals & F_SEAL_SEAL)
 		return -EPERM;
-	if (seals & F_SEAL_WRITE && !list_empty(&ino->mappings))
-		return -EBUSY;
+	if (seals & F_SEAL_WRITE)
+		list_for_each (it, &ino->mappings) {
+			struct vma *v = list_entry(it, struct vma, mapping);
+			if (v->flags & MAP_SHARED && v->file && CAN_WRITE(v->file))
+				return -EBUSY;
+		}
 	m->seals |= seals;
 	return 0;
 }

@@ -45,7 +45,7 @@ const struct file_ops path_fops = {.kind = "path"};
 struct file *file_open_dentry(struct dentry *d, u32 flags, int *err)
 {
 	struct inode *ino = d->inode;
-	struct file *f = file_new(&path_fops, (flags & ~(u32)(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC)), NULL);
+	struct file *f = file_new(&path_fops, flags & ~(u32)(O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC), NULL);
 
 	if (!f) {
 		*err = -ENOMEM;
@@ -67,6 +67,7 @@ struct file *file_open_dentry(struct dentry *d, u32 flags, int *err)
 		f->ops = ino->ops->fops;
 	else if (!IS_DIR(ino))
 		*err = -ENXIO;
+	f->flags &= ~(u32)O_NOCTTY; /* open() of a terminal looked at it */
 	if (*err) {
 		f->ops = &path_fops;
 		f->flags |= O_PATH;

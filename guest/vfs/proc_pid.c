@@ -168,8 +168,9 @@ static void show_stat(struct text *t, const struct pid_of *o)
 		struct thread *x = list_entry(it, struct thread, process_node);
 		n++;
 		if (!o->num || x == th) {
-			ut += x->user_ns;
-			st += x->sys_ns;
+			u64 ns = thread_cpu_ns(x); /* with what runs now, which is not divided yet */
+			st += MIN(x->sys_ns, ns);
+			ut += ns - MIN(x->sys_ns, ns);
 		}
 	}
 	if (!o->num) {

@@ -219,7 +219,20 @@ static int pseudo_setattr(struct inode *ino, const struct iattr *a)
 	return a->valid == ATTR_SIZE ? 0 : -EPERM;
 }
 
+/* Nothing can be made here; a missing name stays missing. */
+static int pseudo_create(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev, struct inode **out)
+{
+	return -ENOENT;
+}
+
+static int pseudo_mkdir(struct inode *dir, const char *name, u32 len, u32 mode, struct inode **out)
+{
+	return -ENOENT;
+}
+
 static const struct inode_ops pseudo_ops = {
+	.create = pseudo_create,
+	.mkdir = pseudo_mkdir,
 	.getattr = pseudo_getattr,
 	.setattr = pseudo_setattr,
 	.fops = &pseudo_fops,
