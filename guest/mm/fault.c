@@ -32,8 +32,10 @@
  * our page tables and a clean frame costs nothing until it is touched; when memory is short.
  */
 #define FIRST	    8u
-#define FIRST_CLEAN 16u
+#define FIRST_CLEAN 32u
 #define FIRST_SHORT 4u
+#define FIRST_MAX   256u
+#define PATIENCE    64u /* faults after which the smallest window of an address space doubles */
 /* Anonymous mappings up to this size are filled at once, in the first two cases. */
 #define EAGER_ANON	 (64ul << 10)
 #define EAGER_ANON_CLEAN (256ul << 10)
@@ -160,6 +162,16 @@ static int anon_map(struct vma *v, u64 va, struct window w)
 	return pt_lookup(v->as->root, va) ? 0 : -ENOMEM;
 }
 
+/* An app that goes on touching memory here and there is not a small one. */
+static u64 first_pages(const struct aspace *as)
+{
+	u64 n = plat->flush ? FIRST_CLEAN : FIRST;
+
+	if (frames_are_short())
+		return FIRST_SHORT;
+	return MIN(n << MIN(as->small_faults / PATIENCE, 5u), (u64)FIRST_MAX);
+}
+
 /*
  * How much to bring in for a fault at va. Where the pages before it are there without a gap, the
  * app fills memory in order: as much again, up to 2 MiB. Otherwise a small window,
@@ -168,7 +180,7 @@ static int anon_map(struct vma *v, u64 va, struct window w)
  */
 static struct window anon_window(struct vma *v, u64 va)
 {
-	u64 first = frames_are_short() ? FIRST_SHORT : plat->flush ? FIRST_CLEAN : FIRST;
+	u64 first = first_pages(v->as);
 	u64 below = MIN((va - v->start) >> PAGE_SHIFT, 512),
 	    above = MIN((v->end - va) >> PAGE_SHIFT, 512) - 1;
 	u64 block = va & ~(HUGE_SIZE - 1), run;
@@ -188,6 +200,7 @@ static struct window anon_window(struct vma *v, u64 va)
 			return w;
 		}
 	}
+	v->as->small_faults++;
 	w.lo = va & ~((first << PAGE_SHIFT) - 1);
 	w.hi = MAX(w.hi, w.lo + ((first - 1) << PAGE_SHIFT));
 	return w;

@@ -74,6 +74,7 @@ struct aspace {
 	u64 start_code, end_code, start_data, end_data, start_stack, arg_start, arg_end, env_start, env_end;
 	u64 auxv[64]; /* for /proc/self/auxv */
 	u32 refs;
+	u32 small_faults; /* answered by the smallest window so far */
 	void *plat; /* platform's own */
 };
 
