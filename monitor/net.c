@@ -25,6 +25,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -558,8 +559,10 @@ static bool step_recv(struct ring_server *rs, struct handle *h, struct rs_req *r
 		memset(&from, 0, sizeof(from));
 		m.msg_name = &from;
 		m.msg_namelen = sizeof(from);
+		n = recvmsg(h->fd, &m, MSG_DONTWAIT | MSG_TRUNC);
+	} else {
+		n = read(h->fd, iov.iov_base, iov.iov_len); /* the shortest way into the kernel */
 	}
-	n = recvmsg(h->fd, &m, MSG_DONTWAIT | (h->dgram ? MSG_TRUNC : 0));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 		h->readable = false;
 		return false;
@@ -605,7 +608,8 @@ static bool step_send(struct ring_server *rs, struct handle *h, struct rs_req *r
 	}
 	do {
 		iov = (struct iovec){p + r->done, r->sqe.len - r->done};
-		n = sendmsg(h->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = h->dgram ? sendmsg(h->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL)
+			     : write(h->fd, iov.iov_base, iov.iov_len);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
 			h->writable = false;
 			return false;
@@ -836,6 +840,7 @@ static int open_port(struct ring_server *rs, int i)
 
 int net_init(struct ring_server *rs)
 {
+	signal(SIGPIPE, SIG_IGN); /* streams are written by write() */
 	for (int i = 0; i < MONITOR_MAX_PORTS; i++)
 		rs->ports[i].tcp = rs->ports[i].udp = -1;
 	for (int i = 0; i < rs->cfg->n_ports; i++) {
