@@ -184,7 +184,7 @@ static void prune_layers(struct cache *c, uint64_t max)
 			v = nv;
 		}
 		strcpy(v[n].name, e->d_name);
-		v[n].used = st.st_mtim.tv_sec;
+		v[n].used = st.st_mtim.tv_sec * 1000000000ll + st.st_mtim.tv_nsec;
 		v[n].bytes = (uint64_t)st.st_blocks * 512;
 		sum += v[n++].bytes;
 	}
@@ -268,8 +268,8 @@ int cache_build(struct cache *c, struct tree *t, char hex[65])
 
 	tree_digest(t, hex);
 	layer_name(name, hex);
-	if (!faccessat(c->fd, name, R_OK, 0))
-		return 0;
+	if (!utimensat(c->fd, name, NULL, 0))
+		return 0; /* there, and now among the newest: the next layer's pruning spares it */
 	int lock = take_lock(c);
 	if (lock < 0)
 		return lock;

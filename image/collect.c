@@ -408,6 +408,8 @@ static void take_arguments(struct work *w)
 			continue;
 		if (w->prog->take_cwd && is_below(real, w->prog->cwd) && **a != '/')
 			continue;
+		if (tree_find(w->out->runtime, real))
+			continue; /* such as /etc/passwd, of which the image has its own */
 		struct node *n = **a == '/' ? tree_add(w->t, *a) : tree_add(w->t, real);
 		if (n)
 			sigs_add(&w->out->sigs, real);
