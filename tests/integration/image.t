@@ -130,7 +130,8 @@ out_is('a layer that is gone is built again', "after\n", './cat', 'data');
 }
 
 # too much
-open(my $big, '>', "$dir/big") && truncate($big, 2 << 30) or BAIL_OUT("big");	# sparse: costs nothing
+open(my $big, '>', "$dir/big") or BAIL_OUT("big: $!");
+truncate($big, 2 << 30) or BAIL_OUT("big: $!");	# sparse: costs nothing
 close $big;
 my ($b_st, $b_out, $b_err) = cowbell('./cat', 'data');
 ok($b_st == 125 && $b_err =~ /1 GiB or 100,000 files.*-v/ && $b_err =~ /^[^\n]*\n$/, 'a current directory that is too large: one line')
