@@ -19,6 +19,7 @@
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 
+#include "guest/mm/frame.h"
 #include "guest/proc/proc.h"
 #include "guest/vfs/memfs.h"
 
@@ -94,6 +95,17 @@ static bool image_page(struct mnode *m, u64 pgoff, u32 max_run, gpa_t *gpa, u32 
 	return true;
 }
 
+/* 2^order frames for file contents, which leave the library OS's reserve alone. */
+static gpa_t page_alloc(unsigned order, bool zero)
+{
+	bool dirty = true;
+	gpa_t g = frame_alloc_user(order, &dirty);
+
+	if (g.v != GPA_NONE.v && zero && dirty)
+		memset(frame_ptr(g), 0, PAGE_SIZE << order);
+	return g;
+}
+
 /* Give the page a frame of its own with its present contents, for writing if `write`. -ENOMEM. */
 static int own_page(struct mnode *m, u64 pgoff, bool write, bool keep, u64 *entry)
 {
@@ -107,7 +119,7 @@ static int own_page(struct mnode *m, u64 pgoff, bool write, bool keep, u64 *entr
 		*entry = e;
 		return 0;
 	}
-	gpa_t g = frame_alloc(0, keep);
+	gpa_t g = page_alloc(0, keep);
 	if (g.v == GPA_NONE.v)
 		return -ENOMEM;
 	bool image = m->lower && !(e & PG_HOLE) && pgoff * PAGE_SIZE < m->lower->limit;
@@ -129,6 +141,29 @@ static int own_page(struct mnode *m, u64 pgoff, bool write, bool keep, u64 *entr
 	return 0;
 }
 
+/*
+ * A hole that is mapped for writing: fill as much of it as was asked for with
+ * contiguous frames, so that it is mapped in one piece. Pages done (0: none).
+ */
+static u32 fill_hole(struct mnode *m, u64 pgoff, u32 max_run, gpa_t *gpa)
+{
+	u64 next = m->pages.count ? pagetree_next(&m->pages, pgoff) : ~0ull;
+	u64 n = MIN(MIN((u64)max_run, PAGE_UP(m->size) / PAGE_SIZE - pgoff), MIN(next - pgoff, 512ull));
+	unsigned order = 63 - (unsigned)__builtin_clzll(n | 1);
+
+	while (order && (gpa->v = page_alloc(order, true).v) == GPA_NONE.v)
+		order--;
+	if (!order)
+		return 0;
+	for (u32 i = 0; i < 1u << order; i++) {
+		if (!pagetree_set(&m->pages, pgoff + i, (gpa->v + i * PAGE_SIZE) | PG_PRESENT)) {
+			frame_put_run(GPA(gpa->v + i * PAGE_SIZE), (1u << order) - i);
+			return i;
+		}
+	}
+	return 1u << order;
+}
+
 int memfs_get_page(struct inode *ino, u64 pgoff, bool write, u32 max_run, gpa_t *gpa, u32 *run)
 {
 	struct mnode *m = mnode(ino);
@@ -141,6 +176,15 @@ int memfs_get_page(struct inode *ino, u64 pgoff, bool write, u32 max_run, gpa_t 
 	e = m->pages.count ? pagetree_get(&m->pages, pgoff) : 0;
 	if (!e && !write && image_page(m, pgoff, max_run, gpa, run))
 		return 0;
+	if (!e && write && max_run > 1 && (!m->lower || pgoff * PAGE_SIZE >= m->lower->limit)) {
+		u32 n = fill_hole(m, pgoff, max_run, gpa);
+		if (n) {
+			memfs_dirty(m);
+			frame_get_run(*gpa, n);
+			*run = n;
+			return 0;
+		}
+	}
 	int err = own_page(m, pgoff, write, true, &e);
 	if (err)
 		return err;
