@@ -16,7 +16,8 @@
  * that matches decides, none: denied). IPv4-mapped IPv6 is IPv4. The host's
  * own loopback and the unspecified address (which Linux takes for loopback)
  * are reached only if a rule names them; a rule for everything does not. A
- * denied destination is -EACCES.
+ * denied destination is -EACCES. A forwarded UDP port may always answer those
+ * who sent to it lately.
  *
  * The guest's family and the host socket's may differ on a forwarded port (a
  * guest that listens on [::] behind 0.0.0.0): addresses are translated between
@@ -425,6 +426,43 @@ static int dial_check(struct ring_server *rs, const struct handle *h, union rs_a
 	return egress_allowed(rs->cfg, a) ? 0 : -EACCES;
 }
 
+/* --- who may be answered ------------------------------------------------------------ */
+
+static bool peer_known(const struct rs_port *p, const uint8_t ip[16], uint16_t port)
+{
+	for (uint32_t i = 0; i < p->n_peers && i < RS_UDP_PEERS; i++)
+		if (p->peers[i].port == port && !memcmp(p->peers[i].ip, ip, 16))
+			return true;
+	return false;
+}
+
+static void peer_seen(struct rs_port *p, const union rs_addr *from)
+{
+	uint8_t ip[16];
+	uint16_t port = addr_normal(from, ip);
+
+	if (peer_known(p, ip, port))
+		return;
+	memcpy(p->peers[p->n_peers % RS_UDP_PEERS].ip, ip, 16);
+	p->peers[p->n_peers++ % RS_UDP_PEERS].port = port;
+}
+
+/* Where a datagram goes: `a` as the descriptor's family has it. 0 or -errno. */
+static int answer_check(struct ring_server *rs, const struct handle *h, union rs_addr *a)
+{
+	const struct rs_port *p = h->port >= 0 ? &rs->ports[h->port] : NULL;
+	uint8_t ip[16];
+	uint16_t port = addr_normal(a, ip);
+
+	if (!p || !peer_known(p, ip, port))
+		return dial_check(rs, h, a);
+	if (p->family == AF_INET && a->sa.sa_family == AF_INET6) {
+		*a = (union rs_addr){.in = {.sin_family = AF_INET, .sin_port = htons(port)}};
+		memcpy(&a->in.sin_addr, ip + 12, 4);
+	}
+	return 0;
+}
+
 static void op_connect(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
 	union rs_addr a;
@@ -436,7 +474,7 @@ static void op_connect(struct ring_server *rs, struct handle *h, const struct ri
 	else if (!r && !h->dgram && (h->listening || h->port >= 0 || h->peer.sa.sa_family))
 		r = h->peer.sa.sa_family ? -EISCONN : -EOPNOTSUPP;
 	else if (!r && !disconnect)
-		r = dial_check(rs, h, &a);
+		r = h->dgram ? answer_check(rs, h, &a) : dial_check(rs, h, &a);
 	if (!r)
 		r = connect(h->fd, &a.sa, disconnect ? sizeof(a.sa) : addr_len(&a)) ? -errno : 0;
 	if (!r || r == -EINPROGRESS) {
@@ -575,6 +613,8 @@ static bool step_recv(struct ring_server *rs, struct handle *h, struct rs_req *r
 		full = (uint64_t)n;
 		if ((uint32_t)n > r->sqe.len)
 			n = r->sqe.len;
+		if (h->port >= 0)
+			peer_seen(&rs->ports[h->port], &from);
 		if (r->sqe.len2)
 			val = addr_write(rs, &r->sqe, h, &from);
 	} else if (n && (uint32_t)n < r->sqe.len && !h->rdhup && !h->hup && !h->err) {
@@ -598,7 +638,7 @@ static bool step_send(struct ring_server *rs, struct handle *h, struct rs_req *r
 		int err = addr_read(rs, &r->sqe, &to);
 
 		if (!err)
-			err = dial_check(rs, h, &to);
+			err = answer_check(rs, h, &to);
 		if (err) {
 			req_done(rs, r, err, 0, 0);
 			return true;
@@ -841,7 +881,7 @@ static int open_port(struct ring_server *rs, int i)
 int net_init(struct ring_server *rs)
 {
 	signal(SIGPIPE, SIG_IGN); /* streams are written by write() */
-	for (int i = 0; i < MONITOR_MAX_PORTS; i++)
+	for (int i = 0; i < rs->cfg->n_ports; i++)
 		rs->ports[i].tcp = rs->ports[i].udp = -1;
 	for (int i = 0; i < rs->cfg->n_ports; i++) {
 		for (int j = 0; j < i; j++) {

@@ -8,7 +8,7 @@
  * Receiving. One buffer per connection, posted ahead with RECV. While it is
  * posted it belongs to the monitor; when the completion has come the app reads
  * out of it, and the read that takes the last byte posts it again (a queued
- * submission, no exit). It starts small, doubles when it was filled and halves
+ * submission, no exit). It starts small, doubles when it was filled and shrinks
  * when it was mostly empty, so an idle connection holds BUF_MIN bytes.
  *
  * Sending. A write copies into the last unsent chunk. Chunks become SEND requests
@@ -58,8 +58,10 @@ struct hlisten {
 	struct sock *s;
 	u32 handle;
 	struct ring_req accept;
-	bool armed, dead;
+	bool armed, cancelled, dead;
+	struct ktimer retry; /* the host was out of descriptors or memory */
 };
+#define ACCEPT_RETRY_NS 100000000ull
 
 static u32 n_closing;
 static struct waitq *closing_wq;
@@ -174,6 +176,14 @@ static struct hconn *conn_new(struct sock *s)
 	return h;
 }
 
+/* Mostly empty: as small as twice what came, so that a connection that is idle after a burst holds little. */
+static u32 shrink(u32 cap, u32 len)
+{
+	while (cap > BUF_MIN && cap > len * 4)
+		cap /= 2;
+	return cap;
+}
+
 /* Give the (empty) buffer to the monitor. */
 static void rx_post(struct hconn *h)
 {
@@ -213,7 +223,7 @@ static void rx_done(struct ring_req *req, const struct ring_cqe *cqe)
 		if (h->len == h->cap)
 			h->want = MIN(h->cap * 2, BUF_MAX);
 		else if (h->len < h->cap / 4)
-			h->want = MAX(h->cap / 2, BUF_MIN);
+			h->want = shrink(h->cap, h->len);
 		waitq_wake(&s->wq, POLLIN | POLLRDNORM);
 	} else {
 		h->rx_eof = true;
@@ -679,19 +689,27 @@ static void accept_done(struct ring_req *req, const struct ring_cqe *cqe)
 	if (cqe->res >= 0)
 		new_child(s, (u32)cqe->val, cqe->val2);
 	if (cqe->flags & RING_CQE_MORE) {
-		if (s->n_accept >= MAX(s->backlog, 64u) && !hl->dead)
+		if (s->n_accept >= MAX(s->backlog, 64u) && !hl->dead && !hl->cancelled) {
+			hl->cancelled = true; /* the rest waits in the host's queue */
 			ring_cancel(&hl->accept);
+		}
 		return;
 	}
-	hl->armed = false;
+	hl->armed = hl->cancelled = false;
 	if (hl->dead) {
 		kfree(hl);
 	} else if (cqe->res >= 0 || cqe->res == -ECANCELED) {
 		host_accept_more(s);
 	} else {
 		log_line(LOG_WARN, "accepting from the host on port %u: error %d", s->local.port, -cqe->res);
+		ktimer_arm(&hl->retry, mono_ns() + ACCEPT_RETRY_NS);
 	}
 	sock_put(s);
+}
+
+static void accept_retry(struct ktimer *t)
+{
+	host_accept_more(container_of(t, struct hlisten, retry)->s);
 }
 
 static void accept_arm(struct hlisten *hl)
@@ -742,6 +760,7 @@ int host_listen(struct sock *s)
 	kfree(a);
 	hl->s = s;
 	hl->handle = (u32)handle;
+	ktimer_init(&hl->retry, accept_retry);
 	s->host = hl;
 	accept_arm(hl);
 	return 0;
@@ -759,6 +778,7 @@ void host_unlisten(struct sock *s)
 		return;
 	s->host = NULL;
 	hl->dead = true;
+	ktimer_cancel(&hl->retry);
 	host_close_handle(hl->handle); /* cancels ACCEPT */
 	if (!hl->armed)
 		kfree(hl);

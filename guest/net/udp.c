@@ -17,6 +17,7 @@
 #define SLOTS_MAX    8
 #define BURST_NS     200000ull
 #define BURST_N	     4
+#define LOCAL_PEERS  64u
 #define SKB_OVERHEAD 256u /* charged per message, so that empty ones count */
 
 struct hudp;
@@ -36,6 +37,9 @@ struct hudp {
 	u64 last_ns;
 	u32 tx_bytes;
 	struct slot *slots[SLOTS_MAX];
+	/* senders outside whose address would mean the guest itself in here: clients on the host's loopback */
+	u32 n_peers;
+	struct inaddr peers[LOCAL_PEERS];
 };
 
 struct udptx {
@@ -94,6 +98,15 @@ static void add_slot(struct hudp *h)
 	slot_post(sl);
 }
 
+/* Did this address send to us from the host lately? Then that is where it is. */
+static bool from_host(const struct hudp *h, const struct inaddr *a)
+{
+	for (u32 i = 0; h && i < h->n_peers && i < LOCAL_PEERS; i++)
+		if (h->peers[i].port == a->port && !memcmp(h->peers[i].ip, a->ip, 16))
+			return true;
+	return false;
+}
+
 static void slot_done(struct ring_req *req, const struct ring_cqe *cqe)
 {
 	struct slot *sl = container_of(req, struct slot, req);
@@ -114,6 +127,8 @@ static void slot_done(struct ring_req *req, const struct ring_cqe *cqe)
 		u32 n = MIN((u32)cqe->res, SLOT_BUF);
 		if (inet_parse(&as, &sl->addr, (u32)MIN(cqe->val, sizeof(sl->addr)), &from))
 			from = s->remote;
+		if (inet_is_local(&from) && !from_host(h, &from))
+			h->peers[h->n_peers++ % LOCAL_PEERS] = from;
 		struct skb *b = skb_new(n, &from, sizeof(from));
 		if (b) {
 			memcpy(skb_payload(b), sl->buf, n);
@@ -366,7 +381,7 @@ static s64 udp_send(struct sock *s, struct uio *u, struct msginfo *m)
 	r = autobind(s);
 	if (r)
 		return r;
-	if (inet_is_local(&to))
+	if (inet_is_local(&to) && !from_host(s->host, &to))
 		return send_local(s, u, &to);
 	if (!inet_has_link())
 		return -ENETUNREACH;
@@ -415,7 +430,7 @@ static int udp_connect(struct sock *s, const union saddr *a, u32 len, bool nonbl
 	r = autobind(s);
 	if (r)
 		return r;
-	bool local = inet_is_local(&to), v4 = inet_is_v4(&to);
+	bool local = inet_is_local(&to) && !from_host(s->host, &to), v4 = inet_is_v4(&to);
 	if (!local) {
 		if (!inet_has_link())
 			return -ENETUNREACH;

@@ -144,6 +144,21 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info)
 	return 0;
 }
 
+void ktimer_init(struct ktimer *t, void (*fn)(struct ktimer *))
+{
+	*t = (struct ktimer){.fn = fn};
+}
+
+void ktimer_arm(struct ktimer *t, u64 deadline)
+{
+	t->armed = true;
+}
+
+void ktimer_cancel(struct ktimer *t)
+{
+	t->armed = false;
+}
+
 /* --- files --------------------------------------------------------------------------- */
 
 struct file *file_new(const struct file_ops *ops, u32 flags, void *priv)
