@@ -42,7 +42,7 @@
 #define EAGER_COPY	 (2ul << 20)
 #define EAGER_IMAGE	 (64ul << 20)
 #define FILE_WINDOW	 16u /* pages */
-#define COW_WINDOW	 16u
+#define COW_ORDER	 4 /* log2 of pages */
 
 size_t user_copy(void *dst, const void *src, size_t n);
 size_t user_clear(void *dst, size_t n);
@@ -285,6 +285,35 @@ static s64 file_copy(struct vma *v, u64 va, u64 end)
 	return (s64)((va - start) >> PAGE_SHIFT);
 }
 
+/*
+ * A store to a shared page that is not there. It dirties what it maps, so the file is asked for one page, or,
+ * while stores go on where the last ended, for twice as many each time; a file that would have to write
+ * pages back gives just the one.
+ */
+static int file_map_store(struct vma *v, u64 va)
+{
+	u64 n, empty = 1, done;
+	u32 want, run = 0;
+	gpa_t g;
+	int err;
+
+	v->fault_order = va == v->fault_next ? (u8)MIN(v->fault_order + 1, 7) : 0;
+	want = (u32)MIN((MIN(v->end, va + (PAGE_SIZE << v->fault_order)) - va) >> PAGE_SHIFT, 1u << 7);
+	if (want > 1 && pt_lookup(v->as->root, va + PAGE_SIZE))
+		want = 1;
+	err = inode_get_page(vma_inode(v), vma_pgoff(v, va), true, want, &g, &run);
+	if (err)
+		return err;
+	n = MIN(run, want);
+	while (empty < n && !pt_lookup(v->as->root, va + (empty << PAGE_SHIFT)))
+		empty++;
+	done = pt_map(v->as, va, g, empty, v->prot, true);
+	if (done < n)
+		frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), n - done);
+	v->fault_next = va + (done << PAGE_SHIFT);
+	return done ? 0 : -ENOMEM;
+}
+
 /* A file page that is not there yet. 0, -ENXIO (beyond the end), -ENOMEM. */
 static int file_fault(struct vma *v, u64 va, bool write)
 {
@@ -302,10 +331,9 @@ static int file_fault(struct vma *v, u64 va, bool write)
 		lo = va & ~(window - 1);
 		hi = lo + window;
 		empty_window(v, va, &lo, &hi);
-		/* Shared writes dirty what they map: only what was asked for. */
 		if (write)
-			hi = va + PAGE_SIZE;
-		n = file_map(v, write ? va : lo, hi, write, false);
+			return file_map_store(v, va);
+		n = file_map(v, lo, hi, write, false);
 		if (!write && !pt_lookup(v->as->root, va))
 			n = file_map(v, va, va + PAGE_SIZE, write, false);
 	}
@@ -331,15 +359,12 @@ static gpa_t own_page(u64 entry)
 /* Make the private page at va ours and writable (if the VMA is), and those after it while it looks sequential. */
 static int cow(struct vma *v, u64 va)
 {
-	gpa_t g[COW_WINDOW];
+	gpa_t g[1 << COW_ORDER];
 	u64 end, at = va;
 	unsigned n = 0;
 
-	if (va == v->cow_next)
-		v->cow_pages = (u8)MIN(MAX(v->cow_pages * 2u, 2u), COW_WINDOW);
-	else
-		v->cow_pages = 1;
-	end = MIN(va + v->cow_pages * PAGE_SIZE, v->end);
+	v->fault_order = va == v->fault_next ? (u8)MIN(v->fault_order + 1, COW_ORDER) : 0;
+	end = MIN(va + (PAGE_SIZE << v->fault_order), v->end);
 	if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE))
 		return -ENOMEM;
 	for (; at < end; at += PAGE_SIZE, n++) {
@@ -354,7 +379,7 @@ static int cow(struct vma *v, u64 va)
 	if (!n)
 		return -ENOMEM;
 	pt_replace(v->as, va, g, n, v->prot, true);
-	v->cow_next = va + n * PAGE_SIZE;
+	v->fault_next = va + n * PAGE_SIZE;
 	return 0;
 }
 

@@ -278,16 +278,16 @@ s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
 		return -ENOMEM;
 	err = vma_isolate(as, start, end);
 	for (v = vma_find(as, start); !err && v && v->start < end; v = vma_next(v)) {
-		bool was = v->flags & MAP_LOCKED;
-
-		if (was == lock || v->flags & VMA_SPECIAL)
+		if (!(v->flags & MAP_LOCKED) == !lock || v->flags & VMA_SPECIAL)
 			continue;
 		v->flags ^= MAP_LOCKED;
 		as->locked_pages += lock ? vma_pages(v) : -vma_pages(v);
-		if (lock && v->prot & PROT_RWX)
-			err = mm_populate_vma(v, v->start, v->end, v->prot & PROT_WRITE && !vma_shared(v),
-					      true);
 	}
+	/* All of it is locked; now it is brought in, as far as that goes. */
+	for (v = vma_find(as, start); lock && !err && v && v->start < end; v = vma_next(v))
+		err = v->prot & PROT_RWX ? mm_populate_vma(v, v->start, v->end,
+							   v->prot & PROT_WRITE && !vma_shared(v), true)
+					 : -ENOMEM;
 	vma_merge_range(as, start, end);
 	return err == -EFAULT ? -ENOMEM : err;
 }

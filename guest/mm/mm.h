@@ -50,8 +50,8 @@ struct vma {
 	struct tree_node tree; /* in aspace.vma_tree */
 	u64 gap, max_gap; /* free bytes just below start; largest of the subtree */
 	struct list mapping; /* in inode.mappings, when file has an inode */
-	u64 cow_next; /* where the next copy-on-write fault of a sequential user would be */
-	u8 cow_pages; /* that it would copy */
+	u64 fault_next;	/* where the next copy-on-write or shared store fault of a sequential user would be */
+	u8 fault_order;	/* log2 of the pages that it would bring in */
 };
 enum {
 	VMA_SPECIAL = 0x08000000, /* fixed guest-physical range: off is the gpa of start */
@@ -73,6 +73,7 @@ struct aspace {
 	u64 brk_start, brk;
 	u64 start_code, end_code, start_data, end_data, start_stack, arg_start, arg_end, env_start, env_end;
 	u64 auxv[64]; /* for /proc/self/auxv */
+	u64 main_entry; /* true entry, where AT_ENTRY is the vDSO's mark of it; else 0 */
 	u32 refs;
 	u32 small_faults; /* answered by the smallest window so far */
 	void *plat; /* platform's own */

@@ -413,12 +413,6 @@ static s64 mremap_fixed(struct aspace *as, u64 old, u64 old_len, u64 new_len, u3
 	s64 err;
 
 	if (flags & MREMAP_FIXED) {
-		if (to & (PAGE_SIZE - 1) || to > BOOT_TASK_SIZE - new_len)
-			return -EINVAL;
-		if (to < old + old_len && old < to + new_len)
-			return -EINVAL;
-		if (to < MMAP_MIN_ADDR)
-			return -EPERM;
 		err = mm_munmap(as, to, new_len);
 		if (err)
 			return err;
@@ -468,6 +462,14 @@ s64 mm_mremap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u
 		return -EINVAL;
 	if (!new_len || new_len > BOOT_TASK_SIZE)
 		return -EINVAL;
+	if (flags & MREMAP_FIXED) {
+		if (new_addr & (PAGE_SIZE - 1) || new_addr > BOOT_TASK_SIZE - new_len)
+			return -EINVAL;
+		if (new_addr < old + old_len && old < new_addr + new_len)
+			return -EINVAL;
+		if (new_addr < MMAP_MIN_ADDR)
+			return -EPERM;
+	}
 	v = vma_find(as, old);
 	if (!v || v->start > old || old >= BOOT_TASK_SIZE)
 		return -EFAULT;
