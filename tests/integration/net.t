@@ -139,5 +139,37 @@ for name in ['native'] + os.environ.get('COWBELL_MONITORS', 'process,kvm').split
             break
         time.sleep(0.1)
     ok('%s: what was written before the end arrived' % name, state['last'] == 2 << 20)
+
+
+# A forwarded UDP port: clients are answered, even with no egress and from the host's loopback.
+UDP = '''
+import socket
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.bind(('0.0.0.0', 8080))
+print('up', flush=True)
+while True:
+    b, a = u.recvfrom(2000)
+    u.sendto(b.upper(), a)
+'''
+for name in os.environ.get('COWBELL_MONITORS', 'process,kvm').split(','):
+    if name == 'kvm' and not os.access('/dev/kvm', os.W_OK):
+        continue
+    t = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    t.bind(('127.0.0.1', 0))
+    port = t.getsockname()[1]
+    t.close()
+    p = subprocess.Popen([COWBELL, 'run', '--monitor', name, '--egress', 'none', '--timeout', '60s', '-p',
+                          '127.0.0.1:%d:8080' % port, '--', 'python3', '-c', UDP],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    p.stdout.readline()
+    c = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    c.settimeout(10)
+    try:
+        c.sendto(b'answer', ('127.0.0.1', port))
+        ok('%s: UDP port forwarded' % name, c.recv(100) == b'ANSWER')
+    except OSError as e:
+        ok('%s: UDP port forwarded: %s' % (name, e), False)
+    p.terminate()
+    p.wait()
 print('1..%d' % count)
 sys.exit(failed != 0)
