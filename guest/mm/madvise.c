@@ -262,8 +262,8 @@ s64 mm_mincore(struct aspace *as, u64 addr, u64 len, u8 *user_vec)
 s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
 {
 	u64 start = PAGE_DOWN(addr), end = PAGE_UP(addr + len), limit = mm_rlimit(as, RLIMIT_MEMLOCK);
+	s64 err, hole = 0;
 	struct vma *v;
-	s64 err;
 
 	if (addr + len < addr || end < start)
 		return -EINVAL;
@@ -274,16 +274,23 @@ s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
 	if (lock && limit != RLIM64_INFINITY &&
 	    as->locked_pages + ((end - start) >> PAGE_SHIFT) > limit >> PAGE_SHIFT)
 		return -ENOMEM;
-	if (!vma_range_mapped(as, start, end))
+	v = vma_find(as, start);
+	if (!v || v->start > start)
 		return -ENOMEM;
 	err = vma_isolate(as, start, end);
+	/* As Linux: what lies before a hole is locked, and nothing brought in. */
 	for (v = vma_find(as, start); !err && v && v->start < end; v = vma_next(v)) {
-		if (!(v->flags & MAP_LOCKED) == !lock || v->flags & VMA_SPECIAL)
-			continue;
-		v->flags ^= MAP_LOCKED;
-		as->locked_pages += lock ? vma_pages(v) : -vma_pages(v);
+		if (v->end < end && (!vma_next(v) || vma_next(v)->start > v->end))
+			hole = -ENOMEM;
+		if (!(v->flags & MAP_LOCKED) != !lock && !(v->flags & VMA_SPECIAL)) {
+			v->flags ^= MAP_LOCKED;
+			as->locked_pages += lock ? vma_pages(v) : -vma_pages(v);
+		}
+		if (hole)
+			break;
 	}
 	/* All of it is locked; now it is brought in, as far as that goes. */
+	err = err ? err : hole;
 	for (v = vma_find(as, start); lock && !err && v && v->start < end; v = vma_next(v))
 		err = v->prot & PROT_RWX ? mm_populate_vma(v, v->start, v->end,
 							   v->prot & PROT_WRITE && !vma_shared(v), true)
