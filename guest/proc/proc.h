@@ -60,7 +60,7 @@ struct thread {
 	s32 tid;
 	char comm[16];
 	int nice;
-	u64 slice_end_ns;
+	u64 vruntime_ns;	/* CPU time weighted by nice: the run queue's order (sched.c) */
 	u64 user_ns, sys_ns, start_ns, last_ns;
 	u64 nvcsw, nivcsw;
 
@@ -191,6 +191,8 @@ _Noreturn void thread_exit(void);
 
 /* --- program start (exec.c) ------------------------------------------------ */
 /* Load path into a fresh address space and set current's registers; -errno if it cannot. */
+/* The dynamic linker is done: note the time for --stats. Returns the program's entry. */
+s64 exec_note_main(void);
 int exec_program(const char *path, char *const argv[], char *const envp[]);
 
 /* --- arch (switch.S) -------------------------------------------------------- */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The scheduler: one CPU, one run queue, round robin.
+ * The scheduler: one CPU, one run queue, equal shares.
  *
  * A thread is in the run queue while it is runnable and not current. It gives
  * the CPU up in schedule(), from a sleep or, on its way back to the app, when
@@ -12,12 +12,15 @@
  *	    ^                                                 |
  *	    +---- thread_prepare_sleep, thread_sleep ---------+----> DEAD (thread_exit)
  *
- * Ticks cost an exit each. They are asked for (boot_vcpu.want_tick) only while
- * somebody else could use the CPU or wants to hear of an event: another thread
- * is runnable or asleep, or a timer is armed. A lone computing thread is never
- * disturbed.
+ * The queue is sorted by virtual run time: CPU time, weighted by the nice
+ * value. Whoever had least goes first. A thread that wakes is put at most
+ * WAKE_CREDIT before the others, so that it answers soon but has saved up nothing.
+ * Two that compute alternate, since the one that runs falls behind.
  *
- * A nice value scales the slice; it does not reorder the queue.
+ * Ticks cost an exit each. They are asked for (boot_vcpu.want_tick) only while
+ * another thread is runnable, a timer is armed or a request waits for the
+ * doorbell. A lone computing thread is not disturbed; for its sleeping
+ * companions the monitor looks after I/O by itself and kicks when there is some.
  */
 #include "abi/boot.h"
 #include "guest/linux/table.h"
@@ -25,12 +28,15 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 
-#define SLICE_NS      10000000ull /* nice 0 */
+#define SLICE_NS      10000000ull /* between ticks */
+#define LEAD_NS	      4000000ull  /* virtual time that the running thread may be ahead of the next one */
+#define WAKE_CREDIT   3000000ull
 #define TICK_MIN_NS   1000000ull
 #define YIELD_POLL_NS 200000ull /* a thread that only yields still lets I/O complete this often */
 
 struct list all_threads = LIST_INIT(all_threads);
 static struct list run_queue = LIST_INIT(run_queue);
+static u64 min_vruntime; /* of whoever ran last: where a thread that wakes joins */
 static u64 last_poll_ns;
 static u32 n_sleeping; /* threads of programs that sleep */
 static bool idling; /* current waits in the ring, in pick_next() */
@@ -68,17 +74,27 @@ void sched_init(void)
 
 u64 sched_slice_ns(const struct thread *t)
 {
-	u64 ns = SLICE_NS * (u64)(20 - t->nice) / 20;
+	return SLICE_NS;
+}
 
-	return MAX(ns, TICK_MIN_NS);
+/* A step of nice is worth a quarter more or less, as on Linux. */
+static u64 weigh(u64 ns, int nice)
+{
+	for (; nice > 0; nice--)
+		ns += ns / 4;
+	for (; nice < 0; nice++)
+		ns -= ns / 5;
+	return ns;
 }
 
 void sched_account(struct thread *t)
 {
 	u64 now = mono_ns();
 
-	if (now > t->last_ns)
+	if (now > t->last_ns) {
 		t->user_ns += now - t->last_ns;
+		t->vruntime_ns += weigh(now - t->last_ns, t->nice);
+	}
 	t->last_ns = now;
 }
 
@@ -89,6 +105,11 @@ u64 thread_cpu_ns(struct thread *t)
 	return t->user_ns + t->sys_ns;
 }
 
+static struct thread *first_queued(void)
+{
+	return list_first(&run_queue, struct thread, run_node);
+}
+
 /* --- ticks ------------------------------------------------------------------- */
 
 void sched_update_tick(void)
@@ -96,7 +117,7 @@ void sched_update_tick(void)
 	struct boot_vcpu *v = this_cpu()->shared;
 	u64 deadline = ktimer_next(), tick = SLICE_NS, now;
 
-	if (list_empty(&run_queue) && !n_sleeping && deadline == NO_DEADLINE && !cpu_timers_armed()) {
+	if (list_empty(&run_queue) && deadline == NO_DEADLINE && !ring_pending() && !cpu_timers_armed()) {
 		v->want_tick = 0;
 		return;
 	}
@@ -113,23 +134,28 @@ void sched_tick(void)
 {
 	struct cpu *c = this_cpu();
 	struct thread *t = c->thread;
-	u64 now;
 
 	c->shared->kick = 0;
 	ktimers_run();
 	ring_flush();
 	cpu_timers_tick();
-	now = last_poll_ns = mono_ns();
-	if (!list_empty(&run_queue) && now >= t->slice_end_ns)
+	sched_account(t);
+	last_poll_ns = t->last_ns;
+	if (!list_empty(&run_queue) && t->vruntime_ns >= first_queued()->vruntime_ns + LEAD_NS)
 		c->need_resched = true;
 	sched_update_tick();
 }
 
 /* --- switching ------------------------------------------------------------------ */
 
+/* Behind all that had no more than t. */
 static void enqueue(struct thread *t)
 {
-	list_add_tail(&run_queue, &t->run_node);
+	struct list *after = run_queue.prev;
+
+	while (after != &run_queue && list_entry(after, struct thread, run_node)->vruntime_ns > t->vruntime_ns)
+		after = after->prev;
+	list_add_head(after, &t->run_node);
 }
 
 /* The next thread: waits in the ring while there is none. */
@@ -149,7 +175,7 @@ static struct thread *pick_next(struct thread *prev)
 		last_poll_ns = prev->last_ns = mono_ns();
 		this_cpu()->shared->kick = 0; /* the doorbell has just heard everything */
 	}
-	return list_first(&run_queue, struct thread, run_node);
+	return first_queued();
 }
 
 void schedule(void)
@@ -158,8 +184,10 @@ void schedule(void)
 	struct thread *prev = c->thread, *next;
 
 	c->need_resched = false;
-	if (prev->state == THREAD_RUNNABLE && list_empty(&prev->run_node))
+	if (prev->state == THREAD_RUNNABLE && list_empty(&prev->run_node)) {
+		sched_account(prev);
 		enqueue(prev);
+	}
 	next = pick_next(prev);
 	list_del(&next->run_node);
 	if (next != prev) {
@@ -168,7 +196,7 @@ void schedule(void)
 		next->last_ns = prev->last_ns ? prev->last_ns : mono_ns();
 		next->nvcsw++;
 	}
-	next->slice_end_ns = next->last_ns + sched_slice_ns(next);
+	min_vruntime = MAX(min_vruntime, next->vruntime_ns);
 	sched_update_tick();
 	if (next == prev)
 		return;
@@ -200,6 +228,9 @@ void thread_yield(void)
 		if (list_empty(&run_queue))
 			return;
 	}
+	/* Behind everybody else that is runnable now. */
+	current->vruntime_ns =
+		MAX(current->vruntime_ns, list_last(&run_queue, struct thread, run_node)->vruntime_ns);
 	schedule();
 }
 
@@ -207,6 +238,7 @@ void sched_new_thread(struct thread *t)
 {
 	t->state = THREAD_RUNNABLE;
 	t->start_ns = mono_ns();
+	t->vruntime_ns = min_vruntime;
 	list_add_tail(&all_threads, &t->all_node);
 	enqueue(t);
 	sched_update_tick();
@@ -226,9 +258,14 @@ void thread_wake(struct thread *t)
 	t->state = THREAD_RUNNABLE;
 	if (t == current && !idling)
 		return; /* between prepare and sleep: thread_sleep() sees the state */
+	if (t->vruntime_ns + WAKE_CREDIT < min_vruntime)
+		t->vruntime_ns = min_vruntime - WAKE_CREDIT;
 	enqueue(t);
-	if (list_first(&run_queue, struct thread, run_node) == t)
-		sched_update_tick();
+	if (idling || first_queued() != t)
+		return;
+	if (t->vruntime_ns + LEAD_NS + WAKE_CREDIT < current->vruntime_ns)
+		this_cpu()->need_resched = true;
+	sched_update_tick();
 }
 
 static void sleep_timeout(struct ktimer *timer)
