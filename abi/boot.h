@@ -155,7 +155,11 @@ enum boot_flag {
 	BOOT_F_STRACE = 1,		/* print decoded system calls on the log stream */
 	BOOT_F_UNLINKED = 2,		/* reserved */
 	BOOT_F_EGRESS_NONE = 4,		/* hint only: the monitor enforces */
+	BOOT_F_STATS = 8,		/* somebody wants main_tsc: worth a detour at the program's entry */
 };
+
+/* System call number of the vDSO's own: see vdso_time.c. */
+#define BOOT_NR_MAIN_MARK 0x2beb0
 
 enum boot_log { BOOT_LOG_ERROR, BOOT_LOG_WARN, BOOT_LOG_INFO, BOOT_LOG_DEBUG };
 

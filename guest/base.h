@@ -58,6 +58,8 @@ typedef struct {
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* One line to the monitor's log; cut at 1,000 bytes. printf subset of lib/fmt.h. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* As it is, without "cowbell: " before it and whatever the level: lines of --strace. */
+void log_raw(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Our bug or a lost guest: prints, ends the instance. */
 _Noreturn void panic(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 #define ASSERT(c) (likely(c) ? (void)0 : panic("%s:%d: assertion failed: %s", __FILE__, __LINE__, #c))

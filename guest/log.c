@@ -55,6 +55,18 @@ void log_line(enum log_level level, const char *fmt, ...)
 	ring_call_nosleep(&sqe, NULL, NULL);
 }
 
+void log_raw(const char *fmt, ...)
+{
+	struct ring_sqe sqe;
+	va_list ap;
+
+	va_start(ap, fmt);
+	sqe = log_request(LOG_ERROR, format(fmt, ap));
+	va_end(ap);
+	sqe.arg |= RING_LOG_RAW;
+	ring_call_nosleep(&sqe, NULL, NULL);
+}
+
 /* Put one request behind whatever is in the submission ring and ring. No completion is looked at. */
 static void raw_submit(const struct ring_sqe *sqe)
 {

@@ -12,6 +12,7 @@
  */
 #include "abi/boot.h"
 #include "guest/linux/table.h"
+#include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
 
 /* One log line for each number that has no handler: bits of the numbers told. */
@@ -24,6 +25,8 @@ s64 syscall_missing(void)
 	u64 *word, bit;
 	const char *name;
 
+	if (nr == BOOT_NR_MAIN_MARK && current->proc->as->main_entry)
+		return exec_note_main();
 	if (nr >= SYSCALL_MAX)
 		return -ENOSYS;
 	word = &missing_told[nr / 64];
@@ -43,6 +46,8 @@ static __attribute__((noinline, cold)) s64 dispatch_traced(struct regs *r, sysca
 {
 	s64 res;
 
+	if ((u32)r->orig_rax == BOOT_NR_MAIN_MARK) /* ours, not the program's */
+		return fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
 	strace_enter(r);
 	res = fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
 	strace_exit(r, res);

@@ -459,9 +459,9 @@ static void print(struct out *o)
 
 	o->text[o->len] = 0;
 	if (t->proc->n_threads > 1)
-		log_line(LOG_ERROR, "[tid %d] %s", t->tid, o->text);
+		log_raw("[tid %d] %s", t->tid, o->text);
 	else
-		log_line(LOG_ERROR, "%s", o->text);
+		log_raw("%s", o->text);
 	o->len = 0;
 }
 
@@ -520,6 +520,6 @@ void strace_signal(int sig, const siginfo_t *info)
 {
 	if (!strace_on)
 		return;
-	log_line(LOG_ERROR, "--- %s {si_code=%d, si_addr=0x%lx} ---", signal_name(sig), info->si_code,
+	log_raw("--- %s {si_code=%d, si_addr=0x%lx} ---", signal_name(sig), info->si_code,
 		 (u64)info->si_addr);
 }

@@ -440,6 +440,10 @@ static int load(struct exec *x, struct aspace *as, u64 *entry, u64 *sp)
 	if (err)
 		return (int)err;
 	vdso = vdso_map(as);
+	if (boot->flags & BOOT_F_STATS && x->interp && vdso) {
+		as->main_entry = prog.entry;
+		prog.entry = vdso + vdso_main_mark_offset();
+	}
 	*entry = x->interp ? interp.entry : prog.entry;
 	return build_stack(x, as, top, &prog, interp.base, vdso, sp);
 }
@@ -514,9 +518,20 @@ static int commit(struct exec *x)
 	}
 	finish(x);
 	set_registers(current_regs(), entry, sp);
-	if (!stats->first_user_tsc)
+	if (!stats->first_user_tsc) {
 		stats->first_user_tsc = __builtin_ia32_rdtsc();
+		if (!x->interp)
+			stats->main_tsc = stats->first_user_tsc;
+	}
 	return 0;
+}
+
+s64 exec_note_main(void)
+{
+	stats->syscalls--; /* none of the program's */
+	if (!stats->main_tsc)
+		stats->main_tsc = __builtin_ia32_rdtsc();
+	return (s64)current->proc->as->main_entry;
 }
 
 int exec_program(const char *path, char *const argv[], char *const envp[])

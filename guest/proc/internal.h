@@ -77,6 +77,7 @@ const char *elf_interp(const struct elf_file *e); /* NULL: none */
 int elf_stack_prot(const struct elf_file *e);
 int elf_map(struct elf_file *e, struct aspace *as, bool is_interp, struct elf_program *out);
 u64 vdso_map(struct aspace *as); /* address of its ELF header, or 0 */
+u64 vdso_main_mark_offset(void);
 
 /* --- linux/strace.c ------------------------------------------------------------- */
 void strace_signal(int sig, const siginfo_t *info); /* a signal is taken; nothing without --strace */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* Maps the vDSO (vdso/vdso_time.c) and the time page before it into an address space. */
+#include <linux/elf.h>
 #include <linux/mman.h>
 
 #include "abi/boot.h"
@@ -20,6 +21,12 @@ static gpa_t image_gpa(void)
 			return GPA(g->gpa + (va - g->va));
 	}
 	return GPA_NONE;
+}
+
+/* Where the entry point of the vDSO lies in it. */
+u64 vdso_main_mark_offset(void)
+{
+	return ((const Elf64_Ehdr *)vdso_image)->e_entry;
 }
 
 u64 vdso_map(struct aspace *as)
