@@ -24,8 +24,8 @@
 /* No Linux system call has this number. It waits until the monitor answers. */
 #define PROCESS_DOORBELL_NR 0x2bebe
 
-#define PROCESS_STUB_VA	  0x7ff800000000
-#define PROCESS_STUB_SIZE 0x10000
+#define PROCESS_STUB_VA	    0x7ff800000000
+#define PROCESS_STUB_SIZE   0x10000
 
 /* Signal (SIGUSR1) by which the monitor diverts the guest; vcpu.kick is set before. */
 #define PROCESS_KICK_SIGNAL 10

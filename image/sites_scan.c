@@ -458,7 +458,8 @@ static void find_starts(struct scan *s, const Elf64_Ehdr *eh)
 		for (int i = 0; sh && i < eh->e_shnum; i++)
 			if (sh[i].sh_type == SHT_SYMTAB || sh[i].sh_type == SHT_DYNSYM)
 				starts_from_symbols(s, &sh[i]);
-	qsort(s->starts, s->n_starts, sizeof(*s->starts), compare_u64);
+	if (s->n_starts)
+		qsort(s->starts, s->n_starts, sizeof(*s->starts), compare_u64);
 	for (size_t i = 0; i < s->n_starts; i++)
 		if (!kept || s->starts[i] != s->starts[kept - 1])
 			s->starts[kept++] = s->starts[i];

@@ -204,3 +204,10 @@ bool sites_lookup(struct file *f, u64 pgoff, const struct sites_page **page, con
 	kfree(path);
 	return found;
 }
+
+void sites_forget(void)
+{
+	while (n_tables)
+		kfree((void *)tables[--n_tables].h);
+	tables_read = false;
+}

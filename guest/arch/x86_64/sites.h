@@ -14,4 +14,7 @@ struct file;
  */
 bool sites_lookup(struct file *f, u64 pgoff, const struct sites_page **page, const struct sites_site **sites);
 
+/* Drop the tables; the next lookup reads them anew. */
+void sites_forget(void);
+
 #endif
