@@ -222,6 +222,8 @@ SYSCALL2(getrusage, int, who, struct rusage *, uru)
 	switch (who) {
 	case RUSAGE_SELF:
 		ns = process_cpu_ns(p);
+		ru.ru_nvcsw = (s64)p->dead_nvcsw;
+		ru.ru_nivcsw = (s64)p->dead_nivcsw;
 		list_for_each (it, &p->threads)
 			add_thread(&ru, list_entry(it, struct thread, process_node));
 		break;

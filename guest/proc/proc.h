@@ -113,6 +113,7 @@ struct process {
 	struct file *tty;
 	struct { struct ktimer t; u64 interval_ns; } itimer_real;
 	void *posix_timers;
+	u64 dead_nvcsw, dead_nivcsw;
 	u64 dead_user_ns, dead_sys_ns, start_ns, minflt, majflt;
 	u32 personality, securebits, keepcaps, child_subreaper;
 	char comm[16];

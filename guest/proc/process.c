@@ -287,6 +287,8 @@ _Noreturn void thread_exit(void)
 		sched_account(t);
 		p->dead_user_ns += t->user_ns;
 		p->dead_sys_ns += t->sys_ns;
+		p->dead_nvcsw += t->nvcsw;
+		p->dead_nivcsw += t->nivcsw;
 		list_del(&t->process_node);
 		p->n_threads--;
 		signal_flush(&t->pending, ~0ull);

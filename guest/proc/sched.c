@@ -194,7 +194,7 @@ void schedule(void)
 		if (prev->state != THREAD_DEAD)
 			sched_account(prev);
 		next->last_ns = prev->last_ns ? prev->last_ns : mono_ns();
-		next->nvcsw++;
+		*(prev->state == THREAD_RUNNABLE ? &prev->nivcsw : &prev->nvcsw) += 1;
 	}
 	min_vruntime = MAX(min_vruntime, next->vruntime_ns);
 	sched_update_tick();
@@ -208,7 +208,6 @@ void schedule(void)
 
 void sched_preempt(void)
 {
-	current->nivcsw++;
 	schedule();
 }
 
