@@ -298,6 +298,43 @@ static void test_server(void)
 	close(fd);
 }
 
+static void test_udp_server(void)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+	int u = socket(AF_INET, SOCK_DGRAM, 0);
+	uint32_t h;
+	uint64_t val;
+	char b[8];
+
+	new_server();
+	h = new_socket(AF_INET, SOCK_DGRAM);
+	is(bind_to(h, INADDR_ANY, GUEST_PORT), 0, "UDP: the forwarded port binds");
+	bind(u, (struct sockaddr *)&a, sizeof(a));
+	getsockname(u, (struct sockaddr *)&a, &len);
+	struct ring_sqe reply = {.op = RING_OP_SEND,
+				 .handle = h,
+				 .addr = BUF + 4096,
+				 .len = 4,
+				 .addr2 = BUF,
+				 .len2 = sizeof(a)};
+	memcpy(at(BUF), &a, sizeof(a));
+	is(call(reply, NULL), -EACCES, "UDP: nobody is sent to unasked");
+	a.sin_port = htons(ring_server_host_port(rs, 0));
+	sendto(u, "ping", 4, 0, (struct sockaddr *)&a, sizeof(a));
+	is(call((struct ring_sqe){.op = RING_OP_RECV,
+				  .handle = h,
+				  .addr = BUF + 4096,
+				  .len = 4,
+				  .addr2 = BUF,
+				  .len2 = 128},
+		&val),
+	   4, "UDP: a datagram comes in");
+	is(call(reply, NULL), 4, "UDP: and may be answered without an egress rule");
+	is(recv(u, b, sizeof(b), MSG_DONTWAIT), 4, "UDP: the answer arrives");
+	close(u);
+}
+
 static void test_accept_flood(void)
 {
 	enum { N = 600 };
@@ -596,6 +633,7 @@ int main(void)
 	test_full_queue();
 	test_wait();
 	test_server();
+	test_udp_server();
 	test_accept_flood();
 	test_egress();
 	test_volume(dir);
