@@ -4,7 +4,7 @@
  *
  * clone makes threads (CLONE_VM|CLONE_THREAD|CLONE_SIGHAND, sharing files and
  * file-system context); anything else would be a process: ENOSYS. Scheduling
- * policies are kept and shown; the scheduler itself is round robin.
+ * policies are kept and shown; the scheduler itself knows nice values only.
  */
 #include <linux/fcntl.h>
 #include <linux/futex.h>
