@@ -32,7 +32,7 @@
  * our page tables and a clean frame costs nothing until it is touched; when memory is short.
  */
 #define FIRST	    8u
-#define FIRST_CLEAN 32u
+#define FIRST_CLEAN 16u
 #define FIRST_SHORT 4u
 #define FIRST_MAX   256u
 #define PATIENCE    64u /* faults after which the smallest window of an address space doubles */
