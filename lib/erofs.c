@@ -280,7 +280,8 @@ int erofs_lookup(const struct erofs *fs, const struct erofs_inode *dir, const ch
 }
 
 /* pos: block number << 16 | index in it. */
-int erofs_readdir(const struct erofs *fs, const struct erofs_inode *dir, uint64_t pos, struct erofs_dirent *out)
+int erofs_readdir(const struct erofs *fs, const struct erofs_inode *dir, uint64_t pos,
+		  struct erofs_dirent *out)
 {
 	uint64_t blk = pos >> 16, n_blk = (dir->size + (1ull << fs->blkbits) - 1) >> fs->blkbits;
 	uint32_t i = pos & 0xffff;
@@ -309,8 +310,9 @@ struct xattr {
 
 static int xattr_at(const struct erofs *fs, uint64_t off, uint64_t end, struct xattr *x)
 {
-	static const char *const prefixes[] = {"", "user.", "system.posix_acl_access", "system.posix_acl_default",
-					       "trusted.", "", "security."};
+	static const char *const prefixes[] = {
+		"", "user.",	"system.posix_acl_access", "system.posix_acl_default", "trusted.",
+		"", "security."};
 
 	if (off > end || end - off < 4 || !inside(fs, off, 4))
 		return -EUCLEAN;
@@ -328,7 +330,8 @@ static int xattr_at(const struct erofs *fs, uint64_t off, uint64_t end, struct x
 }
 
 /* The n-th attribute: shared ones first. *cursor starts at 0. 1 found, 0 end. */
-static int xattr_next(const struct erofs *fs, const struct erofs_inode *ino, uint64_t *cursor, struct xattr *x)
+static int xattr_next(const struct erofs *fs, const struct erofs_inode *ino, uint64_t *cursor,
+		      struct xattr *x)
 {
 	if (ino->xattr_size < XATTR_HEADER)
 		return 0;

@@ -35,7 +35,7 @@ struct erofs_inode {
 	uint32_t ino;
 	uint8_t layout;
 	uint64_t data_off; /* image offset of the first whole block */
-	uint64_t plain;	   /* file bytes in whole blocks from data_off */
+	uint64_t plain; /* file bytes in whole blocks from data_off */
 	uint64_t tail_off; /* image offset of the rest, if size > plain */
 	uint64_t xattr_off;
 	uint32_t xattr_size;
@@ -46,7 +46,7 @@ struct erofs_dirent {
 	uint64_t nid;
 	const char *name; /* in the image, not terminated */
 	uint32_t len;
-	uint8_t type;	   /* DT_* */
+	uint8_t type; /* DT_* */
 	uint64_t next_pos; /* where to go on */
 };
 
@@ -59,7 +59,8 @@ const void *erofs_data(const struct erofs *fs, const struct erofs_inode *ino, ui
 int erofs_lookup(const struct erofs *fs, const struct erofs_inode *dir, const char *name, size_t len,
 		 struct erofs_dirent *out);
 /* The entry at pos (0 first); 1 an entry, 0 the end, or -EUCLEAN. Gives "." and ".." as well. */
-int erofs_readdir(const struct erofs *fs, const struct erofs_inode *dir, uint64_t pos, struct erofs_dirent *out);
+int erofs_readdir(const struct erofs *fs, const struct erofs_inode *dir, uint64_t pos,
+		  struct erofs_dirent *out);
 /* Value length (size 0 only asks), -ENODATA, -ERANGE. Name with its prefix. */
 int64_t erofs_getxattr(const struct erofs *fs, const struct erofs_inode *ino, const char *name, void *buf,
 		       size_t size);

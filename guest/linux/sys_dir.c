@@ -10,16 +10,16 @@
 #include "guest/proc/proc.h"
 #include "guest/vfs/internal.h"
 
-#define WITH_PATH(user, call)                                                                                        \
-	({                                                                                                           \
-		char *path_;                                                                                         \
-		s64 r_ = path_in(&path_, user);                                                                      \
-		if (!r_) {                                                                                           \
-			const char *path = path_;                                                                    \
-			r_ = (call);                                                                                 \
-			path_free(path_);                                                                            \
-		}                                                                                                    \
-		r_;                                                                                                  \
+#define WITH_PATH(user, call)                                                                                \
+	({                                                                                                   \
+		char *path_;                                                                                 \
+		s64 r_ = path_in(&path_, user);                                                              \
+		if (!r_) {                                                                                   \
+			const char *path = path_;                                                            \
+			r_ = (call);                                                                         \
+			path_free(path_);                                                                    \
+		}                                                                                            \
+		r_;                                                                                          \
 	})
 
 SYSCALL3(mkdirat, int, dirfd, const char *, upath, u32, mode)
@@ -110,7 +110,8 @@ static s64 link_at(int ofd, const char *uold, int nfd, const char *unew, u32 fla
 	if (r)
 		return r;
 	r = vfs_link(ofd, old, nfd, new,
-		     (flags & AT_SYMLINK_FOLLOW ? WALK_FOLLOW : 0) | (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0));
+		     (flags & AT_SYMLINK_FOLLOW ? WALK_FOLLOW : 0) |
+			     (flags & AT_EMPTY_PATH ? WALK_EMPTY : 0));
 	path_free(old);
 	path_free(new);
 	return r;

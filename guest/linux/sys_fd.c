@@ -52,9 +52,11 @@ SYSCALL4(openat2, int, dirfd, const char *, path, const struct open_how *, uhow,
 	static const struct {
 		u64 resolve;
 		u32 walk;
-	} map[] = {{RESOLVE_NO_XDEV, WALK_NO_XDEV},	 {RESOLVE_NO_MAGICLINKS, WALK_NO_MAGICLINKS},
+	} map[] = {{RESOLVE_NO_XDEV, WALK_NO_XDEV},
+		   {RESOLVE_NO_MAGICLINKS, WALK_NO_MAGICLINKS},
 		   {RESOLVE_NO_SYMLINKS, WALK_NO_SYMLINKS | WALK_NO_MAGICLINKS},
-		   {RESOLVE_BENEATH, WALK_BENEATH},	 {RESOLVE_IN_ROOT, WALK_IN_ROOT}};
+		   {RESOLVE_BENEATH, WALK_BENEATH},
+		   {RESOLVE_IN_ROOT, WALK_IN_ROOT}};
 
 	if (size < sizeof(how))
 		return -EINVAL;
@@ -76,7 +78,8 @@ SYSCALL4(openat2, int, dirfd, const char *, path, const struct open_how *, uhow,
 		}
 	if (how.resolve & RESOLVE_CACHED)
 		return -EAGAIN;
-	if (how.resolve || how.flags >> 23 || (walk & (WALK_BENEATH | WALK_IN_ROOT)) == (WALK_BENEATH | WALK_IN_ROOT))
+	if (how.resolve || how.flags >> 23 ||
+	    (walk & (WALK_BENEATH | WALK_IN_ROOT)) == (WALK_BENEATH | WALK_IN_ROOT))
 		return -EINVAL;
 	if (how.mode & ~07777ull || (how.mode && !(how.flags & (O_CREAT | __O_TMPFILE))))
 		return -EINVAL;
@@ -224,7 +227,8 @@ static s64 fcntl_owner(struct file *f, u32 cmd, u64 arg)
 		f->owner = ex.type == F_OWNER_PGRP ? -ex.pid : ex.pid;
 		return 0;
 	default:
-		ex = (struct f_owner_ex){f->owner < 0 ? F_OWNER_PGRP : F_OWNER_PID, f->owner < 0 ? -f->owner : f->owner};
+		ex = (struct f_owner_ex){f->owner < 0 ? F_OWNER_PGRP : F_OWNER_PID,
+					 f->owner < 0 ? -f->owner : f->owner};
 		return put_user(ex, (struct f_owner_ex *)arg);
 	}
 }

@@ -211,7 +211,8 @@ SYSCALL6(splice, int, in_fd, s64 *, uin, int, out_fd, s64 *, uout, size_t, n, u3
 		else if (ip && !op)
 			r = from_pipe(ip, &out, n, nonblock || in.f->flags & O_NONBLOCK);
 		else if (ip)
-			r = from_pipe(ip, &out, MIN(n, MAX(pipe_room(op), 1ull)), nonblock || in.f->flags & O_NONBLOCK);
+			r = from_pipe(ip, &out, MIN(n, MAX(pipe_room(op), 1ull)),
+				      nonblock || in.f->flags & O_NONBLOCK);
 		else
 			r = to_pipe(&in, &out, n, nonblock);
 	}

@@ -73,7 +73,8 @@ static int object_get(struct object *o, int dirfd, const char *upath, u32 at_fla
 		o->f = fd_get(dirfd);
 		return o->f ? 0 : -EBADF;
 	}
-	u32 walk = (at_flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) | (at_flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
+	u32 walk = (at_flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) |
+		   (at_flags & AT_EMPTY_PATH ? WALK_EMPTY : 0);
 	err = path_walk(dirfd, path, walk, &o->d);
 	path_free(path);
 	return err;
@@ -170,7 +171,8 @@ SYSCALL5(statx, int, dirfd, const char *, path, u32, flags, u32, mask, struct st
 	struct object o;
 	struct kstat k;
 
-	if (mask & STATX__RESERVED || flags & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE) ||
+	if (mask & STATX__RESERVED ||
+	    flags & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE) ||
 	    (flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE)
 		return -EINVAL;
 	s64 r = object_get(&o, dirfd, path, flags);
@@ -319,7 +321,8 @@ static s64 object_chmod(struct object *o, u32 mode)
 
 static s64 object_chown(struct object *o, u32 uid, u32 gid)
 {
-	struct iattr a = {.valid = (uid != ~0u ? ATTR_UID : 0) | (gid != ~0u ? ATTR_GID : 0), .uid = uid, .gid = gid};
+	struct iattr a = {
+		.valid = (uid != ~0u ? ATTR_UID : 0) | (gid != ~0u ? ATTR_GID : 0), .uid = uid, .gid = gid};
 	struct inode *ino = object_inode(o);
 	struct kstat st;
 

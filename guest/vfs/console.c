@@ -70,7 +70,8 @@ static struct stream *stream_get(int n)
 	waitq_init(&s->out_wq);
 	waitq_init(&s->in_wq);
 	list_init(&s->req.node);
-	inode_init(&s->inode, root_sb, &console_ops, console_is_tty(n) ? S_IFCHR | 0620 : S_IFIFO | 0600, 3 + (u64)n);
+	inode_init(&s->inode, root_sb, &console_ops, console_is_tty(n) ? S_IFCHR | 0620 : S_IFIFO | 0600,
+		   3 + (u64)n);
 	return s;
 }
 
@@ -107,7 +108,8 @@ static s64 console_write(struct file *f, struct uio *u, u64 *pos)
 		if (s->out_bytes >= OUT_LIMIT) {
 			if (f->flags & O_NONBLOCK)
 				return done ? done : -EAGAIN;
-			int r = wait_event(&s->out_wq, s->out_bytes < OUT_LIMIT || s->out_err, NO_DEADLINE, true);
+			int r = wait_event(&s->out_wq, s->out_bytes < OUT_LIMIT || s->out_err, NO_DEADLINE,
+					   true);
 			if (r)
 				return done ? done : r;
 			continue;
@@ -127,8 +129,11 @@ static s64 console_write(struct file *f, struct uio *u, u64 *pos)
 		s->out_bytes += got;
 		/* the one that fills the queue must end the wait of whoever waits for room */
 		u16 quiet = s->out_bytes < OUT_LIMIT ? RING_SQE_QUIET : 0;
-		o->req.sqe = (struct ring_sqe){.op = RING_OP_WRITE, .flags = quiet, .handle = (u32)s->handle,
-					       .addr = ring_buf_gpa(o->data).v, .len = got};
+		o->req.sqe = (struct ring_sqe){.op = RING_OP_WRITE,
+					       .flags = quiet,
+					       .handle = (u32)s->handle,
+					       .addr = ring_buf_gpa(o->data).v,
+					       .len = got};
 		list_init(&o->req.node);
 		done += got;
 		ring_submit(&o->req);
@@ -167,8 +172,8 @@ static int post_read(struct stream *s)
 		return -ENOMEM;
 	s->posted = true;
 	s->req.done = in_done;
-	s->req.sqe = (struct ring_sqe){.op = RING_OP_READ, .handle = (u32)s->handle, .addr = ring_buf_gpa(s->in).v,
-				       .len = IN_SIZE};
+	s->req.sqe = (struct ring_sqe){
+		.op = RING_OP_READ, .handle = (u32)s->handle, .addr = ring_buf_gpa(s->in).v, .len = IN_SIZE};
 	ring_submit(&s->req);
 	return 0;
 }
@@ -236,7 +241,10 @@ static u32 console_poll(struct file *f, struct poll_table *pt)
 
 static s64 tty_call(struct stream *s, u32 op, u32 arg, struct ring_tty *t)
 {
-	struct ring_sqe sqe = {.op = (u16)op, .handle = (u32)s->handle, .addr = ring_buf_gpa(t).v, .len = sizeof(*t),
+	struct ring_sqe sqe = {.op = (u16)op,
+			       .handle = (u32)s->handle,
+			       .addr = ring_buf_gpa(t).v,
+			       .len = sizeof(*t),
 			       .arg = arg};
 
 	return ring_call(&sqe, NULL, NULL);
@@ -244,7 +252,10 @@ static s64 tty_call(struct stream *s, u32 op, u32 arg, struct ring_tty *t)
 
 static s64 tty_get_modes(struct ring_tty *t, u64 arg)
 {
-	struct termios k = {.c_iflag = t->iflag, .c_oflag = t->oflag, .c_cflag = t->cflag, .c_lflag = t->lflag,
+	struct termios k = {.c_iflag = t->iflag,
+			    .c_oflag = t->oflag,
+			    .c_cflag = t->cflag,
+			    .c_lflag = t->lflag,
 			    .c_line = t->line};
 
 	memcpy(k.c_cc, t->cc, MIN(sizeof(k.c_cc), sizeof(t->cc)));

@@ -84,11 +84,11 @@ static int zero_mmap(struct file *f, struct vma *v)
 }
 
 static const struct file_ops null_fops = {.read = null_read, .write = null_write, .lseek = dev_lseek};
-static const struct file_ops zero_fops = {.read = zero_read, .write = null_write, .lseek = dev_lseek,
-					  .mmap = zero_mmap};
+static const struct file_ops zero_fops = {
+	.read = zero_read, .write = null_write, .lseek = dev_lseek, .mmap = zero_mmap};
 static const struct file_ops full_fops = {.read = zero_read, .write = full_write, .lseek = dev_lseek};
-static const struct file_ops random_fops = {.read = random_read, .write = null_write, .lseek = dev_lseek,
-					    .ioctl = random_ioctl};
+static const struct file_ops random_fops = {
+	.read = random_read, .write = null_write, .lseek = dev_lseek, .ioctl = random_ioctl};
 
 /* /dev/tty: the terminal that the program was started on. */
 static int tty_open(struct file *f)
@@ -132,15 +132,15 @@ int dev_open(struct inode *ino, struct file *f)
 	return -ENXIO;
 }
 
-
 static void dev_fill(struct inode *dir)
 {
 	static const struct {
 		const char *name;
 		u16 mode, major, minor;
 	} nodes[] = {
-		{"null", 0666, 1, 3}, {"zero", 0666, 1, 5},    {"full", 0666, 1, 7},	{"random", 0666, 1, 8},
-		{"urandom", 0666, 1, 9}, {"tty", 0666, 5, 0}, {"console", 0620, 5, 1}, {"ptmx", 0666, 5, 2},
+		{"null", 0666, 1, 3},	 {"zero", 0666, 1, 5},	  {"full", 0666, 1, 7},
+		{"random", 0666, 1, 8},	 {"urandom", 0666, 1, 9}, {"tty", 0666, 5, 0},
+		{"console", 0620, 5, 1}, {"ptmx", 0666, 5, 2},
 	};
 	static const char *const links[][2] = {
 		{"fd", "/proc/self/fd"},
@@ -151,7 +151,8 @@ static void dev_fill(struct inode *dir)
 	struct inode *ino;
 
 	for (u32 i = 0; i < ARRAY_SIZE(nodes); i++) {
-		ino = memfs_mknod(dir, nodes[i].name, S_IFCHR | nodes[i].mode, MKDEV(nodes[i].major, nodes[i].minor));
+		ino = memfs_mknod(dir, nodes[i].name, S_IFCHR | nodes[i].mode,
+				  MKDEV(nodes[i].major, nodes[i].minor));
 		if (ino)
 			inode_put(ino);
 	}

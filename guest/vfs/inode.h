@@ -33,7 +33,7 @@ struct dentry;
 /* What to change, for setattr. */
 struct iattr {
 	u32 valid; /* ATTR_* */
-	u32 mode;  /* permission bits, 07777 */
+	u32 mode; /* permission bits, 07777 */
 	u32 uid, gid;
 	u64 size;
 	s64 atime_ns, mtime_ns;
@@ -48,55 +48,64 @@ struct dir_sink {
 
 struct inode_ops {
 	/* all kinds */
-	int (*getattr)(struct inode *ino, struct kstat *st);		/* required; st is zeroed */
-	int (*setattr)(struct inode *ino, const struct iattr *a);	/* [-EPERM] */
-	int (*open)(struct inode *ino, struct file *f);			/* set f->ops, f->priv; NULL: f->ops = fops */
+	int (*getattr)(struct inode *ino, struct kstat *st); /* required; st is zeroed */
+	int (*setattr)(struct inode *ino, const struct iattr *a); /* [-EPERM] */
+	int (*open)(struct inode *ino, struct file *f); /* set f->ops, f->priv; NULL: f->ops = fops */
 	const struct file_ops *fops;
-	void (*evict)(struct inode *ino);				/* last reference gone */
+	void (*evict)(struct inode *ino); /* last reference gone */
 	/* files */
-	u64 (*size)(struct inode *ino);					/* NULL: 0 */
-	int (*get_page)(struct inode *ino, u64 pgoff, bool write, u32 max_run, gpa_t *gpa, u32 *run); /* [-ENODEV] */
+	u64 (*size)(struct inode *ino); /* NULL: 0 */
+	int (*get_page)(struct inode *ino, u64 pgoff, bool write, u32 max_run, gpa_t *gpa,
+			u32 *run); /* [-ENODEV] */
 	/* directories. Results in *out are referenced. */
-	int (*lookup)(struct inode *dir, const char *name, u32 len, struct inode **out); /* -ENOENT; required */
-	int (*create)(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev, struct inode **out); /* regular, fifo, socket, device by mode & S_IFMT [-EPERM] */
-	int (*mkdir)(struct inode *dir, const char *name, u32 len, u32 mode, struct inode **out);	/* [-EPERM] */
-	int (*symlink)(struct inode *dir, const char *name, u32 len, const char *target, struct inode **out); /* [-EPERM] */
-	int (*link)(struct inode *dir, const char *name, u32 len, struct inode *ino);	/* [-EPERM] */
-	int (*unlink)(struct inode *dir, const char *name, u32 len, struct inode *victim); /* not a directory [-EPERM] */
-	int (*rmdir)(struct inode *dir, const char *name, u32 len, struct inode *victim);	/* -ENOTEMPTY [-EPERM] */
+	int (*lookup)(struct inode *dir, const char *name, u32 len,
+		      struct inode **out); /* -ENOENT; required */
+	int (*create)(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev,
+		      struct inode **out); /* regular, fifo, socket, device by mode & S_IFMT [-EPERM] */
+	int (*mkdir)(struct inode *dir, const char *name, u32 len, u32 mode,
+		     struct inode **out); /* [-EPERM] */
+	int (*symlink)(struct inode *dir, const char *name, u32 len, const char *target,
+		       struct inode **out); /* [-EPERM] */
+	int (*link)(struct inode *dir, const char *name, u32 len, struct inode *ino); /* [-EPERM] */
+	int (*unlink)(struct inode *dir, const char *name, u32 len,
+		      struct inode *victim); /* not a directory [-EPERM] */
+	int (*rmdir)(struct inode *dir, const char *name, u32 len,
+		     struct inode *victim); /* -ENOTEMPTY [-EPERM] */
 	/* flags: 0, RENAME_NOREPLACE, RENAME_EXCHANGE. `over` is what new name is now, or NULL. [-EPERM] */
-	int (*rename)(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname, u32 nlen,
-		      struct inode *ino, struct inode *over, u32 flags);
-	int (*readdir)(struct inode *dir, struct dir_sink *s);		/* 0 at end or when the sink is full */
+	int (*rename)(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname,
+		      u32 nlen, struct inode *ino, struct inode *over, u32 flags);
+	int (*readdir)(struct inode *dir, struct dir_sink *s); /* 0 at end or when the sink is full */
 	/* symbolic links: one of */
-	s64 (*readlink)(struct inode *ino, char *buf, size_t size);	/* length, not terminated */
-	int (*follow)(struct inode *ino, struct dentry **out);		/* magic link: where it leads, referenced */
+	s64 (*readlink)(struct inode *ino, char *buf, size_t size); /* length, not terminated */
+	int (*follow)(struct inode *ino, struct dentry **out); /* magic link: where it leads, referenced */
 	/* extended attributes: length (size 0 asks), -ENODATA, -ERANGE [-EOPNOTSUPP] */
 	s64 (*getxattr)(struct inode *ino, const char *name, void *buf, size_t size);
 	s64 (*listxattr)(struct inode *ino, char *buf, size_t size);
-	int (*setxattr)(struct inode *ino, const char *name, const void *val, size_t len, int flags); /* val NULL: remove */
+	int (*setxattr)(struct inode *ino, const char *name, const void *val, size_t len,
+			int flags); /* val NULL: remove */
 	/* own permission check instead of the mode bits'; mask of 4 read, 2 write, 1 search */
 	int (*permission)(struct inode *ino, int mask);
 };
 
 enum {
-	SB_RDONLY = 1,	/* changes give -EROFS */
-	SB_NOCACHE = 2,	/* names change behind our back: every walk calls lookup (proc, volumes) */
+	SB_RDONLY = 1, /* changes give -EROFS */
+	SB_NOCACHE = 2, /* names change behind our back: every walk calls lookup (proc, volumes) */
 	SB_NOEXEC = 4,
 	SB_NODEV = 8,
 	SB_NOSUID = 16,
 };
 
 struct superblock {
-	struct list node;		/* all mounted, in mount order */
+	struct list node; /* all mounted, in mount order */
 	const char *type, *source, *options; /* as /proc/mounts shows them */
-	u32 flags;			/* SB_* */
-	u32 magic;			/* statfs f_type */
-	u64 dev;			/* st_dev; vfs_mount fills it in if 0 */
+	u32 flags; /* SB_* */
+	u32 magic; /* statfs f_type */
+	u64 dev; /* st_dev; vfs_mount fills it in if 0 */
 	int mnt_id;
 	struct dentry *root;
-	struct dentry *mountpoint;	/* NULL: "/" or not mounted */
-	int (*statfs)(struct superblock *sb, struct statfs *st); /* fills sizes; type and id are filled before */
+	struct dentry *mountpoint; /* NULL: "/" or not mounted */
+	int (*statfs)(struct superblock *sb,
+		      struct statfs *st); /* fills sizes; type and id are filled before */
 	int (*sync)(struct superblock *sb);
 	void *priv;
 };
@@ -136,8 +145,8 @@ bool vfs_capable_owner(struct inode *ino); /* current may act as the owner */
 /* Default file_ops.read of a directory etc. */
 extern const struct file_ops dir_fops; /* getdents through ops->readdir; set for every directory by open.c */
 #define MKDEV(ma, mi) ((((u64)(ma)&0xfff) << 8) | ((u64)(mi)&0xff) | (((u64)(mi) & ~0xffull) << 12))
-#define DEV_MAJOR(d) (((d) >> 8) & 0xfff)
-#define DEV_MINOR(d) (((d)&0xff) | (((d) >> 12) & ~0xffull))
+#define DEV_MAJOR(d)  (((d) >> 8) & 0xfff)
+#define DEV_MINOR(d)  (((d)&0xff) | (((d) >> 12) & ~0xffull))
 u64 vfs_new_dev(void); /* an anonymous st_dev number */
 
 /* --- dentries (dentry.c) ---------------------------------------------------------- */
@@ -146,8 +155,9 @@ void dentry_put(struct dentry *d);
 struct dentry *dentry_new_root(struct superblock *sb, struct inode *ino); /* takes the reference of ino */
 /* Find or make the dentry of a name; may be negative (inode NULL). Referenced. NULL + *err on failure. */
 struct dentry *dentry_lookup(struct dentry *dir, const char *name, u32 len, int *err);
-void dentry_instantiate(struct dentry *d, struct inode *ino); /* negative -> positive; takes ino's reference */
-void dentry_unlinked(struct dentry *d);			       /* its name is gone */
+void dentry_instantiate(struct dentry *d,
+			struct inode *ino); /* negative -> positive; takes ino's reference */
+void dentry_unlinked(struct dentry *d); /* its name is gone */
 void dentry_moved(struct dentry *d, struct dentry *ndir, const char *name, u32 len);
 /* A dentry that is in no directory, for nameless files. */
 struct dentry *dentry_new_anon(struct inode *ino, const char *name);
@@ -156,9 +166,9 @@ int dentry_path(struct dentry *d, struct dentry *root, char *buf, size_t size);
 
 /* --- walking (path.c) ------------------------------------------------------------- */
 enum {
-	WALK_FOLLOW = 1,      /* follow a final symbolic link */
-	WALK_DIRECTORY = 2,   /* must be a directory */
-	WALK_EMPTY = 4,	      /* AT_EMPTY_PATH */
+	WALK_FOLLOW = 1, /* follow a final symbolic link */
+	WALK_DIRECTORY = 2, /* must be a directory */
+	WALK_EMPTY = 4, /* AT_EMPTY_PATH */
 	WALK_NO_SYMLINKS = 8, /* RESOLVE_* from here on */
 	WALK_NO_MAGICLINKS = 16,
 	WALK_NO_XDEV = 32,

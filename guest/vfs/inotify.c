@@ -53,8 +53,8 @@ static void queue(struct instance *in, s32 wd, u32 mask, u32 cookie, const char 
 	}
 	if (!list_empty(&in->events)) { /* the same again says nothing new */
 		struct event *last = list_last(&in->events, struct event, node);
-		if (last->ev.wd == wd && last->ev.mask == mask && last->ev.cookie == cookie && last->ev.len == padded &&
-		    (!padded || !strncmp(last->name, name, len)))
+		if (last->ev.wd == wd && last->ev.mask == mask && last->ev.cookie == cookie &&
+		    last->ev.len == padded && (!padded || !strncmp(last->name, name, len)))
 			return;
 	}
 	struct event *e = kzalloc(sizeof(*e) + padded);
@@ -261,7 +261,9 @@ SYSCALL3(inotify_add_watch, int, fd, const char *, upath, u32, mask)
 	s64 r = f->ops == &inotify_fops ? path_in(&path, upath) : -EINVAL;
 	if (!r) {
 		r = path_walk(AT_FDCWD, path,
-			      (mask & IN_DONT_FOLLOW ? 0 : WALK_FOLLOW) | (mask & IN_ONLYDIR ? WALK_DIRECTORY : 0), &d);
+			      (mask & IN_DONT_FOLLOW ? 0 : WALK_FOLLOW) |
+				      (mask & IN_ONLYDIR ? WALK_DIRECTORY : 0),
+			      &d);
 		path_free(path);
 		if (!r) {
 			r = inode_permission(d->inode, 4);

@@ -8,14 +8,14 @@
 #include "guest/vfs/inode.h"
 
 /* Missing in the uapi headers, or hidden behind libc's. */
-#define S_IFMT_(m) ((m)&0170000)
-#define IS_DIR(i) (S_IFMT_((i)->mode) == S_IFDIR)
-#define IS_REG(i) (S_IFMT_((i)->mode) == S_IFREG)
-#define IS_LNK(i) (S_IFMT_((i)->mode) == S_IFLNK)
+#define S_IFMT_(m)    ((m)&0170000)
+#define IS_DIR(i)     (S_IFMT_((i)->mode) == S_IFDIR)
+#define IS_REG(i)     (S_IFMT_((i)->mode) == S_IFREG)
+#define IS_LNK(i)     (S_IFMT_((i)->mode) == S_IFLNK)
 #define DT_OF_MODE(m) (u8)(((m) >> 12) & 15)
-#define O_ACCESS(f) ((f)&O_ACCMODE)
-#define CAN_READ(f) (O_ACCESS((f)->flags) != O_WRONLY && !((f)->flags & O_PATH))
-#define CAN_WRITE(f) (O_ACCESS((f)->flags) != O_RDONLY && !((f)->flags & O_PATH))
+#define O_ACCESS(f)   ((f)&O_ACCMODE)
+#define CAN_READ(f)   (O_ACCESS((f)->flags) != O_WRONLY && !((f)->flags & O_PATH))
+#define CAN_WRITE(f)  (O_ACCESS((f)->flags) != O_RDONLY && !((f)->flags & O_PATH))
 
 /* --- where a process is ----------------------------------------------------- */
 struct fs_context {
@@ -35,21 +35,21 @@ extern struct superblock *root_sb;
  */
 struct walk {
 	struct dentry *cur, *root, *start; /* referenced */
-	const char *p;			   /* what remains */
-	char *alloc;			   /* p lies in here after a link */
+	const char *p; /* what remains */
+	char *alloc; /* p lies in here after a link */
 	const char *last;
 	u32 len;
 	u32 flags; /* WALK_* */
 	u32 links;
-	bool slash;    /* slashes follow the last component */
+	bool slash; /* slashes follow the last component */
 	bool must_dir; /* they did before a link was followed */
-	bool dots;     /* last component is "." or ".." */
+	bool dots; /* last component is "." or ".." */
 };
 int walk_start(struct walk *w, int dirfd, const char *path, u32 flags);
 int walk_parent(struct walk *w);
 int walk_last(struct walk *w);
 int walk_follow(struct walk *w, struct dentry *link); /* go on at the end of a link */
-struct dentry *dentry_cross(struct dentry *d);	      /* to what is mounted here; takes and gives a reference */
+struct dentry *dentry_cross(struct dentry *d); /* to what is mounted here; takes and gives a reference */
 void walk_end(struct walk *w);
 
 /* --- descriptors (fdtable.c) ------------------------------------------------- */
@@ -62,7 +62,8 @@ int fd_install_at(struct file *f, int fd, bool cloexec);
 void fd_close_range(u32 first, u32 last, bool only_cloexec);
 
 /* --- opening (open.c) ----------------------------------------------------------- */
-struct file *file_open_dentry(struct dentry *d, u32 flags, int *err); /* no permission check; d gets a reference */
+struct file *file_open_dentry(struct dentry *d, u32 flags,
+			      int *err); /* no permission check; d gets a reference */
 int vfs_open_at(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_flags, struct file **out);
 int vfs_truncate(struct inode *ino, u64 size);
 extern const struct file_ops path_fops; /* O_PATH */
@@ -81,7 +82,7 @@ int vfs_may_create(struct inode *dir);
 struct superblock *memfs_new(const char *type, struct inode **root);
 struct inode *memfs_anon_inode(u32 mode);
 int memfs_add_layer(const void *base, u64 size, u64 gpa); /* lowest first; before memfs_new_root */
-struct superblock *memfs_new_root(struct inode **root);	  /* the overlay on all layers */
+struct superblock *memfs_new_root(struct inode **root); /* the overlay on all layers */
 u32 memfs_seals(struct inode *ino);
 int memfs_add_seals(struct inode *ino, u32 seals);
 bool inode_is_memfs(struct inode *ino);
@@ -116,10 +117,11 @@ struct superblock *proc_new(struct inode **root);
 struct superblock *sys_new(struct inode **root);
 
 /* --- locks (lock.c) -------------------------------------------------------------------- */
-void locks_file_gone(struct file *f);				  /* flock and OFD locks of f */
+void locks_file_gone(struct file *f); /* flock and OFD locks of f */
 s64 lock_flock(struct file *f, int op);
 struct flock;
-s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl); /* F_GETLK, F_SETLK(W) and their OFD twins; GETLK answers in *fl */
+s64 lock_fcntl(struct file *f, u32 cmd,
+	       struct flock *fl); /* F_GETLK, F_SETLK(W) and their OFD twins; GETLK answers in *fl */
 void locks_process_closed(struct process *p, struct inode *ino); /* POSIX locks of p */
 
 /* --- inotify (inotify.c) ----------------------------------------------------------------- */
@@ -139,7 +141,7 @@ static inline void notify_name(struct inode *dir, u32 mask, u32 cookie, const ch
 }
 
 /* --- small ------------------------------------------------------------------------------------ */
-s64 file_read(struct file *f, struct uio *u, u64 *pos);  /* checks mode; inotify */
+s64 file_read(struct file *f, struct uio *u, u64 *pos); /* checks mode; inotify */
 s64 file_write(struct file *f, struct uio *u, u64 *pos); /* also RLIMIT_FSIZE */
 s64 generic_lseek(struct file *f, s64 off, int whence);
 

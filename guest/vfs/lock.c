@@ -96,7 +96,8 @@ static int apply(struct lockset *s, const struct lock *want, bool unlock)
 		bool same = !unlock && l->exclusive == want->exclusive;
 		/* neighbours of the same type melt together */
 		u64 reach = same ? 1 : 0;
-		if (l->end + reach < fresh->start || (fresh->end < RANGE_MAX && l->start > fresh->end + reach) ||
+		if (l->end + reach < fresh->start ||
+		    (fresh->end < RANGE_MAX && l->start > fresh->end + reach) ||
 		    (!same && (l->start > want->end || l->end < want->start)))
 			continue;
 		if (same) {
@@ -139,7 +140,8 @@ static s64 set_lock(struct inode *ino, const struct lock *want, bool unlock, boo
 			trim(ino);
 			return -EAGAIN;
 		}
-		int r = wait_event(&ino->lock_wait, !ino->locks || !conflict(ino->locks, want), NO_DEADLINE, true);
+		int r = wait_event(&ino->lock_wait, !ino->locks || !conflict(ino->locks, want), NO_DEADLINE,
+				   true);
 		if (r)
 			return r;
 	}
@@ -203,8 +205,10 @@ static int flock_range(struct file *f, const struct flock *fl, struct lock *l)
 s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl)
 {
 	bool ofd = cmd == F_OFD_GETLK || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW;
-	struct lock want = {.kind = ofd ? KIND_OFD : KIND_POSIX, .owner = ofd ? (void *)f : current->proc,
-			    .pid = ofd ? -1 : current->proc->pid, .exclusive = fl->l_type == F_WRLCK};
+	struct lock want = {.kind = ofd ? KIND_OFD : KIND_POSIX,
+			    .owner = ofd ? (void *)f : current->proc,
+			    .pid = ofd ? -1 : current->proc->pid,
+			    .exclusive = fl->l_type == F_WRLCK};
 
 	if (!f->inode)
 		return -EBADF;

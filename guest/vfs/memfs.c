@@ -16,7 +16,7 @@ enum { ID_BUCKETS = 256 };
 struct layer memfs_layers[MEMFS_MAX_LAYERS];
 u32 memfs_n_layers;
 static struct mnode *by_id[ID_BUCKETS]; /* nodes with a lower, by (layer, nid) */
-static u64 last_ino = 1ull << 32;	/* image inodes have smaller numbers */
+static u64 last_ino = 1ull << 32; /* image inodes have smaller numbers */
 
 static u32 id_hash(u32 layer, u64 nid)
 {
@@ -130,7 +130,8 @@ static int memfs_getattr(struct inode *ino, struct kstat *st)
 	} else if (IS_LNK(ino)) {
 		st->size = m->size;
 	} else if (IS_DIR(ino)) {
-		st->size = m->lower ? PAGE_UP(m->lower->ei.size) : 40 + (m->dir ? m->dir->n_positive * 20 : 0);
+		st->size =
+			m->lower ? PAGE_UP(m->lower->ei.size) : 40 + (m->dir ? m->dir->n_positive * 20 : 0);
 		st->blocks = st->size / 512;
 	}
 	return 0;

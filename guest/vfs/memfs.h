@@ -33,8 +33,8 @@ struct layer {
 
 struct lower {
 	u32 layer;
-	u32 n_more;	      /* directories: layers that are merged below */
-	u64 limit;	      /* files: image bytes below this are still valid */
+	u32 n_more; /* directories: layers that are merged below */
+	u64 limit; /* files: image bytes below this are still valid */
 	struct erofs_inode ei; /* in `layer` */
 	struct {
 		u32 layer;
@@ -119,8 +119,8 @@ int memfs_symlink(struct inode *dir, const char *name, u32 len, const char *targ
 int memfs_link(struct inode *dir, const char *name, u32 len, struct inode *ino);
 int memfs_unlink(struct inode *dir, const char *name, u32 len, struct inode *victim);
 int memfs_rmdir(struct inode *dir, const char *name, u32 len, struct inode *victim);
-int memfs_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname, u32 nlen,
-		 struct inode *ino, struct inode *over, u32 flags);
+int memfs_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname,
+		 u32 nlen, struct inode *ino, struct inode *over, u32 flags);
 int memfs_readdir(struct inode *dir, struct dir_sink *s);
 
 /* memfs_xattr.c */

@@ -196,7 +196,8 @@ int memfs_get_page(struct inode *ino, u64 pgoff, bool write, u32 max_run, gpa_t 
 	/* neighbours that happen to be contiguous */
 	while (*run < max_run) {
 		u64 next = pagetree_get(&m->pages, pgoff + *run);
-		if (!(next & PG_PRESENT) || entry_gpa(next).v != gpa->v + *run * PAGE_SIZE || (write && next & PG_CLEAN))
+		if (!(next & PG_PRESENT) || entry_gpa(next).v != gpa->v + *run * PAGE_SIZE ||
+		    (write && next & PG_CLEAN))
 			break;
 		frame_get(entry_gpa(next));
 		++*run;
@@ -250,7 +251,7 @@ static s64 memfs_write(struct file *f, struct uio *u, u64 *pos)
 	s64 err = 0;
 
 	if (unlikely(m->seals) && (m->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) ||
-				    (m->seals & F_SEAL_GROW && off + u->left > m->size)))
+				   (m->seals & F_SEAL_GROW && off + u->left > m->size)))
 		return -EPERM;
 	if (off >= SIZE_MAX_)
 		return u->left ? -EFBIG : 0;
@@ -306,7 +307,8 @@ int memfs_truncate(struct mnode *m, u64 size)
 {
 	if (size > SIZE_MAX_)
 		return -EFBIG;
-	if (m->seals && ((m->seals & F_SEAL_SHRINK && size < m->size) || (m->seals & F_SEAL_GROW && size > m->size)))
+	if (m->seals &&
+	    ((m->seals & F_SEAL_SHRINK && size < m->size) || (m->seals & F_SEAL_GROW && size > m->size)))
 		return -EPERM;
 	if (size < m->size) {
 		u64 first = PAGE_UP(size) / PAGE_SIZE;

@@ -224,9 +224,10 @@ static int lower_lookup(struct mnode *dir, const char *name, u32 len, struct low
 			continue;
 		}
 		if (err || (err = erofs_inode(fs, de.nid, &ei))) {
-fail:
+		fail:
 			kfree(found);
-			log_line(LOG_WARN, "image layer %u: damaged at \"%.*s\" (%d)", layer, (int)len, name, err);
+			log_line(LOG_WARN, "image layer %u: damaged at \"%.*s\" (%d)", layer, (int)len, name,
+				 err);
 			return -EIO;
 		}
 		bool is_dir = S_IFMT_(ei.mode) == S_IFDIR;
@@ -458,8 +459,8 @@ static void count_subdir(struct mnode *dir, int delta)
 		dir->nlink += (u32)delta;
 }
 
-static int exchange(struct mnode *od, const char *oname, u32 olen, struct mnode *nd, const char *nname, u32 nlen,
-		    struct mnode *a, struct mnode *b)
+static int exchange(struct mnode *od, const char *oname, u32 olen, struct mnode *nd, const char *nname,
+		    u32 nlen, struct mnode *a, struct mnode *b)
 {
 	struct mentry *ea = new_entry(nd, nname, nlen), *eb = new_entry(od, oname, olen);
 
@@ -480,8 +481,8 @@ static int exchange(struct mnode *od, const char *oname, u32 olen, struct mnode 
 	return 0;
 }
 
-int memfs_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname, u32 nlen,
-		 struct inode *ino, struct inode *over, u32 flags)
+int memfs_rename(struct inode *odir, const char *oname, u32 olen, struct inode *ndir, const char *nname,
+		 u32 nlen, struct inode *ino, struct inode *over, u32 flags)
 {
 	struct mnode *od = mnode(odir), *nd = mnode(ndir), *m = mnode(ino);
 	struct mentry *white, *e;
@@ -532,7 +533,8 @@ static bool is_hidden(struct mnode *dir, u32 i, const struct erofs_dirent *de)
 		if (lower_dir(dir->lower, k, &layer, &ei))
 			continue;
 		const struct erofs *fs = &memfs_layers[layer].fs;
-		if (!erofs_lookup(fs, &ei, de->name, de->len, &other) || has_wh_file(fs, &ei, de->name, de->len))
+		if (!erofs_lookup(fs, &ei, de->name, de->len, &other) ||
+		    has_wh_file(fs, &ei, de->name, de->len))
 			return true;
 	}
 	return false;
@@ -577,7 +579,8 @@ int memfs_readdir(struct inode *ino, struct dir_sink *s)
 			struct mentry *e = list_entry(it, struct mentry, order);
 			if (e->pos < s->pos || !e->node)
 				continue;
-			if (!s->emit(s, e->name, e->len, e->node->i.ino, DT_OF_MODE(e->node->i.mode), e->pos + 1))
+			if (!s->emit(s, e->name, e->len, e->node->i.ino, DT_OF_MODE(e->node->i.mode),
+				     e->pos + 1))
 				return 0;
 		}
 	}

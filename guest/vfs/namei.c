@@ -5,9 +5,9 @@
  * then permission), and lets the file system do it. Dentries are brought in
  * line afterwards, so the cache never says what the file system does not.
  */
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/inotify.h>
-#include <linux/capability.h>
 
 #include "guest/proc/proc.h"
 #include "guest/vfs/internal.h"
@@ -175,7 +175,8 @@ int vfs_link(int odirfd, const char *old, int ndirfd, const char *new, u32 walk_
 	if (ino->sb != t.w.cur->sb)
 		err = -EXDEV;
 	else if (!(err = may_link(ino)) && !(err = vfs_may_create(target_dir(&t))))
-		err = IS_DIR(ino) || !ops->link ? -EPERM : ops->link(target_dir(&t), t.d->name, t.d->len, ino);
+		err = IS_DIR(ino) || !ops->link ? -EPERM
+						: ops->link(target_dir(&t), t.d->name, t.d->len, ino);
 	if (!err)
 		inode_get(ino);
 	err = end_create(&t, err, ino, 0);
@@ -251,7 +252,9 @@ int vfs_unlink(int dirfd, const char *path)
 	else if (t.w.slash)
 		err = IS_DIR(ino) ? -EISDIR : -ENOTDIR;
 	else if (!(err = may_delete(dir, t.d)))
-		err = IS_DIR(ino) ? -EISDIR : !dir->ops->unlink ? -EPERM : dir->ops->unlink(dir, t.d->name, t.d->len, ino);
+		err = IS_DIR(ino)	  ? -EISDIR
+		      : !dir->ops->unlink ? -EPERM
+					  : dir->ops->unlink(dir, t.d->name, t.d->len, ino);
 	if (!err) {
 		dentry_unlinked(t.d);
 		notify(t.d, IN_ATTRIB);
@@ -275,7 +278,9 @@ int vfs_rmdir(int dirfd, const char *path)
 	else if (!ino)
 		err = -ENOENT;
 	else if (!(err = may_delete(dir, t.d)))
-		err = !IS_DIR(ino) ? -ENOTDIR : !dir->ops->rmdir ? -EPERM : dir->ops->rmdir(dir, t.d->name, t.d->len, ino);
+		err = !IS_DIR(ino)	 ? -ENOTDIR
+		      : !dir->ops->rmdir ? -EPERM
+					 : dir->ops->rmdir(dir, t.d->name, t.d->len, ino);
 	if (!err) {
 		dentry_unlinked(t.d);
 		inotify_unlinked(ino);
@@ -381,7 +386,8 @@ int vfs_rename(int odirfd, const char *old, int ndirfd, const char *new, u32 fla
 	struct target o, n;
 	char oname[NAME_MAX + 1];
 
-	if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+	    flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
 		return -EINVAL;
 	int err = target_find(&o, odirfd, old);
 	if (err)
@@ -401,8 +407,8 @@ int vfs_rename(int odirfd, const char *old, int ndirfd, const char *new, u32 fla
 		u32 olen = o.d->len;
 		memcpy(oname, o.d->name, olen);
 		err = !dir->ops->rename ? -EPERM
-					: dir->ops->rename(dir, oname, olen, target_dir(&n), n.d->name, n.d->len, ino,
-							   over, flags);
+					: dir->ops->rename(dir, oname, olen, target_dir(&n), n.d->name,
+							   n.d->len, ino, over, flags);
 		if (!err) {
 			notify_rename(&o, &n, oname, olen, IS_DIR(ino));
 			if (over && !(flags & RENAME_EXCHANGE))

@@ -98,10 +98,11 @@ static int open_create(struct walk *w, u32 flags, u32 mode, bool *created)
 		struct inode *dir = w->cur->inode, *ino;
 		err = w->cur->flags & D_DELETED ? -ENOENT : vfs_may_create(dir);
 		if (!err)
-			err = dir->ops->create ? dir->ops->create(dir, d->name, d->len,
-								   S_IFREG | (mode & 07777 & ~current_fs()->umask),
-								   0, &ino)
-					       : -EPERM;
+			err = dir->ops->create
+				      ? dir->ops->create(dir, d->name, d->len,
+							 S_IFREG | (mode & 07777 & ~current_fs()->umask), 0,
+							 &ino)
+				      : -EPERM;
 		if (!err) {
 			if (d->inode)
 				inode_put(ino); /* the file system slept and another walk was faster */
@@ -275,7 +276,8 @@ int vfs_file_path(struct file *f, char *buf, size_t size)
 	if (!d) {
 		const char *kind = f->ops->kind ? f->ops->kind : "anon_inode:[file]";
 		unsigned long num = f->inode ? f->inode->ino : f->ino_anon;
-		n = strchr(kind, ':') ? snprintf(buf, size, "%s", kind) : snprintf(buf, size, "%s:[%lu]", kind, num);
+		n = strchr(kind, ':') ? snprintf(buf, size, "%s", kind)
+				      : snprintf(buf, size, "%s:[%lu]", kind, num);
 		return (size_t)n < size ? n : -ENAMETOOLONG;
 	}
 	if (d->parent == d && d != d->sb->root)
@@ -353,7 +355,8 @@ static s64 dir_getdents(struct file *f, struct uio *u)
 	if (g.next == 0 && !put_record(&g, ".", 1, f->inode->ino, DT_OF_MODE(S_IFDIR), 1))
 		return g.err;
 	if (g.next == 1) {
-		struct dentry *up = d == d->sb->root && d->sb->mountpoint ? d->sb->mountpoint->parent : d->parent;
+		struct dentry *up =
+			d == d->sb->root && d->sb->mountpoint ? d->sb->mountpoint->parent : d->parent;
 		put_record(&g, "..", 2, up->inode->ino, DT_OF_MODE(S_IFDIR), 2);
 	}
 	if (g.next >= 2) {

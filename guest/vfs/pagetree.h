@@ -10,9 +10,9 @@
 #include "guest/base.h"
 
 struct pagetree {
-	u64 root;   /* height 0: the entry of index 0; else a node pointer */
+	u64 root; /* height 0: the entry of index 0; else a node pointer */
 	u32 height; /* levels of nodes */
-	u64 count;  /* entries that are not 0 */
+	u64 count; /* entries that are not 0 */
 };
 
 u64 pagetree_get(const struct pagetree *t, u64 index);

@@ -22,7 +22,7 @@ enum { PIPE_ATOMIC = 4096, PIPE_DEFAULT = 65536, PIPE_MAX = 1 << 20 };
 
 struct pipe {
 	u8 *buf;
-	u32 alloc;    /* bytes of buf, power of two, or 0 */
+	u32 alloc; /* bytes of buf, power of two, or 0 */
 	u32 capacity; /* power of two */
 	u32 head, used;
 	u32 readers, writers;
@@ -242,8 +242,7 @@ static s64 pipe_write(struct file *f, struct uio *u, u64 *pos)
 			return done ? done : -ENOMEM;
 		if (f->flags & O_NONBLOCK)
 			return done ? done : -EAGAIN;
-		r = wait_event(&p->wq, !p->readers || pipe_room(p) >= need, NO_DEADLINE,
-			       true);
+		r = wait_event(&p->wq, !p->readers || pipe_room(p) >= need, NO_DEADLINE, true);
 		if (r)
 			return done ? done : r;
 	}

@@ -88,10 +88,11 @@ static void map_line(struct text *t, struct vma *v)
 
 	if (v->file)
 		vfs_stat_file(v->file, &st);
-	text_add(t, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", (unsigned long)v->start, (unsigned long)v->end,
-		 v->prot & PROT_READ ? 'r' : '-', v->prot & PROT_WRITE ? 'w' : '-', v->prot & PROT_EXEC ? 'x' : '-',
-		 v->flags & MAP_SHARED ? 's' : 'p', (unsigned long)(v->file ? v->off : 0), (u32)DEV_MAJOR(st.dev),
-		 (u32)DEV_MINOR(st.dev), (unsigned long)st.ino);
+	text_add(t, "%08lx-%08lx %c%c%c%c %08lx %02x:%02x %lu ", (unsigned long)v->start,
+		 (unsigned long)v->end, v->prot & PROT_READ ? 'r' : '-', v->prot & PROT_WRITE ? 'w' : '-',
+		 v->prot & PROT_EXEC ? 'x' : '-', v->flags & MAP_SHARED ? 's' : 'p',
+		 (unsigned long)(v->file ? v->off : 0), (u32)DEV_MAJOR(st.dev), (u32)DEV_MINOR(st.dev),
+		 (unsigned long)st.ino);
 	if (v->file || v->name) {
 		while (t->len - start < 73)
 			text_add(t, " ");
@@ -149,7 +150,8 @@ static void show_statm(struct text *t, const struct pid_of *o)
 		return;
 	}
 	struct aspace *as = p->as;
-	text_add(t, "%lu %lu 0 %lu 0 %lu 0\n", (unsigned long)as->total_vm_pages, (unsigned long)as->rss_pages,
+	text_add(t, "%lu %lu 0 %lu 0 %lu 0\n", (unsigned long)as->total_vm_pages,
+		 (unsigned long)as->rss_pages,
 		 (unsigned long)(PAGE_UP(as->end_code - as->start_code) >> PAGE_SHIFT),
 		 (unsigned long)as->total_vm_pages);
 }
@@ -185,11 +187,11 @@ static void show_stat(struct text *t, const struct pid_of *o)
 	}
 	struct aspace *as = p->as;
 	u32 tty = p->tty || boot->host_tty_mask ? MKDEV(5, 1) : 0;
-	text_add(t, "%d (%s) %c %d %d %d %u %d 4194304 ", o->num ? th->tid : p->pid, th->comm, state_letter(th), p->ppid,
-		 p->pgid, p->sid, tty, tty ? p->pgid : -1);
-	text_add(t, "%lu 0 %lu 0 %lu %lu 0 0 %d %d %lu 0 %lu ", (unsigned long)p->minflt, (unsigned long)p->majflt,
-		 (unsigned long)ticks(ut), (unsigned long)ticks(st), 20 + th->nice, th->nice, (unsigned long)n,
-		 (unsigned long)ticks(th->start_ns));
+	text_add(t, "%d (%s) %c %d %d %d %u %d 4194304 ", o->num ? th->tid : p->pid, th->comm,
+		 state_letter(th), p->ppid, p->pgid, p->sid, tty, tty ? p->pgid : -1);
+	text_add(t, "%lu 0 %lu 0 %lu %lu 0 0 %d %d %lu 0 %lu ", (unsigned long)p->minflt,
+		 (unsigned long)p->majflt, (unsigned long)ticks(ut), (unsigned long)ticks(st), 20 + th->nice,
+		 th->nice, (unsigned long)n, (unsigned long)ticks(th->start_ns));
 	text_add(t, "%lu %lu %lu ", (unsigned long)(as ? as->total_vm_pages * PAGE_SIZE : 0),
 		 (unsigned long)(as ? as->rss_pages : 0), (unsigned long)p->rlim[RLIMIT_RSS].rlim_cur);
 	text_add(t, "%lu %lu %lu 0 0 ", (unsigned long)(as ? as->start_code : 0),
@@ -199,15 +201,17 @@ static void show_stat(struct text *t, const struct pid_of *o)
 	text_add(t, "%lu %lu %lu %lu %lu %lu %lu %d\n", (unsigned long)(as ? as->start_data : 0),
 		 (unsigned long)(as ? as->end_data : 0), (unsigned long)(as ? as->brk_start : 0),
 		 (unsigned long)(as ? as->arg_start : 0), (unsigned long)(as ? as->arg_end : 0),
-		 (unsigned long)(as ? as->env_start : 0), (unsigned long)(as ? as->env_end : 0), p->exit_status);
+		 (unsigned long)(as ? as->env_start : 0), (unsigned long)(as ? as->env_end : 0),
+		 p->exit_status);
 }
 
 static void status_memory(struct text *t, struct aspace *as)
 {
 	text_add(t, "VmPeak:\t%8lu kB\nVmSize:\t%8lu kB\n", (unsigned long)as->total_vm_pages * 4,
 		 (unsigned long)as->total_vm_pages * 4);
-	text_add(t, "VmLck:\t%8lu kB\nVmHWM:\t%8lu kB\nVmRSS:\t%8lu kB\n", (unsigned long)as->locked_pages * 4,
-		 (unsigned long)as->peak_rss_pages * 4, (unsigned long)as->rss_pages * 4);
+	text_add(t, "VmLck:\t%8lu kB\nVmHWM:\t%8lu kB\nVmRSS:\t%8lu kB\n",
+		 (unsigned long)as->locked_pages * 4, (unsigned long)as->peak_rss_pages * 4,
+		 (unsigned long)as->rss_pages * 4);
 	text_add(t, "VmData:\t%8lu kB\nVmSwap:\t       0 kB\n", (unsigned long)as->total_vm_pages * 4);
 }
 
@@ -227,11 +231,17 @@ static void show_status(struct text *t, const struct pid_of *o)
 		else if (p->action[i].handler != SIG_DFL)
 			cat |= SIGBIT(i);
 	}
-	text_add(t, "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n",
-		 th->comm, p->fs ? p->fs->umask : 0, states[c == 'R' ? 0 : c == 'S' ? 1 : c == 'D' ? 2 : 3], p->pid,
-		 o->num ? th->tid : p->pid, p->ppid);
-	text_add(t, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", p->uid, p->euid, p->suid, p->fsuid, p->gid, p->egid,
-		 p->sgid, p->fsgid);
+	text_add(t,
+		 "Name:\t%s\nUmask:\t%04o\nState:\t%s\nTgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:"
+		 "\t0\n",
+		 th->comm, p->fs ? p->fs->umask : 0,
+		 states[c == 'R'   ? 0
+			: c == 'S' ? 1
+			: c == 'D' ? 2
+				   : 3],
+		 p->pid, o->num ? th->tid : p->pid, p->ppid);
+	text_add(t, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", p->uid, p->euid, p->suid, p->fsuid,
+		 p->gid, p->egid, p->sgid, p->fsgid);
 	int fds = 0;
 	for (int fd = fdtable_next(p->fds, 0); fd >= 0; fd = fdtable_next(p->fds, fd + 1))
 		fds = fd + 1;
@@ -247,12 +257,13 @@ static void show_status(struct text *t, const struct pid_of *o)
 		 (unsigned long)th->pending.set, (unsigned long)p->pending.set, (unsigned long)th->blocked,
 		 (unsigned long)ign, (unsigned long)cat);
 	text_add(t, "CapInh:\t%016lx\nCapPrm:\t%016lx\nCapEff:\t%016lx\nCapBnd:\t%016lx\nCapAmb:\t%016lx\n",
-		 (unsigned long)p->cap_inheritable, (unsigned long)p->cap_permitted, (unsigned long)p->cap_effective,
-		 (unsigned long)p->cap_bounding, (unsigned long)p->cap_ambient);
+		 (unsigned long)p->cap_inheritable, (unsigned long)p->cap_permitted,
+		 (unsigned long)p->cap_effective, (unsigned long)p->cap_bounding,
+		 (unsigned long)p->cap_ambient);
 	text_add(t, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n", p->no_new_privs);
 	text_add(t, "Cpus_allowed:\t1\nCpus_allowed_list:\t0\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
-	text_add(t, "voluntary_ctxt_switches:\t%lu\nnonvoluntary_ctxt_switches:\t%lu\n", (unsigned long)th->nvcsw,
-		 (unsigned long)th->nivcsw);
+	text_add(t, "voluntary_ctxt_switches:\t%lu\nnonvoluntary_ctxt_switches:\t%lu\n",
+		 (unsigned long)th->nvcsw, (unsigned long)th->nivcsw);
 }
 
 static void show_comm(struct text *t, const struct pid_of *o)
@@ -286,12 +297,14 @@ static void show_limits(struct text *t, const struct pid_of *o)
 	static const struct {
 		const char *name, *unit;
 	} names[16] = {
-		{"Max cpu time", "seconds"},	 {"Max file size", "bytes"},	   {"Max data size", "bytes"},
-		{"Max stack size", "bytes"},	 {"Max core file size", "bytes"},  {"Max resident set", "bytes"},
-		{"Max processes", "processes"},	 {"Max open files", "files"},	   {"Max locked memory", "bytes"},
-		{"Max address space", "bytes"},	 {"Max file locks", "locks"},	   {"Max pending signals", "signals"},
-		{"Max msgqueue size", "bytes"},	 {"Max nice priority", ""},	   {"Max realtime priority", ""},
-		{"Max realtime timeout", "us"},
+		{"Max cpu time", "seconds"},	 {"Max file size", "bytes"},
+		{"Max data size", "bytes"},	 {"Max stack size", "bytes"},
+		{"Max core file size", "bytes"}, {"Max resident set", "bytes"},
+		{"Max processes", "processes"},	 {"Max open files", "files"},
+		{"Max locked memory", "bytes"},	 {"Max address space", "bytes"},
+		{"Max file locks", "locks"},	 {"Max pending signals", "signals"},
+		{"Max msgqueue size", "bytes"},	 {"Max nice priority", ""},
+		{"Max realtime priority", ""},	 {"Max realtime timeout", "us"},
 	};
 	struct process *p = pseudo_process(o);
 
@@ -315,7 +328,8 @@ static void show_limits(struct text *t, const struct pid_of *o)
 
 static bool mount_path(struct superblock *sb, char *path)
 {
-	return dentry_path(sb->root, current->proc->fs ? current_fs()->root : root_sb->root, path, PATH_MAX) > 0;
+	return dentry_path(sb->root, current->proc->fs ? current_fs()->root : root_sb->root, path, PATH_MAX) >
+	       0;
 }
 
 void proc_mounts(struct text *t, const struct pid_of *o)
@@ -329,7 +343,8 @@ void proc_mounts(struct text *t, const struct pid_of *o)
 		text_path(t, sb->source);
 		text_add(t, " ");
 		text_path(t, path);
-		text_add(t, " %s %s%s 0 0\n", sb->type, sb->flags & SB_RDONLY ? "ro" : "rw", sb->options ? sb->options : "");
+		text_add(t, " %s %s%s 0 0\n", sb->type, sb->flags & SB_RDONLY ? "ro" : "rw",
+			 sb->options ? sb->options : "");
 	}
 	kfree(path);
 }
@@ -485,7 +500,8 @@ static const struct pent fd_link = {
 	.name = "fd", .mode = S_IFLNK | 0700, .show = show_fd, .follow = follow_fd};
 static const struct pent fdinfo_file = P_FILE("fdinfo", 0444, show_fdinfo);
 
-static int fds_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out, const struct pent *e)
+static int fds_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out,
+		      const struct pent *e)
 {
 	s32 fd = pseudo_number(name, len);
 
@@ -565,7 +581,8 @@ static bool task_nth(const struct pid_of *dir, u64 n, char name[16], struct pid_
 
 static void show_io(struct text *t, const struct pid_of *o)
 {
-	text_add(t, "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n");
+	text_add(t, "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: "
+		    "0\ncancelled_write_bytes: 0\n");
 }
 
 static void show_cgroup(struct text *t, const struct pid_of *o)
@@ -601,7 +618,8 @@ static void show_schedstat(struct text *t, const struct pid_of *o)
 	struct thread *th = p ? thread_of(o, p) : NULL;
 
 	if (th)
-		text_add(t, "%lu 0 %lu\n", (unsigned long)thread_cpu_ns(th), (unsigned long)(th->nvcsw + th->nivcsw));
+		text_add(t, "%lu 0 %lu\n", (unsigned long)thread_cpu_ns(th),
+			 (unsigned long)(th->nvcsw + th->nivcsw));
 }
 
 static void show_id_map(struct text *t, const struct pid_of *o)
@@ -614,25 +632,30 @@ static void show_wchan(struct text *t, const struct pid_of *o)
 	text_add(t, "0");
 }
 
-#define COMMON                                                                                                         \
-	P_FILE("auxv", 0400, show_auxv), P_FILE("cgroup", 0444, show_cgroup), P_FILE("cmdline", 0444, show_cmdline),   \
-		{.name = "comm", .mode = S_IFREG | 0644, .show = show_comm, .write = write_comm},                      \
-		{.name = "cwd", .mode = S_IFLNK | 0777, .show = show_cwd, .follow = follow_cwd},                       \
-		P_FILE("environ", 0400, show_environ),                                                                 \
-		{.name = "exe", .mode = S_IFLNK | 0777, .show = show_exe, .follow = follow_exe},                       \
-		{.name = "fd", .mode = S_IFDIR | 0500, .lookup = fd_lookup, .nth = fd_nth},                            \
-		{.name = "fdinfo", .mode = S_IFDIR | 0555, .lookup = fdinfo_lookup, .nth = fdinfo_nth},                \
-		P_FILE("gid_map", 0644, show_id_map), P_FILE("io", 0400, show_io), P_FILE("limits", 0444, show_limits), \
-		P_FILE("loginuid", 0644, show_loginuid), P_FILE("maps", 0444, show_maps),                              \
-		P_FILE("mountinfo", 0444, show_mountinfo), P_FILE("mounts", 0444, proc_mounts),                        \
-		{.name = "oom_adj", .mode = S_IFREG | 0644, .show = show_zero, .write = write_ignored},                \
-		P_FILE("oom_score", 0444, show_zero),                                                                  \
-		{.name = "oom_score_adj", .mode = S_IFREG | 0644, .show = show_zero, .write = write_ignored},          \
-		P_FILE("personality", 0400, show_personality),                                                         \
-		{.name = "root", .mode = S_IFLNK | 0777, .show = show_root, .follow = follow_root},                    \
-		P_FILE("schedstat", 0444, show_schedstat), P_FILE("smaps", 0444, show_smaps),                          \
-		P_FILE("stat", 0444, show_stat), P_FILE("statm", 0444, show_statm),                                    \
-		P_FILE("status", 0444, show_status), P_FILE("uid_map", 0644, show_id_map),                             \
+#define COMMON                                                                                               \
+	P_FILE("auxv", 0400, show_auxv), P_FILE("cgroup", 0444, show_cgroup),                                \
+		P_FILE("cmdline", 0444, show_cmdline),                                                       \
+		{.name = "comm", .mode = S_IFREG | 0644, .show = show_comm, .write = write_comm},            \
+		{.name = "cwd", .mode = S_IFLNK | 0777, .show = show_cwd, .follow = follow_cwd},             \
+		P_FILE("environ", 0400, show_environ),                                                       \
+		{.name = "exe", .mode = S_IFLNK | 0777, .show = show_exe, .follow = follow_exe},             \
+		{.name = "fd", .mode = S_IFDIR | 0500, .lookup = fd_lookup, .nth = fd_nth},                  \
+		{.name = "fdinfo", .mode = S_IFDIR | 0555, .lookup = fdinfo_lookup, .nth = fdinfo_nth},      \
+		P_FILE("gid_map", 0644, show_id_map), P_FILE("io", 0400, show_io),                           \
+		P_FILE("limits", 0444, show_limits), P_FILE("loginuid", 0644, show_loginuid),                \
+		P_FILE("maps", 0444, show_maps), P_FILE("mountinfo", 0444, show_mountinfo),                  \
+		P_FILE("mounts", 0444, proc_mounts),                                                         \
+		{.name = "oom_adj", .mode = S_IFREG | 0644, .show = show_zero, .write = write_ignored},      \
+		P_FILE("oom_score", 0444, show_zero),                                                        \
+		{.name = "oom_score_adj",                                                                    \
+		 .mode = S_IFREG | 0644,                                                                     \
+		 .show = show_zero,                                                                          \
+		 .write = write_ignored},                                                                    \
+		P_FILE("personality", 0400, show_personality),                                               \
+		{.name = "root", .mode = S_IFLNK | 0777, .show = show_root, .follow = follow_root},          \
+		P_FILE("schedstat", 0444, show_schedstat), P_FILE("smaps", 0444, show_smaps),                \
+		P_FILE("stat", 0444, show_stat), P_FILE("statm", 0444, show_statm),                          \
+		P_FILE("status", 0444, show_status), P_FILE("uid_map", 0644, show_id_map),                   \
 		P_FILE("wchan", 0444, show_wchan)
 
 static const struct pent task_entries[] = {COMMON};

@@ -21,24 +21,90 @@ static void cpuid(u32 leaf, u32 sub, u32 r[4])
 }
 
 struct flag_name {
-	u8 word, bit; /* word: 0 = 1.ecx, 1 = 1.edx, 2 = 7.ebx, 3 = 7.ecx, 4 = 7.edx, 5 = 8..1.ecx, 6 = 8..1.edx */
+	u8 word,
+		bit; /* word: 0 = 1.ecx, 1 = 1.edx, 2 = 7.ebx, 3 = 7.ecx, 4 = 7.edx, 5 = 8..1.ecx, 6 = 8..1.edx */
 	const char *name;
 };
 static const struct flag_name flag_names[] = {
-	{1, 0, "fpu"}, {1, 1, "vme"}, {1, 2, "de"}, {1, 3, "pse"}, {1, 4, "tsc"}, {1, 5, "msr"}, {1, 6, "pae"},
-	{1, 7, "mce"}, {1, 8, "cx8"}, {1, 9, "apic"}, {1, 11, "sep"}, {1, 12, "mtrr"}, {1, 13, "pge"}, {1, 14, "mca"},
-	{1, 15, "cmov"}, {1, 16, "pat"}, {1, 17, "pse36"}, {1, 19, "clflush"}, {1, 23, "mmx"}, {1, 24, "fxsr"},
-	{1, 25, "sse"}, {1, 26, "sse2"}, {1, 28, "ht"}, {6, 11, "syscall"}, {6, 20, "nx"}, {6, 22, "mmxext"},
-	{6, 25, "fxsr_opt"}, {6, 26, "pdpe1gb"}, {6, 27, "rdtscp"}, {6, 29, "lm"}, {0, 0, "pni"}, {0, 1, "pclmulqdq"},
-	{0, 9, "ssse3"}, {0, 12, "fma"}, {0, 13, "cx16"}, {0, 19, "sse4_1"}, {0, 20, "sse4_2"}, {0, 21, "x2apic"},
-	{0, 22, "movbe"}, {0, 23, "popcnt"}, {0, 25, "aes"}, {0, 26, "xsave"}, {0, 28, "avx"}, {0, 29, "f16c"},
-	{0, 30, "rdrand"}, {0, 31, "hypervisor"}, {5, 0, "lahf_lm"}, {5, 5, "abm"}, {5, 6, "sse4a"},
-	{5, 7, "misalignsse"}, {5, 8, "3dnowprefetch"}, {2, 0, "fsgsbase"}, {2, 3, "bmi1"}, {2, 5, "avx2"},
-	{2, 7, "smep"}, {2, 8, "bmi2"}, {2, 9, "erms"}, {2, 16, "avx512f"}, {2, 17, "avx512dq"}, {2, 18, "rdseed"},
-	{2, 19, "adx"}, {2, 20, "smap"}, {2, 21, "avx512ifma"}, {2, 23, "clflushopt"}, {2, 24, "clwb"},
-	{2, 28, "avx512cd"}, {2, 29, "sha_ni"}, {2, 30, "avx512bw"}, {2, 31, "avx512vl"}, {3, 1, "avx512vbmi"},
-	{3, 6, "avx512_vbmi2"}, {3, 8, "gfni"}, {3, 9, "vaes"}, {3, 10, "vpclmulqdq"}, {3, 11, "avx512_vnni"},
-	{3, 12, "avx512_bitalg"}, {3, 14, "avx512_vpopcntdq"}, {3, 22, "rdpid"}, {4, 4, "fsrm"},
+	{1, 0, "fpu"},
+	{1, 1, "vme"},
+	{1, 2, "de"},
+	{1, 3, "pse"},
+	{1, 4, "tsc"},
+	{1, 5, "msr"},
+	{1, 6, "pae"},
+	{1, 7, "mce"},
+	{1, 8, "cx8"},
+	{1, 9, "apic"},
+	{1, 11, "sep"},
+	{1, 12, "mtrr"},
+	{1, 13, "pge"},
+	{1, 14, "mca"},
+	{1, 15, "cmov"},
+	{1, 16, "pat"},
+	{1, 17, "pse36"},
+	{1, 19, "clflush"},
+	{1, 23, "mmx"},
+	{1, 24, "fxsr"},
+	{1, 25, "sse"},
+	{1, 26, "sse2"},
+	{1, 28, "ht"},
+	{6, 11, "syscall"},
+	{6, 20, "nx"},
+	{6, 22, "mmxext"},
+	{6, 25, "fxsr_opt"},
+	{6, 26, "pdpe1gb"},
+	{6, 27, "rdtscp"},
+	{6, 29, "lm"},
+	{0, 0, "pni"},
+	{0, 1, "pclmulqdq"},
+	{0, 9, "ssse3"},
+	{0, 12, "fma"},
+	{0, 13, "cx16"},
+	{0, 19, "sse4_1"},
+	{0, 20, "sse4_2"},
+	{0, 21, "x2apic"},
+	{0, 22, "movbe"},
+	{0, 23, "popcnt"},
+	{0, 25, "aes"},
+	{0, 26, "xsave"},
+	{0, 28, "avx"},
+	{0, 29, "f16c"},
+	{0, 30, "rdrand"},
+	{0, 31, "hypervisor"},
+	{5, 0, "lahf_lm"},
+	{5, 5, "abm"},
+	{5, 6, "sse4a"},
+	{5, 7, "misalignsse"},
+	{5, 8, "3dnowprefetch"},
+	{2, 0, "fsgsbase"},
+	{2, 3, "bmi1"},
+	{2, 5, "avx2"},
+	{2, 7, "smep"},
+	{2, 8, "bmi2"},
+	{2, 9, "erms"},
+	{2, 16, "avx512f"},
+	{2, 17, "avx512dq"},
+	{2, 18, "rdseed"},
+	{2, 19, "adx"},
+	{2, 20, "smap"},
+	{2, 21, "avx512ifma"},
+	{2, 23, "clflushopt"},
+	{2, 24, "clwb"},
+	{2, 28, "avx512cd"},
+	{2, 29, "sha_ni"},
+	{2, 30, "avx512bw"},
+	{2, 31, "avx512vl"},
+	{3, 1, "avx512vbmi"},
+	{3, 6, "avx512_vbmi2"},
+	{3, 8, "gfni"},
+	{3, 9, "vaes"},
+	{3, 10, "vpclmulqdq"},
+	{3, 11, "avx512_vnni"},
+	{3, 12, "avx512_bitalg"},
+	{3, 14, "avx512_vpopcntdq"},
+	{3, 22, "rdpid"},
+	{4, 4, "fsrm"},
 };
 
 static void show_cpuinfo(struct text *t, const struct pid_of *o)
@@ -62,16 +128,24 @@ static void show_cpuinfo(struct text *t, const struct pid_of *o)
 		brand++;
 	for (u32 i = 0; i < MAX(boot->n_vcpus, 1u); i++) {
 		u64 khz = ((const struct boot_time *)boot->time_va)->tsc_khz;
-		text_add(t, "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: %s\n", i,
-			 (const char *)vendor, family, model, brand);
-		text_add(t, "stepping\t: %u\ncpu MHz\t\t: %lu.%03lu\nphysical id\t: 0\nsiblings\t: %u\ncore id\t\t: %u\n",
-			 sig & 15, (unsigned long)khz / 1000, (unsigned long)khz % 1000, MAX(boot->n_vcpus, 1u), i);
-		text_add(t, "cpu cores\t: %u\napicid\t\t: %u\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\nflags\t\t:",
+		text_add(t,
+			 "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: "
+			 "%s\n",
+			 i, (const char *)vendor, family, model, brand);
+		text_add(t,
+			 "stepping\t: %u\ncpu MHz\t\t: %lu.%03lu\nphysical id\t: 0\nsiblings\t: %u\ncore "
+			 "id\t\t: %u\n",
+			 sig & 15, (unsigned long)khz / 1000, (unsigned long)khz % 1000,
+			 MAX(boot->n_vcpus, 1u), i);
+		text_add(t,
+			 "cpu cores\t: %u\napicid\t\t: %u\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid "
+			 "level\t: 13\nwp\t\t: yes\nflags\t\t:",
 			 MAX(boot->n_vcpus, 1u), i);
 		for (u32 k = 0; k < ARRAY_SIZE(flag_names); k++)
 			if (w[flag_names[k].word] >> flag_names[k].bit & 1)
 				text_add(t, " %s", flag_names[k].name);
-		text_add(t, "\nbogomips\t: %lu.00\nclflush size\t: 64\ncache_alignment\t: 64\n", (unsigned long)khz / 500);
+		text_add(t, "\nbogomips\t: %lu.00\nclflush size\t: 64\ncache_alignment\t: 64\n",
+			 (unsigned long)khz / 500);
 		text_add(t, "address sizes\t: 39 bits physical, 48 bits virtual\n\n");
 	}
 }
@@ -117,8 +191,9 @@ static void show_uptime(struct text *t, const struct pid_of *o)
 {
 	u64 up = mono_ns(), idle = up - MIN(up, busy_ns());
 
-	text_add(t, "%lu.%02lu %lu.%02lu\n", (unsigned long)(up / NS_PER_SEC), (unsigned long)(up / 10000000 % 100),
-		 (unsigned long)(idle / NS_PER_SEC), (unsigned long)(idle / 10000000 % 100));
+	text_add(t, "%lu.%02lu %lu.%02lu\n", (unsigned long)(up / NS_PER_SEC),
+		 (unsigned long)(up / 10000000 % 100), (unsigned long)(idle / NS_PER_SEC),
+		 (unsigned long)(idle / 10000000 % 100));
 }
 
 static void show_stat(struct text *t, const struct pid_of *o)
@@ -132,8 +207,9 @@ static void show_stat(struct text *t, const struct pid_of *o)
 		running += th->state == THREAD_RUNNABLE;
 	}
 	u64 tick = NS_PER_SEC / USER_HZ;
-	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\ncpu0 %lu 0 0 %lu 0 0 0 0 0 0\n", (unsigned long)(busy / tick),
-		 (unsigned long)(idle / tick), (unsigned long)(busy / tick), (unsigned long)(idle / tick));
+	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\ncpu0 %lu 0 0 %lu 0 0 0 0 0 0\n",
+		 (unsigned long)(busy / tick), (unsigned long)(idle / tick), (unsigned long)(busy / tick),
+		 (unsigned long)(idle / tick));
 	text_add(t, "intr 0\nctxt 0\nbtime %lu\nprocesses %u\nprocs_running %u\nprocs_blocked 0\n",
 		 (unsigned long)((real_ns() - up) / NS_PER_SEC), n, running);
 }
@@ -159,7 +235,8 @@ static void show_version(struct text *t, const struct pid_of *o)
 
 static void show_filesystems(struct text *t, const struct pid_of *o)
 {
-	text_add(t, "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\toverlay\n\terofs\n");
+	text_add(t, "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\toverlay"
+		    "\n\terofs\n");
 }
 
 static void show_proc_cmdline(struct text *t, const struct pid_of *o)
@@ -173,13 +250,17 @@ static void show_empty(struct text *t, const struct pid_of *o)
 
 static void show_devices(struct text *t, const struct pid_of *o)
 {
-	text_add(t, "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n");
+	text_add(t, "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 "
+		    "pts\n\nBlock devices:\n");
 }
 
 /* --- sys --------------------------------------------------------------------------------------- */
 
 #define RO(n, f) P_FILE(n, 0444, f)
-#define RC(n, s) {.name = (n), .mode = S_IFREG | 0444, .text = (s)}
+#define RC(n, s)                                                                                             \
+	{                                                                                                    \
+		.name = (n), .mode = S_IFREG | 0444, .text = (s)                                             \
+	}
 
 static void show_hostname(struct text *t, const struct pid_of *o)
 {
@@ -226,31 +307,43 @@ static void show_boot_id(struct text *t, const struct pid_of *o)
 
 static const struct pent random_entries[] = {RO("boot_id", show_boot_id), RC("entropy_avail", "256"),
 					     RC("poolsize", "256"), RO("uuid", show_uuid)};
-static const struct pent kernel_entries[] = {
-	RC("cap_last_cap", "40"), RC("core_pattern", "core"), RO("hostname", show_hostname),
-	RC("msgmax", "8192"), RC("ngroups_max", "65536"), RO("osrelease", show_osrelease),
-	RC("ostype", "Linux"), RC("overflowgid", "65534"), RC("overflowuid", "65534"), RC("pid_max", "4194304"),
-	P_DIR("random", random_entries), RC("randomize_va_space", "2"), RC("sem", "32000\t1024000000\t500\t32000"), RC("shmmax", "18446744073692774399"),
-	RC("tainted", "0"), RC("threads-max", "65536"), RO("version", show_osversion)};
+static const struct pent kernel_entries[] = {RC("cap_last_cap", "40"),
+					     RC("core_pattern", "core"),
+					     RO("hostname", show_hostname),
+					     RC("msgmax", "8192"),
+					     RC("ngroups_max", "65536"),
+					     RO("osrelease", show_osrelease),
+					     RC("ostype", "Linux"),
+					     RC("overflowgid", "65534"),
+					     RC("overflowuid", "65534"),
+					     RC("pid_max", "4194304"),
+					     P_DIR("random", random_entries),
+					     RC("randomize_va_space", "2"),
+					     RC("sem", "32000\t1024000000\t500\t32000"),
+					     RC("shmmax", "18446744073692774399"),
+					     RC("tainted", "0"),
+					     RC("threads-max", "65536"),
+					     RO("version", show_osversion)};
 static const struct pent vm_entries[] = {RC("max_map_count", "65530"), RC("mmap_min_addr", "65536"),
-					 RC("nr_hugepages", "0"), RC("overcommit_memory", "0"),
+					 RC("nr_hugepages", "0"),      RC("overcommit_memory", "0"),
 					 RC("overcommit_ratio", "50"), RC("swappiness", "0")};
-static const struct pent inotify_entries[] = {RC("max_queued_events", "16384"),
-					      RC("max_user_instances", "128"),
-					      RC("max_user_watches", "65536")};
+static const struct pent inotify_entries[] = {
+	RC("max_queued_events", "16384"), RC("max_user_instances", "128"), RC("max_user_watches", "65536")};
 static const struct pent epoll_entries[] = {RC("max_user_watches", "1048576")};
 static const struct pent fs_entries[] = {
-	P_DIR("epoll", epoll_entries), RC("file-max", "1048576"), RC("file-nr", "0\t0\t1048576"),
-	P_DIR("inotify", inotify_entries), RC("nr_open", "1048576"), RC("pipe-max-size", "1048576"),
+	P_DIR("epoll", epoll_entries),	     RC("file-max", "1048576"),	     RC("file-nr", "0\t0\t1048576"),
+	P_DIR("inotify", inotify_entries),   RC("nr_open", "1048576"),	     RC("pipe-max-size", "1048576"),
 	RC("pipe-user-pages-soft", "16384"), RC("protected_hardlinks", "1"), RC("protected_symlinks", "0")};
 static const struct pent core_entries[] = {RC("rmem_default", "212992"), RC("rmem_max", "212992"),
 					   RC("somaxconn", "4096"), RC("wmem_default", "212992"),
 					   RC("wmem_max", "212992")};
 static const struct pent ipv4_entries[] = {RC("ip_local_port_range", "32768\t60999"),
 					   RC("ip_unprivileged_port_start", "0"), RC("tcp_fastopen", "0"),
-					   RC("tcp_rmem", "4096\t131072\t6291456"), RC("tcp_wmem", "4096\t131072\t6291456")};
+					   RC("tcp_rmem", "4096\t131072\t6291456"),
+					   RC("tcp_wmem", "4096\t131072\t6291456")};
 static const struct pent ipv6_all_entries[] = {RC("disable_ipv6", "0")};
-static const struct pent ipv6_conf_entries[] = {P_DIR("all", ipv6_all_entries), P_DIR("lo", ipv6_all_entries)};
+static const struct pent ipv6_conf_entries[] = {P_DIR("all", ipv6_all_entries),
+						P_DIR("lo", ipv6_all_entries)};
 static const struct pent ipv6_entries[] = {RC("bindv6only", "0"), P_DIR("conf", ipv6_conf_entries)};
 static const struct pent net_sys_entries[] = {P_DIR("core", core_entries), P_DIR("ipv4", ipv4_entries),
 					      P_DIR("ipv6", ipv6_entries)};
@@ -268,10 +361,11 @@ static void socket_table(struct text *t, int family, int type)
 		net_show_sockets(t, family, type);
 }
 
-#define INET_HEAD                                                                                                      \
+#define INET_HEAD                                                                                            \
 	"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-#define INET6_HEAD                                                                                                     \
-	"  sl  local_address                         remote_address                        st tx_queue rx_queue tr "   \
+#define INET6_HEAD                                                                                           \
+	"  sl  local_address                         remote_address                        st tx_queue "     \
+	"rx_queue tr "                                                                                       \
 	"tm->when retrnsmt   uid  timeout inode\n"
 
 static void show_tcp(struct text *t, const struct pid_of *o)
@@ -307,9 +401,11 @@ static void show_unix(struct text *t, const struct pid_of *o)
 static void show_net_dev(struct text *t, const struct pid_of *o)
 {
 	text_add(t, "Inter-|   Receive                                                |  Transmit\n"
-		    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo "
+		    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs "
+		    "drop fifo "
 		    "colls carrier compressed\n");
-	text_add(t, "    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0 "
+	text_add(t, "    lo:       0       0    0    0    0     0          0         0        0       0    0 "
+		    "   0    0 "
 		    "    0       0          0\n");
 }
 
@@ -334,11 +430,20 @@ static void show_sockstat(struct text *t, const struct pid_of *o)
 }
 
 const struct pent proc_net_entries[PROC_N_NET] = {
-	RO("arp", show_empty),	   RO("dev", show_net_dev),	RO("if_inet6", show_if_inet6),
-	RO("ipv6_route", show_empty), RO("protocols", show_protocols), RO("raw", show_empty),
-	RO("route", show_route),   RO("sockstat", show_sockstat), RO("tcp", show_tcp),
-	RO("tcp6", show_tcp6),	   RO("udp", show_udp),		RO("udp6", show_udp6),
-	RO("unix", show_unix),	   RO("wireless", show_empty),
+	RO("arp", show_empty),
+	RO("dev", show_net_dev),
+	RO("if_inet6", show_if_inet6),
+	RO("ipv6_route", show_empty),
+	RO("protocols", show_protocols),
+	RO("raw", show_empty),
+	RO("route", show_route),
+	RO("sockstat", show_sockstat),
+	RO("tcp", show_tcp),
+	RO("tcp6", show_tcp6),
+	RO("udp", show_udp),
+	RO("udp6", show_udp6),
+	RO("unix", show_unix),
+	RO("wireless", show_empty),
 };
 
 /* --- the root ---------------------------------------------------------------------------------------------- */
@@ -434,23 +539,27 @@ static void show_cpus(struct text *t, const struct pid_of *o)
 		text_add(t, "0\n");
 }
 
-
-static const struct pent thp_entries[] = {RC("defrag", "always defer defer+madvise [madvise] never"), RC("enabled", "always [madvise] never"),
-					  RC("hpage_pmd_size", "2097152"), RC("shmem_enabled", "always [madvise] never")};
+static const struct pent thp_entries[] = {
+	RC("defrag", "always defer defer+madvise [madvise] never"), RC("enabled", "always [madvise] never"),
+	RC("hpage_pmd_size", "2097152"), RC("shmem_enabled", "always [madvise] never")};
 static const struct pent mm_entries[] = {P_DIR("transparent_hugepage", thp_entries)};
 static const struct pent sys_kernel_entries[] = {P_DIR("mm", mm_entries)};
 static const struct pent index0_entries[] = {RC("coherency_line_size", "64")};
 static const struct pent cache_entries[] = {P_DIR("index0", index0_entries)};
 static const struct pent topology_entries[] = {RC("core_id", "0"), RC("physical_package_id", "0"),
 					       RC("thread_siblings", "1"), RC("thread_siblings_list", "0")};
-static const struct pent cpu0_entries[] = {P_DIR("cache", cache_entries), P_DIR("topology", topology_entries)};
-static const struct pent cpu_entries[] = {P_DIR("cpu0", cpu0_entries), RC("kernel_max", "0"), RO("online", show_cpus),
-					  RO("possible", show_cpus), RO("present", show_cpus)};
+static const struct pent cpu0_entries[] = {P_DIR("cache", cache_entries),
+					   P_DIR("topology", topology_entries)};
+static const struct pent cpu_entries[] = {P_DIR("cpu0", cpu0_entries), RC("kernel_max", "0"),
+					  RO("online", show_cpus), RO("possible", show_cpus),
+					  RO("present", show_cpus)};
 static const struct pent node0_entries[] = {RO("cpulist", show_cpus)};
-static const struct pent node_entries[] = {P_DIR("node0", node0_entries), RC("online", "0"), RC("possible", "0")};
+static const struct pent node_entries[] = {P_DIR("node0", node0_entries), RC("online", "0"),
+					   RC("possible", "0")};
 static const struct pent system_entries[] = {P_DIR("cpu", cpu_entries), P_DIR("node", node_entries)};
 static const struct pent devices_entries[] = {P_DIR("system", system_entries)};
-static const struct pent sys_root_entries[] = {P_DIR("devices", devices_entries), P_DIR("kernel", sys_kernel_entries)};
+static const struct pent sys_root_entries[] = {P_DIR("devices", devices_entries),
+					       P_DIR("kernel", sys_kernel_entries)};
 static const struct pent sys_root = P_DIR("/", sys_root_entries);
 
 struct superblock *sys_new(struct inode **root)

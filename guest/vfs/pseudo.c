@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* The engine of /proc and /sys; see pseudo.h. A file's text is made at the read of its first byte and kept. */
+#include "guest/vfs/pseudo.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
-#include "guest/vfs/pseudo.h"
 
 enum { WRITE_MAX = 4096 };
 
@@ -113,7 +113,8 @@ static int pseudo_readdir(struct inode *dir, struct dir_sink *s)
 		char name[16];
 		if (!o->ent->nth(o, pos - o->ent->n_sub, name, &child))
 			break;
-		if (!s->emit(s, name, (u32)strlen(name), ino_of(&child), DT_OF_MODE(child.ent->mode), pos + 1))
+		if (!s->emit(s, name, (u32)strlen(name), ino_of(&child), DT_OF_MODE(child.ent->mode),
+			     pos + 1))
 			break;
 	}
 	return 0;

@@ -23,8 +23,8 @@ struct pent {
 	const char *name;
 	u32 mode;
 	void (*show)(struct text *t, const struct pid_of *o); /* file contents, or a link's target */
-	const char *text;				      /* or this line, always the same */
-	const struct pent *sub;				      /* a directory's fixed entries */
+	const char *text; /* or this line, always the same */
+	const struct pent *sub; /* a directory's fixed entries */
 	u32 n_sub;
 	/* a directory's other entries: -ENOENT or 0; and the n-th one: false at the end */
 	int (*lookup)(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out);
@@ -33,9 +33,18 @@ struct pent {
 	s64 (*write)(const struct pid_of *o, char *buf, size_t n); /* buf is terminated */
 };
 
-#define P_FILE(n, m, f)	 {.name = (n), .mode = S_IFREG | (m), .show = (f)}
-#define P_LINK(n, f)	 {.name = (n), .mode = S_IFLNK | 0777, .show = (f)}
-#define P_DIR(n, e)	 {.name = (n), .mode = S_IFDIR | 0555, .sub = (e), .n_sub = ARRAY_SIZE(e)}
+#define P_FILE(n, m, f)                                                                                      \
+	{                                                                                                    \
+		.name = (n), .mode = S_IFREG | (m), .show = (f)                                              \
+	}
+#define P_LINK(n, f)                                                                                         \
+	{                                                                                                    \
+		.name = (n), .mode = S_IFLNK | 0777, .show = (f)                                             \
+	}
+#define P_DIR(n, e)                                                                                          \
+	{                                                                                                    \
+		.name = (n), .mode = S_IFDIR | 0555, .sub = (e), .n_sub = ARRAY_SIZE(e)                      \
+	}
 
 struct superblock *pseudo_new(const char *type, u32 magic, const struct pent *root, struct inode **out);
 /* Decimal number of a name; -1: it is none. */

@@ -146,7 +146,10 @@ static bool is_cc(const struct pty *p, u8 c, int which)
 /* Signal characters; true if c was one. */
 static bool in_signal(struct pty *p, u8 c)
 {
-	int sig = is_cc(p, c, VINTR) ? SIGINT : is_cc(p, c, VQUIT) ? SIGQUIT : is_cc(p, c, VSUSP) ? SIGTSTP : 0;
+	int sig = is_cc(p, c, VINTR)   ? SIGINT
+		  : is_cc(p, c, VQUIT) ? SIGQUIT
+		  : is_cc(p, c, VSUSP) ? SIGTSTP
+				       : 0;
 
 	if (!sig)
 		return false;
@@ -209,7 +212,8 @@ static void in_char(struct pty *p, u8 c)
 
 static bool in_ready(struct pty *p)
 {
-	return lflag(p, ICANON) ? p->in_lines : p->in_used >= MAX(p->tio.c_cc[VTIME] ? 1 : p->tio.c_cc[VMIN], 1);
+	return lflag(p, ICANON) ? p->in_lines
+				: p->in_used >= MAX(p->tio.c_cc[VTIME] ? 1 : p->tio.c_cc[VMIN], 1);
 }
 
 /* --- the master --------------------------------------------------------------------------- */
@@ -244,7 +248,8 @@ static s64 master_read(struct file *f, struct uio *u, u64 *pos)
 			return -EIO;
 		if (f->flags & O_NONBLOCK)
 			return -EAGAIN;
-		int r = wait_event(&p->out_wq, p->out_used || (!p->slaves && p->slave_was_open), NO_DEADLINE, true);
+		int r = wait_event(&p->out_wq, p->out_used || (!p->slaves && p->slave_was_open), NO_DEADLINE,
+				   true);
 		if (r)
 			return r;
 	}
@@ -309,8 +314,9 @@ static s64 slave_read(struct file *f, struct uio *u, u64 *pos)
 		if (f->flags & O_NONBLOCK)
 			return -EAGAIN;
 		/* VTIME without VMIN: a time-out; with VMIN it would start at the first byte, which is close enough */
-		u64 deadline = raw && p->tio.c_cc[VTIME] && !p->tio.c_cc[VMIN] ? mono_ns() + p->tio.c_cc[VTIME] * 100000000ull
-									      : NO_DEADLINE;
+		u64 deadline = raw && p->tio.c_cc[VTIME] && !p->tio.c_cc[VMIN]
+				       ? mono_ns() + p->tio.c_cc[VTIME] * 100000000ull
+				       : NO_DEADLINE;
 		int r = wait_event(&p->in_wq, in_ready(p) || !p->master_open, deadline, true);
 		if (r)
 			return r == -ETIMEDOUT ? 0 : r;
@@ -331,7 +337,8 @@ static s64 slave_write(struct file *f, struct uio *u, u64 *pos)
 			if (f->flags & O_NONBLOCK)
 				return done ? done : -EAGAIN;
 			waitq_wake(&p->out_wq, POLLIN | POLLRDNORM);
-			int r = wait_event(&p->out_wq, p->out_used + 2 <= OUT_SIZE || !p->master_open, NO_DEADLINE, true);
+			int r = wait_event(&p->out_wq, p->out_used + 2 <= OUT_SIZE || !p->master_open,
+					   NO_DEADLINE, true);
 			if (r)
 				return done ? done : r;
 			continue;
@@ -351,7 +358,8 @@ static u32 slave_poll(struct file *f, struct poll_table *pt)
 
 	poll_on(pt, &p->in_wq);
 	poll_on(pt, &p->out_wq);
-	return (in_ready(p) ? POLLIN | POLLRDNORM : 0) | (p->out_used + 2 <= OUT_SIZE ? POLLOUT | POLLWRNORM : 0) |
+	return (in_ready(p) ? POLLIN | POLLRDNORM : 0) |
+	       (p->out_used + 2 <= OUT_SIZE ? POLLOUT | POLLWRNORM : 0) |
 	       (!p->master_open ? POLLHUP | POLLIN : 0);
 }
 
@@ -579,8 +587,19 @@ int ptmx_open(struct inode *ino, struct file *f)
 		.c_oflag = OPOST | ONLCR,
 		.c_cflag = B38400 | CS8 | CREAD,
 		.c_lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN,
-		.c_cc = {[VINTR] = 3, [VQUIT] = 28, [VERASE] = 127, [VKILL] = 21, [VEOF] = 4, [VMIN] = 1, [VSTART] = 17,
-			 [VSTOP] = 19, [VSUSP] = 26, [VREPRINT] = 18, [VDISCARD] = 15, [VWERASE] = 23, [VLNEXT] = 22},
+		.c_cc = {[VINTR] = 3,
+			 [VQUIT] = 28,
+			 [VERASE] = 127,
+			 [VKILL] = 21,
+			 [VEOF] = 4,
+			 [VMIN] = 1,
+			 [VSTART] = 17,
+			 [VSTOP] = 19,
+			 [VSUSP] = 26,
+			 [VREPRINT] = 18,
+			 [VDISCARD] = 15,
+			 [VWERASE] = 23,
+			 [VLNEXT] = 22},
 	};
 	u32 n = 0;
 
@@ -622,7 +641,8 @@ static int slave_open(struct inode *ino, struct file *f)
 	f->priv = p;
 	/* a session leader without a terminal gets this one */
 	struct process *me = current->proc;
-	if (!(f->flags & O_NOCTTY) && !p->session && me->sid == me->pid && !me->tty && !(boot->host_tty_mask & 7)) {
+	if (!(f->flags & O_NOCTTY) && !p->session && me->sid == me->pid && !me->tty &&
+	    !(boot->host_tty_mask & 7)) {
 		p->session = me->sid;
 		p->pgrp = me->pgid;
 	}

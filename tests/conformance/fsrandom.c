@@ -15,10 +15,10 @@
 
 #include <dirent.h>
 #include <ftw.h>
+#include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <linux/fs.h>
 
 static uint64_t rng_state;
 static int verbose;
@@ -35,7 +35,8 @@ static void result(const char *op, const char *a, const char *b, long r)
 	char line[700];
 	int e = r < 0 ? errno : 0;
 
-	snprintf(line, sizeof(line), "%s(%s, %s) = %ld %s", op, a, b ? b : "", r, r < 0 ? strerrorname_np(e) : "");
+	snprintf(line, sizeof(line), "%s(%s, %s) = %ld %s", op, a, b ? b : "", r,
+		 r < 0 ? strerrorname_np(e) : "");
 	for (char *p = line; *p; p++)
 		sum = (sum ^ (uint8_t)*p) * 1099511628211ull;
 	if (verbose)
@@ -44,7 +45,8 @@ static void result(const char *op, const char *a, const char *b, long r)
 
 static const char *path(char *out)
 {
-	static const char *const parts[] = {"a", "b", "c", "d", "e", "f", "a", "b", "..", ".", "l1", "l2", "l3", "l4"};
+	static const char *const parts[] = {"a", "b",  "c", "d",  "e",	"f",  "a",
+					    "b", "..", ".", "l1", "l2", "l3", "l4"};
 	int n = 1 + (int)rnd(4);
 
 	out[0] = 0;
@@ -73,7 +75,8 @@ static void show_stat(const char *op, const char *p, long r, struct stat *st)
 	if (S_ISDIR(st->st_mode))
 		snprintf(b, sizeof(b), "%o dir", st->st_mode);
 	else
-		snprintf(b, sizeof(b), "%o %ld links %ld", st->st_mode, (long)st->st_size, (long)st->st_nlink);
+		snprintf(b, sizeof(b), "%o %ld links %ld", st->st_mode, (long)st->st_size,
+			 (long)st->st_nlink);
 	result(op, p, b, r);
 }
 
@@ -116,7 +119,19 @@ static void file_ops(void)
 {
 	char buf[9000], p[200], b[64];
 	int i = (int)rnd(8);
-	static const int extra[] = {0, O_CREAT, O_CREAT, O_CREAT, O_CREAT | O_EXCL, O_TRUNC, O_CREAT | O_TRUNC, O_APPEND | O_CREAT, O_NOFOLLOW, O_DIRECTORY, O_PATH, O_CREAT | O_DIRECTORY * 0, O_NOFOLLOW | O_CREAT};
+	static const int extra[] = {0,
+				    O_CREAT,
+				    O_CREAT,
+				    O_CREAT,
+				    O_CREAT | O_EXCL,
+				    O_TRUNC,
+				    O_CREAT | O_TRUNC,
+				    O_APPEND | O_CREAT,
+				    O_NOFOLLOW,
+				    O_DIRECTORY,
+				    O_PATH,
+				    O_CREAT | O_DIRECTORY * 0,
+				    O_NOFOLLOW | O_CREAT};
 
 	if (fds[i] < 0) {
 		int fl = O_NONBLOCK | (int)rnd(3) | extra[rnd(sizeof(extra) / sizeof(extra[0]))];
@@ -165,7 +180,10 @@ static void file_ops(void)
 		break;
 	}
 	case 9:
-		result("fallocate", b, NULL, fallocate(fds[i], rnd(2) ? 0 : FALLOC_FL_KEEP_SIZE | (rnd(2) ? FALLOC_FL_PUNCH_HOLE : 0), off, n + 1));
+		result("fallocate", b, NULL,
+		       fallocate(fds[i],
+				 rnd(2) ? 0 : FALLOC_FL_KEEP_SIZE | (rnd(2) ? FALLOC_FL_PUNCH_HOLE : 0), off,
+				 n + 1));
 		break;
 	case 10:
 		result("fchdir", b, NULL, fchdir(fds[i]));
@@ -185,30 +203,40 @@ static void name_ops(void)
 	path(p);
 	path(q);
 	switch (rnd(24)) {
-	case 0: case 1: case 2:
+	case 0:
+	case 1:
+	case 2:
 		result("mkdir", p, NULL, mkdir(p, 0700 + rnd(0100)));
 		break;
 	case 3:
 		result("rmdir", p, NULL, rmdir(p));
 		break;
-	case 4: case 5:
+	case 4:
+	case 5:
 		result("unlink", p, NULL, unlink(p));
 		break;
-	case 6: case 7: case 8:
+	case 6:
+	case 7:
+	case 8:
 		result("rename", p, q, rename(p, q));
 		break;
 	case 9: {
 		int fl = rnd(2) ? RENAME_NOREPLACE : RENAME_EXCHANGE;
-		result(fl == 1 ? "rename-noreplace" : "rename-exchange", p, q, syscall(SYS_renameat2, AT_FDCWD, p, AT_FDCWD, q, fl));
+		result(fl == 1 ? "rename-noreplace" : "rename-exchange", p, q,
+		       syscall(SYS_renameat2, AT_FDCWD, p, AT_FDCWD, q, fl));
 		break;
 	}
-	case 10: case 11:
-		result("link", p, q, rnd(3) ? link(p, q) : linkat(AT_FDCWD, p, AT_FDCWD, q, AT_SYMLINK_FOLLOW));
+	case 10:
+	case 11:
+		result("link", p, q,
+		       rnd(3) ? link(p, q) : linkat(AT_FDCWD, p, AT_FDCWD, q, AT_SYMLINK_FOLLOW));
 		break;
-	case 12: case 13:
+	case 12:
+	case 13:
 		result("symlink", q, p, symlink(q, p));
 		break;
-	case 14: case 15:
+	case 14:
+	case 15:
 		r = rnd(2) ? stat(p, &st) : lstat(p, &st);
 		if (!r && S_ISLNK(st.st_mode))
 			st.st_size = st.st_size;
@@ -220,7 +248,8 @@ static void name_ops(void)
 			buf[r] = 0;
 		result("readlink", p, r >= 0 ? buf : NULL, r);
 		break;
-	case 17: case 18:
+	case 17:
+	case 18:
 		list(p);
 		break;
 	case 19:
