@@ -19,7 +19,8 @@
  *
  * The terminal keeps its own line discipline; the guest's termios calls set
  * the host terminal's. Its settings at the start are put back when the server
- * goes, and by ring_server_restore_tty(), which is safe in a signal handler.
+ * goes, and by ring_server_restore_tty(), which is safe in a signal handler;
+ * while the program is stopped, too, since not every shell sees to that.
  * Only SIGKILL of the monitor can leave a terminal in the program's mode.
  */
 #include <errno.h>
@@ -59,18 +60,40 @@ static struct {
 	int fd; /* -1: nothing to restore */
 	pid_t pgrp;
 	bool changed;
-	struct ktermios saved;
+	bool suspended; /* the program's settings are in `program` while it is stopped */
+	struct ktermios saved, program;
 } tty = {.fd = -1};
 
-void ring_server_restore_tty(void)
+/* Changed by us, and in the background the terminal is somebody else's. */
+static bool tty_is_ours(void)
 {
 	pid_t fg;
 
-	/* in the background, the terminal is somebody else's now */
-	if (tty.fd < 0 || !tty.changed || ioctl(tty.fd, TIOCGPGRP, &fg) || fg != tty.pgrp)
+	return tty.fd >= 0 && tty.changed && !ioctl(tty.fd, TIOCGPGRP, &fg) && fg == tty.pgrp;
+}
+
+void ring_server_restore_tty(void)
+{
+	if (!tty_is_ours())
 		return;
 	ioctl(tty.fd, TCSETS, &tty.saved);
 	tty.changed = false;
+}
+
+void ring_server_suspend_tty(void)
+{
+	if (!tty_is_ours() || ioctl(tty.fd, TCGETS, &tty.program))
+		return;
+	ioctl(tty.fd, TCSETS, &tty.saved);
+	tty.suspended = true;
+}
+
+void ring_server_resume_tty(void)
+{
+	if (!tty.suspended || !tty_is_ours())
+		return;
+	ioctl(tty.fd, TCSETS, &tty.program);
+	tty.suspended = false;
 }
 
 /* A crash of ours must not leave a raw terminal either. SA_RESETHAND: then it goes on as it would have. */
@@ -285,6 +308,7 @@ static int tty_set(int fd, const struct ring_tty *t, uint32_t action)
 	if (action == 2)
 		ioctl(fd, TCFLSH, TCIFLUSH);
 	tty.changed = true;
+	tty.suspended = false;
 	return ioctl(fd, TCSETS, &k) ? -errno : 0;
 }
 

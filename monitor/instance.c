@@ -42,6 +42,7 @@ HOST_SYSCALL(core, setitimer);
 HOST_SYSCALL(core, poll);
 HOST_SYSCALL(core, kill);
 HOST_SYSCALL(core, rt_sigreturn);
+HOST_SYSCALL(tty, rt_sigaction); /* to be stopped by SIGTSTP */
 HOST_SYSCALL(core, exit_group);
 
 #define EXIT_MONITOR 125
@@ -130,6 +131,8 @@ static bool take_signals(struct instance *in)
 	for (int sig = 1; sig < 64 && set; sig++) {
 		if (!(set & (1ull << sig)))
 			continue;
+		if (sig == SIGCONT)
+			ring_server_resume_tty();
 		if (sig == SIGWINCH)
 			ring_server_event(in->rs, RING_EV_WINCH, 0);
 		else
@@ -164,13 +167,25 @@ static void hook_huge(void *arg, uint64_t gpa, uint64_t len)
 	in->backend->huge(in->ctx, gpa, len);
 }
 
-/* The program stopped itself; so do we, and the shell sees it. */
+/*
+ * The program stopped itself; so do we, and the shell sees it. The host decides
+ * by the signal's default action whether anybody is there to continue us. Without a
+ * terminal rt_sigaction is not allowed, and SIGTTOU, which we never catch, does the same.
+ */
 static void hook_stopped(void *arg, int sig)
 {
 	struct instance *in = arg;
+	bool caught = sig == SIGTSTP && ring_server_features(in->cfg) & HOST_tty;
 
-	(void)sig;
-	kill(in->pid, SIGSTOP);
+	if (sig != SIGSTOP && sig != SIGTTIN && !caught)
+		sig = SIGTTOU;
+	ring_server_suspend_tty();
+	if (caught)
+		catch(SIGTSTP, SIG_DFL);
+	kill(in->pid, sig);
+	if (caught)
+		catch(SIGTSTP, on_forwarded);
+	ring_server_resume_tty();
 }
 
 /* --- the loop --------------------------------------------------------------------- */

@@ -45,6 +45,9 @@ int ring_server_poll_fd(struct ring_server *rs);
 uint16_t ring_server_host_port(struct ring_server *rs, int index);
 /* Async-signal-safe: put the terminal back as it was; for handlers of fatal signals and every other way out. */
 void ring_server_restore_tty(void);
+/* The shell's settings while we are stopped, and the program's again. */
+void ring_server_suspend_tty(void);
+void ring_server_resume_tty(void);
 void ring_server_free(struct ring_server *rs);
 
 #endif

@@ -377,16 +377,12 @@ void signal_exec_reset(struct process *p)
 
 /* --- delivery --------------------------------------------------------------------------------- */
 
-/* The program stopped itself: the monitor stops too and comes back when it is continued. */
+/* The program stopped itself: the monitor stops too and comes back when it is continued; its SIGCONT is ours. */
 static void stop_instance(int sig)
 {
 	struct ring_sqe sqe = {.op = RING_OP_STOP, .handle = RING_NO_HANDLE, .arg = (u32)sig};
-	siginfo_t info;
 
 	ring_call(&sqe, NULL, NULL);
-	memset(&info, 0, sizeof(info));
-	info.si_code = SI_KERNEL;
-	signal_process(current->proc, SIGCONT, &info);
 }
 
 /* The action for a signal without a handler. */
