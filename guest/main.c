@@ -8,6 +8,8 @@
  * descriptors, loads the executable and leaves for the app. The boot stack is
  * not used again after that.
  */
+#include <linux/fcntl.h>
+
 #include "abi/boot.h"
 #include "abi/libos.h"
 #include "abi/ring.h"
@@ -64,6 +66,23 @@ static const char *boot_string(u32 off)
 	return (const char *)boot->strings_va + off;
 }
 
+/* The fallback of fs_context_new() is not what was asked for. */
+static void check_workdir(void)
+{
+	const char *want = boot->cwd_off ? boot_string(boot->cwd_off) : "/";
+	struct file *f;
+	int err;
+
+	f = vfs_open(AT_FDCWD, want, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, &err);
+	if (f) {
+		file_put(f);
+		return;
+	}
+	log_line(LOG_ERROR, "working directory %s: %s", want,
+		 err == -ENOENT ? "no such directory in the guest" : "not a directory of the guest");
+	process_exit(125 << 8);
+}
+
 /* First thread of the program. */
 static void program_start(void *arg)
 {
@@ -73,6 +92,7 @@ static void program_start(void *arg)
 	int r;
 
 	vfs_open_console();
+	check_workdir();
 	r = exec_program(exe, argv, envp);
 	if (r < 0) {
 		log_line(LOG_ERROR, "cannot execute %s: error %d", exe, -r);

@@ -21,11 +21,12 @@ static s64 sb_statfs(struct inode *ino, struct statfs *user)
 	if (sb) {
 		st.f_type = sb->magic;
 		st.f_fsid.val[0] = (int)sb->dev;
-		st.f_flags = 0x20 /* ST_VALID */ | (sb->flags & SB_RDONLY ? 1 : 0) |
-			     (sb->flags & SB_NOEXEC ? 8 : 0);
 		int err = sb->statfs ? sb->statfs(sb, &st) : 0;
 		if (err)
 			return err;
+		/* of the mount here, whatever a volume's host says of its own */
+		st.f_flags = 0x20 /* ST_VALID */ | (sb->flags & SB_RDONLY ? 1 : 0) |
+			     (sb->flags & SB_NOEXEC ? 8 : 0);
 	}
 	return put_user(st, user);
 }
