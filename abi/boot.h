@@ -54,19 +54,24 @@ enum boot_region_kind {
 /*
  * Time parameters, kept current by the monitor and read under a sequence
  * count (odd while being written):
- *   ns = base_ns + (((tsc - base_tsc) * mult) >> shift)      (128-bit product)
+ *   ns = base_ns + (((tsc - base_tsc) * mult) >> BOOT_TIME_SHIFT)      (128-bit product)
  * for the monotonic clock; realtime adds real_off_ns. tsc as the guest reads it.
+ * The same two bases stand there as seconds and nanoseconds below one second,
+ * so that a reader that wants a timespec need not divide.
  */
+#define BOOT_TIME_SHIFT 32
+
 struct boot_time {
 	uint32_t seq;
-	uint32_t shift;
+	uint32_t pad0;
 	uint64_t base_tsc;
-	uint64_t base_ns;
 	uint64_t mult;
+	struct {
+		uint64_t sec, nsec;
+	} base[2];		/* monotonic, realtime */
+	uint64_t base_ns;
 	int64_t  real_off_ns;
 	uint64_t tsc_khz;
-	uint64_t host_vdso_clock_gettime;	/* process platform: VA, or 0 */
-	uint64_t pad;
 };
 
 /*
@@ -164,7 +169,7 @@ enum boot_flag {
 enum boot_log { BOOT_LOG_ERROR, BOOT_LOG_WARN, BOOT_LOG_INFO, BOOT_LOG_DEBUG };
 
 _Static_assert(sizeof(struct boot_region) == 40, "abi");
-_Static_assert(sizeof(struct boot_time) == 64, "abi");
+_Static_assert(sizeof(struct boot_time) == 80, "abi");
 _Static_assert(sizeof(struct boot_info) <= 4096, "one page");
 
 #endif

@@ -15,7 +15,6 @@
 #include <time.h>
 #include <x86intrin.h>
 
-#define SHIFT	     32
 #define NS_PER_S     1000000000ull
 #define INTERVAL_MAX NS_PER_S
 
@@ -59,7 +58,7 @@ __attribute__((constructor)) static void clock_first_sample(void)
 
 static uint64_t line(const struct boot_time *t, uint64_t tsc)
 {
-	return t->base_ns + (uint64_t)(((unsigned __int128)(tsc - t->base_tsc) * t->mult) >> t->shift);
+	return t->base_ns + (uint64_t)(((unsigned __int128)(tsc - t->base_tsc) * t->mult) >> BOOT_TIME_SHIFT);
 }
 
 static void publish(struct boot_time *t, const struct sample *s, uint64_t base_ns, double rate)
@@ -69,13 +68,18 @@ static void publish(struct boot_time *t, const struct sample *s, uint64_t base_n
 
 	__atomic_store_n(&t->seq, seq + 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	t->shift = SHIFT;
 	t->base_tsc = s->tsc;
 	t->base_ns = base_ns;
-	t->mult = (uint64_t)(rate * (double)(1ull << SHIFT));
+	t->mult = (uint64_t)(rate * (double)(1ull << BOOT_TIME_SHIFT));
 	/* Two clock readings are not one: a step of less than a microsecond is noise. */
 	if (real_off - t->real_off_ns > 1000 || t->real_off_ns - real_off > 1000)
 		t->real_off_ns = real_off;
+	for (int i = 0; i < 2; i++) {
+		uint64_t ns = i ? base_ns + (uint64_t)t->real_off_ns : base_ns;
+
+		t->base[i].sec = ns / NS_PER_S;
+		t->base[i].nsec = ns % NS_PER_S;
+	}
 	t->tsc_khz = (uint64_t)(1e6 / ns_per_tick);
 	__atomic_store_n(&t->seq, seq + 2, __ATOMIC_RELEASE);
 }

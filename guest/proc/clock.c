@@ -38,7 +38,7 @@ static void clock_read(u64 *mono, u64 *real)
 
 		if (unlikely(delta < 0))
 			delta = 0; /* just corrected on another host CPU */
-		ns = bt->base_ns + (u64)(((unsigned __int128)(u64)delta * bt->mult) >> bt->shift);
+		ns = bt->base_ns + (u64)(((unsigned __int128)(u64)delta * bt->mult) >> BOOT_TIME_SHIFT);
 		off = bt->real_off_ns;
 		__asm__ volatile("" ::: "memory");
 	} while (bt->seq != seq);

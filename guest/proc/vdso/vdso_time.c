@@ -36,30 +36,30 @@ int __vdso_gettimeofday(struct timeval64 *tv, struct tz *tz);
 int64_t __vdso_time(int64_t *t);
 int __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused);
 
-static inline uint64_t now(int real)
+/* Seconds and nanoseconds of the monotonic (real 0) or the realtime clock (real 1). */
+static inline void now(int real, uint64_t *sec_out, uint64_t *nsec_out)
 {
 	const volatile struct boot_time *t = &vdso_time_page;
-	uint64_t ns, lo, hi;
-	uint32_t seq, a, d, shift;
+	uint64_t sec, nsec;
+	uint32_t seq, a, d;
 
 	do {
 		while (__builtin_expect((seq = t->seq) & 1, 0))
 			__builtin_ia32_pause();
-		__asm__ volatile("lfence; rdtsc" : "=a"(a), "=d"(d)::"memory");
+		__asm__ volatile("rdtscp" : "=a"(a), "=d"(d)::"ecx", "memory"); /* waits for earlier loads, as Linux reads it */
 		uint64_t delta = ((uint64_t)d << 32 | a) - t->base_tsc;
 
 		delta = (int64_t)delta < 0 ? 0 : delta;
-		unsigned __int128 p = (unsigned __int128)delta * t->mult;
-
-		lo = (uint64_t)p;
-		hi = (uint64_t)(p >> 64);
-		shift = t->shift & 63;
-		ns = t->base_ns + (shift ? lo >> shift | hi << (64 - shift) : lo);
-		if (real)
-			ns += (uint64_t)t->real_off_ns;
+		nsec = t->base[real].nsec + (uint64_t)(((unsigned __int128)delta * t->mult) >> BOOT_TIME_SHIFT);
+		sec = t->base[real].sec;
 		__asm__ volatile("" ::: "memory");
 	} while (__builtin_expect(t->seq != seq, 0));
-	return ns;
+	if (__builtin_expect(nsec >= NS, 0)) {
+		sec += nsec / NS;
+		nsec %= NS;
+	}
+	*sec_out = sec;
+	*nsec_out = nsec;
 }
 
 static inline long libos_call(long nr, long a, long b)
@@ -78,13 +78,13 @@ static inline long libos_call(long nr, long a, long b)
 
 int __vdso_clock_gettime(int clock, struct timespec64 *ts)
 {
-	uint64_t ns;
+	uint64_t sec, nsec;
 
 	if (__builtin_expect((unsigned)clock > 11 || !((MONO_CLOCKS | REAL_CLOCKS) >> clock & 1), 0))
 		return (int)libos_call(NR_clock_gettime, clock, (long)ts);
-	ns = now(REAL_CLOCKS >> clock & 1);
-	ts->sec = (int64_t)(ns / NS);
-	ts->nsec = (int64_t)(ns % NS);
+	now(REAL_CLOCKS >> clock & 1, &sec, &nsec);
+	ts->sec = (int64_t)sec;
+	ts->nsec = (int64_t)nsec;
 	return 0;
 }
 
@@ -96,10 +96,11 @@ int __vdso_clock_getres(int clock, struct timespec64 *ts)
 int __vdso_gettimeofday(struct timeval64 *tv, struct tz *tz)
 {
 	if (tv) {
-		uint64_t ns = now(1);
+		uint64_t sec, nsec;
 
-		tv->sec = (int64_t)(ns / NS);
-		tv->usec = (int64_t)(ns % NS / 1000);
+		now(1, &sec, &nsec);
+		tv->sec = (int64_t)sec;
+		tv->usec = (int64_t)(nsec / 1000);
 	}
 	if (tz)
 		tz->minutes_west = tz->dst = 0;
@@ -108,11 +109,12 @@ int __vdso_gettimeofday(struct timeval64 *tv, struct tz *tz)
 
 int64_t __vdso_time(int64_t *t)
 {
-	int64_t s = (int64_t)(now(1) / NS);
+	uint64_t sec, nsec;
 
+	now(1, &sec, &nsec);
 	if (t)
-		*t = s;
-	return s;
+		*t = (int64_t)sec;
+	return (int64_t)sec;
 }
 
 int __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
