@@ -307,6 +307,13 @@ static const struct backend *choose(const struct monitor_config *cfg)
 	return NULL;
 }
 
+/* The port of an address; 0: any, so that the user has to be told. */
+static int port_of(const struct sockaddr_storage *a)
+{
+	return a->ss_family == AF_INET ? ((const struct sockaddr_in *)a)->sin_port :
+					 ((const struct sockaddr_in6 *)a)->sin6_port;
+}
+
 static int assemble(struct instance *in)
 {
 	const struct monitor_config *cfg = in->cfg;
@@ -328,7 +335,7 @@ static int assemble(struct instance *in)
 	if (!in->rs)
 		return -1;
 	for (int i = 0; i < cfg->n_ports; i++)
-		if (cfg->verbose)
+		if (cfg->verbose || !port_of(&cfg->ports[i].host))
 			say("port %u of the host is port %u of %s", ring_server_host_port(in->rs, i),
 			    cfg->ports[i].guest, cfg->name);
 	return in->backend->create(&in->ctx, &in->mem, &in->plan);
