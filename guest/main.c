@@ -83,6 +83,28 @@ static void check_workdir(void)
 	process_exit(125 << 8);
 }
 
+/* The host found the program and looked at it; what is left is mostly about what it refers to. */
+static const char *why_not(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "the interpreter that it names is missing";
+	case -ELOOP:
+		return "scripts name one another as interpreters for ever";
+	case -EACCES:
+		return "it or its interpreter is not executable";
+	case -ENOEXEC:
+	case -ELIBBAD:
+		return "it or its interpreter is damaged";
+	case -E2BIG:
+		return "too many or too long arguments and environment variables";
+	case -ENOMEM:
+		return "out of memory";
+	default:
+		return "it was refused";
+	}
+}
+
 /* First thread of the program. */
 static void program_start(void *arg)
 {
@@ -95,8 +117,8 @@ static void program_start(void *arg)
 	check_workdir();
 	r = exec_program(exe, argv, envp);
 	if (r < 0) {
-		log_line(LOG_ERROR, "cannot execute %s: error %d", exe, -r);
-		process_exit((r == -ENOENT ? 127 : 126) << 8);
+		log_line(LOG_ERROR, "%s: cannot be executed: %s (error %d)", exe, why_not(r), -r);
+		process_exit(126 << 8);
 	}
 	kfree(argv);
 	kfree(envp);

@@ -138,9 +138,43 @@ my $busy = $sock->sockport;
 for my $m (monitors()) {
 	bad("$m: port in use", 125, qr/\b$busy\b/, 'run', '--monitor', $m, '-p', "127.0.0.1:$busy:80", './good');
 }
+
+# bad() for a command that ends in cowbell
+sub bad_command {
+	my ($name, $want, $re, @cmd) = @_;
+	my ($st, $out, $err) = run_out({dir => $dir, timeout => 30}, @cmd);
+	ok($st == $want && $err =~ /^cowbell: [^\n]*\n\z/ && $err =~ $re && $out eq '', "$name: status $want, one line") or diag "status $st\n$out$err";
+	is_deeply([glob("$cache/cowbell/tmp.*")], [], "$name: leaves nothing behind");
+}
+
+# /dev/kvm taken away in a mount namespace of its own
 SKIP: {
-	skip('runs as root: /dev/kvm cannot be taken away', 2) if -w '/dev/kvm';
-	bad('no /dev/kvm', 125, qr/--monitor process/, 'run', '--monitor', 'kvm', './good');
+	if (!-w '/dev/kvm') {
+		bad('no /dev/kvm', 125, qr/--monitor process/, 'run', '--monitor', 'kvm', './good');
+		skip('there is no /dev/kvm', 4);
+	}
+	skip('no mount namespace', 6) if system("unshare -m mount --bind /dev/null /dev/kvm 2>/dev/null");
+	my $cowbell = 'exec "$0" run --monitor kvm ./good';
+	bad_command('another file as /dev/kvm', 125, qr{/dev/kvm.*--monitor process}, 'unshare', '-m', 'sh', '-c',
+		"mount --bind /dev/null /dev/kvm; $cowbell", $COWBELL);
+	bad_command('no /dev/kvm', 125, qr{no /dev/kvm.*--monitor process}, 'unshare', '-m', 'sh', '-c',
+		"mount -t tmpfs none /dev; $cowbell", $COWBELL);
+	my ($st) = run_out({dir => $dir}, 'unshare', '-m', 'sh', '-c', 'mount --bind /dev/null /dev/kvm; exec "$0" run ./good', $COWBELL);
+	is($st, 0, 'auto goes on without /dev/kvm');
+}
+for my $m (monitors()) {
+	bad_command("$m: no address space", 125, qr/no address space.*Cannot allocate memory/, 'sh', '-c',
+		"ulimit -v 300000; exec \"\$0\" run --monitor $m ./good", $COWBELL);
+}
+
+# what --root hides from the host side until the guest looks
+my $root = scratch();
+spew("$root/loop", "#!/loop\n");
+spew("$root/noint", "#!/nowhere\n");
+chmod 0755, "$root/loop", "$root/noint";
+for my $m (monitors()) {
+	bad("$m: script that is its own interpreter in a root", 126, qr/for ever/, 'run', '--monitor', $m, '--root', $root, '/loop');
+	bad("$m: script with its interpreter missing in a root", 126, qr/interpreter.*missing/, 'run', '--monitor', $m, '--root', $root, '/noint');
 }
 
 # help and version speak on standard output
