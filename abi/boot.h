@@ -154,6 +154,8 @@ struct boot_info {
 	uint32_t host_tty_mask;		/* bit n: stream n (0..2) is a terminal */
 	uint32_t log_level;		/* enum boot_log */
 	struct boot_region regions[BOOT_MAX_REGIONS];
+	uint32_t host_file_mask;	/* bit n: stream n is a file or a device: a write has its result at once */
+	uint32_t pad_end;
 };
 
 enum boot_flag {

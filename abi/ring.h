@@ -74,7 +74,8 @@ enum ring_op {
 	/* streams: console, sockets. Completes when at least one byte moved
 	 * (READ: or at end of stream with 0). addr/len = buffer. */
 	RING_OP_READ = 1,
-	RING_OP_WRITE = 2,	/* completes when all of len is written, or on error */
+	RING_OP_WRITE = 2,	/* completes when all of len is written, or on error: res = bytes written before
+				 * it and val = the errno, or res = -errno */
 	RING_OP_CLOSE = 3,	/* outstanding requests complete with -ECANCELED first; with arg =
 				 * RING_CLOSE_DRAIN its SENDs and WRITEs that were submitted earlier are
 				 * finished first (or fail), all others are cancelled. The handle

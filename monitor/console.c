@@ -123,6 +123,19 @@ static int reopen(int fd)
 	return open(path, (flags & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
+/* A file, a device: no other process takes part in a write, so its result is final. Not /dev/null, which
+ * cannot fail, unless it stands for a stream that our caller closed. */
+bool ring_server_writes_at_once(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) || fcntl(fd, F_GETFL) & O_PATH)
+		return true;
+	if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(fd))
+		return false;
+	return !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
+}
+
 static void open_stream(struct ring_server *rs, int fd)
 {
 	struct handle *h = handle_new(rs, H_CONSOLE, fd);
@@ -233,7 +246,8 @@ bool console_write(struct ring_server *rs, struct handle *h, struct rs_req *r)
 			return false;
 		}
 		if (n < 0) {
-			req_done(rs, r, r->done ? (int32_t)r->done : (int32_t)n, 0, 0);
+			rs_lost(rs, (int)-n);
+			req_done(rs, r, r->done ? (int32_t)r->done : (int32_t)n, (uint64_t)-n, 0);
 			return true;
 		}
 	}

@@ -35,6 +35,7 @@
 
 #include "abi/libos.h"
 #include "abi/ring.h"
+#include "monitor/ring_server.h"
 
 #define PG	   BOOT_PAGE_SIZE
 #define HUGE	   (2ull << 20)
@@ -525,8 +526,10 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->generation = 1;
 	bi->uid = cfg->uid;
 	bi->gid = cfg->gid;
-	for (int fd = 0; fd < 3; fd++)
+	for (int fd = 0; fd < 3; fd++) {
 		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
+		bi->host_file_mask |= (uint32_t)ring_server_writes_at_once(fd) << fd;
+	}
 	bi->log_level = cfg->verbose >= 2 ? BOOT_LOG_DEBUG : cfg->verbose == 1 ? BOOT_LOG_INFO : BOOT_LOG_WARN;
 	bi->n_regions = b->m->n_regions;
 	for (int i = 0; i < b->m->n_regions; i++)

@@ -123,6 +123,8 @@ struct ring_server {
 
 	struct rs_port ports[MONITOR_MAX_PORTS];
 	bool interrupted;
+	int lost;			/* errno of the last write that failed, and its turn */
+	uint32_t lost_turn;
 	bool exiting;
 	int wait_status;
 	char why[160];			/* not empty: TURN_BROKEN */
@@ -139,6 +141,8 @@ void rs_broken(struct ring_server *rs, const struct ring_sqe *sqe, const char *w
 void *rs_data(struct ring_server *rs, const struct ring_sqe *sqe, uint64_t gpa, uint32_t len);
 /* Copy a path out: 1..RING_PATH_MAX-1 bytes without NUL inside. 0, or -errno. */
 int rs_path(struct ring_server *rs, uint64_t gpa, uint32_t len, char *buf);
+/* Data that the program wrote got lost for `err`. If it ends before it can know, we say so. */
+void rs_lost(struct ring_server *rs, int err);
 /* A completion written now would have to wait. */
 bool rs_cq_full(struct ring_server *rs);
 

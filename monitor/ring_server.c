@@ -25,6 +25,7 @@
  * late), or to an accept (not tried while any is late).
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,6 +138,12 @@ int rs_path(struct ring_server *rs, uint64_t gpa, uint32_t len, char *buf)
 	}
 	buf[len] = 0;
 	return memchr(buf, 0, len) ? -EINVAL : 0;
+}
+
+void rs_lost(struct ring_server *rs, int err)
+{
+	rs->lost = err;
+	rs->lost_turn = rs->turn;
 }
 
 /* --- operations ----------------------------------------------------------------------- */
@@ -459,6 +466,8 @@ enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, cons
 	}
 	if (rs->exiting) {
 		drain_at_exit(rs);
+		if (rs->lost && rs->lost_turn == rs->turn && rs->wait_status != SIGPIPE)
+			say("output was lost: %s", strerror(rs->lost));
 		*wait_status = rs->wait_status;
 		return TURN_EXIT;
 	}

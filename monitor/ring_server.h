@@ -43,6 +43,8 @@ void ring_server_interrupt(struct ring_server *rs);
 int ring_server_poll_fd(struct ring_server *rs);
 /* -p with host port 0: the port that was given. */
 uint16_t ring_server_host_port(struct ring_server *rs, int index);
+/* The result of a write to this standard stream is known when write() returns (files, most devices). */
+bool ring_server_writes_at_once(int fd);
 /* Async-signal-safe: put the terminal back as it was; for handlers of fatal signals and every other way out. */
 void ring_server_restore_tty(void);
 /* The shell's settings while we are stopped, and the program's again. */

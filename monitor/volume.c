@@ -451,6 +451,8 @@ static int op_transfer(struct ring_server *rs, const struct ring_sqe *sqe, struc
 		iov.iov_base = (uint8_t *)iov.iov_base + n;
 		iov.iov_len -= (size_t)n;
 	}
+	if (n < 0)
+		rs_lost(rs, errno);
 	return done ? (int)done : n < 0 ? -errno : 0;
 }
 

@@ -35,7 +35,7 @@ struct poll_wait {
 void net_turn(bool have_events)
 {
 	static u64 last_ns, last_bells;
-	if (have_events) {
+	if (have_events || ring_hurried()) {
 		if (ring_pending())
 			ring_flush();
 		return;

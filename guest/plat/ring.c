@@ -32,6 +32,7 @@ static struct ring_page *ring;
 static u32 sq_tail, cq_head; /* ours */
 static struct list overflow = LIST_INIT(overflow);
 static struct list deferred = LIST_INIT(deferred);
+static bool hurried;
 static bool running; /* ring_poll() is on the stack */
 
 /* Completions taken off the ring but not run yet: [stash_head, stash_tail). */
@@ -127,6 +128,16 @@ bool ring_pending(void)
 	return sq_unseen() || !list_empty(&deferred);
 }
 
+void ring_hurry(void)
+{
+	hurried = true;
+}
+
+bool ring_hurried(void)
+{
+	return hurried;
+}
+
 /* --- completions -------------------------------------------------------------- */
 
 static bool cq_take(struct ring_cqe *c)
@@ -202,6 +213,7 @@ static void doorbell(bool wait, u64 deadline_ns)
 	/* what found no room needs another doorbell soon: do not sleep on it */
 	ring->ctl.wait = wait && list_empty(&overflow);
 	ring->ctl.wait_until_ns = deadline_ns;
+	hurried = false;
 	stats->doorbells++;
 	plat->doorbell();
 }

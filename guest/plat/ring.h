@@ -39,6 +39,10 @@ void ring_wait(u64 deadline_ns);
 /* Are there submissions that the monitor has not seen, or deferred work? */
 bool ring_pending(void);
 
+/* Somebody polls for what only the monitor knows: the poller's next net_turn() asks without delay. */
+void ring_hurry(void);
+bool ring_hurried(void); /* since the last doorbell */
+
 /*
  * Work that is best turned into submissions as late as possible (net/ gathers
  * small sends): `run` is called once, just before the next doorbell of any

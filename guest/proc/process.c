@@ -255,6 +255,7 @@ static _Noreturn void process_end(struct process *p)
 	if (p == init_process) {
 		net_drain(DRAIN_NS);
 		volumes_send();
+		console_finish(p->exit_status);
 		instance_exit(p->exit_status);
 	}
 	panic("a second process ended");

@@ -2,46 +2,32 @@
 /*
  * The standard streams: host handles 0, 1, 2 through the ring.
  *
- * Output: a write is copied into a request and submitted, and returns; requests
- * on a handle are written in order, and before an EXIT submitted after them.
- * More than OUT_LIMIT bytes under way make a writer wait.
+ * Output to a file or a device (boot->host_file_mask) is done when write
+ * returns, with the host's own result: one doorbell each. Output to a pipe, a
+ * terminal or a socket is copied into a request and submitted; requests on a
+ * handle are written in order, and before an EXIT submitted after them. More
+ * than OUT_LIMIT bytes under way make a writer wait. A write that follows none
+ * for EAGER_NS rings the doorbell, so that somebody who writes now and then
+ * learns at once that his reader has gone; who writes much learns it at the
+ * next write. What fails after the last write is said on the log.
  *
- * Input: nothing is read before the program asks, by read or by poll. Then one
- * RING_OP_READ of IN_SIZE bytes is posted; what it brings is kept until taken.
+ * Input: the host is asked for what the program asks for and no more, since
+ * what it does not read belongs to whoever shares the stream. One READ is
+ * under way at a time; a reader that gives up cancels it, and what it brought
+ * nevertheless is kept for the next. poll asks by POLL, whose answer holds
+ * until the next read. Only FIONREAD reads ahead: it must count.
+ *
  * All streams that are terminals are taken for the same one: they share the
- * input of the first of them.
- *
- * A terminal's modes are the host terminal's: ioctls ask the monitor. A stream
- * that is no terminal looks like a pipe.
+ * input of the first of them. A stream that is no terminal looks like a pipe.
  */
-#include <asm/ioctls.h>
-#include <asm/termbits.h>
-#include <asm/termios.h>
+#include "guest/vfs/console.h"
 
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
-#include "guest/plat/ring.h"
 #include "guest/proc/proc.h"
-#include "guest/vfs/internal.h"
 
-enum { N_STREAMS = 3, OUT_LIMIT = 65536, IN_SIZE = 4096 };
-
-struct stream {
-	struct inode inode;
-	int handle;
-	bool ready;
-	/* output */
-	u32 out_bytes;
-	int out_err; /* reported by the next write */
-	struct waitq out_wq;
-	/* input */
-	u8 *in;
-	u32 in_pos, in_len;
-	bool posted, eof;
-	int in_err;
-	struct ring_req req;
-	struct waitq in_wq;
-};
+enum { N_STREAMS = 3, OUT_LIMIT = 65536, IN_LIMIT = 65536 };
+#define EAGER_NS 500000u
 
 struct out_req {
 	struct ring_req req;
@@ -69,7 +55,8 @@ static struct stream *stream_get(int n)
 	s->handle = n;
 	waitq_init(&s->out_wq);
 	waitq_init(&s->in_wq);
-	list_init(&s->req.node);
+	list_init(&s->read.node);
+	list_init(&s->poll.node);
 	inode_init(&s->inode, root_sb, &console_ops, console_is_tty(n) ? S_IFCHR | 0620 : S_IFIFO | 0600,
 		   3 + (u64)n);
 	return s;
@@ -81,100 +68,214 @@ static void out_done(struct ring_req *req, const struct ring_cqe *cqe)
 {
 	struct out_req *o = container_of(req, struct out_req, req);
 	struct stream *s = o->s;
+	u32 through = cqe->res > 0 ? (u32)cqe->res : 0;
 
-	if (cqe->res < 0)
-		s->out_err = cqe->res;
+	if (through < o->len) {
+		s->out_err = cqe->res < 0 ? cqe->res : cqe->val ? -(int)cqe->val : -EIO;
+		s->out_told = false;
+		s->out_lost += o->len - through;
+	}
 	s->out_bytes -= o->len;
 	kfree(o);
 	waitq_wake(&s->out_wq, POLLOUT | POLLWRNORM);
 }
 
-static s64 console_write(struct file *f, struct uio *u, u64 *pos)
+/* The error of an earlier write, or 0. That a reader has gone stays true. */
+static int take_out_err(struct stream *s)
 {
-	struct stream *s = f->priv;
+	int err = s->out_err;
+
+	s->out_told = true;
+	s->out_lost = 0;
+	if (err == -EPIPE)
+		signal_thread(current, SIGPIPE, NULL);
+	else
+		s->out_err = 0;
+	return err;
+}
+
+static struct out_req *out_new(struct stream *s, struct uio *u, int *err)
+{
+	u32 n = (u32)MIN(u->left, (u64)OUT_LIMIT - s->out_bytes);
+	struct out_req *o = kmalloc(sizeof(*o) + n);
+
+	*err = -ENOMEM;
+	if (!o)
+		return NULL;
+	*o = (struct out_req){.s = s};
+	o->len = (u32)uio_get(u, o->data, n);
+	if (!o->len) {
+		*err = -EFAULT;
+		kfree(o);
+		return NULL;
+	}
+	o->req.done = out_done;
+	o->req.sqe = (struct ring_sqe){.op = RING_OP_WRITE,
+				       .handle = (u32)s->handle,
+				       .addr = ring_buf_gpa(o->data).v,
+				       .len = o->len};
+	return o;
+}
+
+/* To a file: done when this returns. */
+static s64 write_through(struct stream *s, struct uio *u)
+{
 	s64 done = 0;
+	int err;
 
 	while (u->left) {
-		if (s->out_err) {
-			if (done)
-				return done;
-			int err = s->out_err;
-			if (err == -EPIPE)
-				signal_thread(current, SIGPIPE, NULL);
-			else
-				s->out_err = 0;
-			return err;
-		}
-		if (s->out_bytes >= OUT_LIMIT) {
-			if (f->flags & O_NONBLOCK)
-				return done ? done : -EAGAIN;
-			int r = wait_event(&s->out_wq, s->out_bytes < OUT_LIMIT || s->out_err, NO_DEADLINE,
-					   true);
-			if (r)
-				return done ? done : r;
-			continue;
-		}
-		u32 n = (u32)MIN(u->left, (u64)OUT_LIMIT - s->out_bytes);
-		struct out_req *o = kmalloc(sizeof(*o) + n);
+		struct out_req *o = out_new(s, u, &err);
 		if (!o)
-			return done ? done : -ENOMEM;
-		*o = (struct out_req){.s = s};
-		u32 got = (u32)uio_get(u, o->data, n);
-		if (!got) {
-			kfree(o);
-			return done ? done : -EFAULT;
-		}
-		o->len = got;
-		o->req.done = out_done;
-		s->out_bytes += got;
-		/* the one that fills the queue must end the wait of whoever waits for room */
-		u16 quiet = s->out_bytes < OUT_LIMIT ? RING_SQE_QUIET : 0;
-		o->req.sqe = (struct ring_sqe){.op = RING_OP_WRITE,
-					       .flags = quiet,
-					       .handle = (u32)s->handle,
-					       .addr = ring_buf_gpa(o->data).v,
-					       .len = got};
-		list_init(&o->req.node);
-		done += got;
-		ring_submit(&o->req);
-		if (got < n)
+			return done ? done : err;
+		u32 len = o->len;
+		s64 r = ring_call_nosleep(&o->req.sqe, NULL, NULL);
+		kfree(o);
+		if (r < 0)
+			return done ? done : r; /* the next write meets it again */
+		done += r;
+		if (r < (s64)len)
 			break;
 	}
 	return done;
 }
 
-/* --- input ------------------------------------------------------------------------ */
-
-static void in_done(struct ring_req *req, const struct ring_cqe *cqe)
+/* After a while without output: let the host have it now. Bytes of the `done` just queued that got lost. */
+static u64 write_eagerly(struct stream *s, u64 done)
 {
-	struct stream *s = container_of(req, struct stream, req);
+	u64 now = mono_ns();
 
-	s->posted = false;
-	s->in_pos = 0;
-	s->in_len = cqe->res > 0 ? MIN((u32)cqe->res, (u32)IN_SIZE) : 0;
-	if (cqe->res == 0)
-		s->eof = true;
-	else if (cqe->res < 0)
-		s->in_err = cqe->res;
-	waitq_wake(&s->in_wq, POLLIN | POLLRDNORM);
+	if (s->out_bytes != done || now - s->out_ns < EAGER_NS)
+		return 0;
+	s->out_ns = now;
+	ring_flush();
+	return s->out_err ? MIN(s->out_lost, done) : 0;
 }
 
-static bool in_ready(struct stream *s)
+static s64 write_behind(struct stream *s, struct uio *u, bool nonblock)
+{
+	u64 done = 0;
+	int err;
+
+	while (u->left) {
+		if (s->out_err)
+			return done ? (s64)done : take_out_err(s);
+		if (s->out_bytes >= OUT_LIMIT) {
+			if (nonblock)
+				return done ? (s64)done : -EAGAIN;
+			err = wait_event(&s->out_wq, s->out_bytes < OUT_LIMIT || s->out_err, NO_DEADLINE,
+					 true);
+			if (err)
+				return done ? (s64)done : err;
+			continue;
+		}
+		struct out_req *o = out_new(s, u, &err);
+		if (!o)
+			return done ? (s64)done : err;
+		s->out_bytes += o->len;
+		done += o->len;
+		/* the one that fills the queue must end the wait of whoever waits for room */
+		o->req.sqe.flags = s->out_bytes < OUT_LIMIT ? RING_SQE_QUIET : 0;
+		ring_submit(&o->req);
+	}
+	u64 lost = write_eagerly(s, done);
+	return lost && lost == done ? take_out_err(s) : (s64)(done - lost);
+}
+
+static s64 console_write(struct file *f, struct uio *u, u64 *pos)
+{
+	struct stream *s = f->priv;
+
+	if (boot->host_file_mask >> s->handle & 1)
+		return write_through(s, u);
+	return write_behind(s, u, f->flags & O_NONBLOCK);
+}
+
+void console_finish(int wait_status)
+{
+	for (int n = 1; n < N_STREAMS; n++) {
+		struct stream *s = &streams[n];
+
+		if (s->out_err && !s->out_told && wait_status != SIGPIPE)
+			log_line(LOG_ERROR, "output on stream %d was lost: error %d", n, -s->out_err);
+	}
+}
+
+/* --- input ------------------------------------------------------------------------ */
+
+/* Is there anything that a read can return now? */
+static bool in_ready(const struct stream *s)
 {
 	return s->in_pos < s->in_len || s->eof || s->in_err;
 }
 
-static int post_read(struct stream *s)
+static void poll_done(struct ring_req *req, const struct ring_cqe *cqe)
 {
-	if (s->posted || in_ready(s))
+	struct stream *s = container_of(req, struct stream, poll);
+
+	if (cqe->res <= 0)
+		return;
+	s->revents = (u32)cqe->res;
+	waitq_wake_all(&s->in_wq, POLLIN | POLLRDNORM);
+}
+
+static void post_poll(struct stream *s)
+{
+	if (s->poll.active || s->revents || in_ready(s))
+		return;
+	s->poll.done = poll_done;
+	s->poll.sqe = (struct ring_sqe){.op = RING_OP_POLL, .handle = (u32)s->handle, .arg = POLLIN};
+	ring_submit(&s->poll);
+	ring_hurry();
+}
+
+static void in_done(struct ring_req *req, const struct ring_cqe *cqe)
+{
+	struct stream *s = container_of(req, struct stream, read);
+
+	s->in_pos = 0;
+	s->in_len = cqe->res > 0 ? MIN((u32)cqe->res, s->in_cap) : 0;
+	if (cqe->res == 0)
+		s->eof = true;
+	else if (cqe->res < 0 && cqe->res != -ECANCELED)
+		s->in_err = cqe->res;
+	waitq_wake_all(&s->in_wq, POLLIN | POLLRDNORM);
+}
+
+/* Ask for up to n bytes, if nobody has asked already. */
+static int post_read(struct stream *s, u64 n)
+{
+	u32 len = (u32)MIN(n, (u64)IN_LIMIT);
+
+	if (s->read.active || in_ready(s))
 		return 0;
-	if (!s->in && !(s->in = kmalloc(IN_SIZE)))
-		return -ENOMEM;
-	s->posted = true;
-	s->req.done = in_done;
-	s->req.sqe = (struct ring_sqe){
-		.op = RING_OP_READ, .handle = (u32)s->handle, .addr = ring_buf_gpa(s->in).v, .len = IN_SIZE};
-	ring_submit(&s->req);
+	if (len > s->in_cap) {
+		u8 *p = kmalloc(len);
+		if (!p)
+			return -ENOMEM;
+		kfree(s->in);
+		s->in = p;
+		s->in_cap = len;
+	}
+	s->revents = 0;
+	s->read.done = in_done;
+	s->read.sqe = (struct ring_sqe){
+		.op = RING_OP_READ, .handle = (u32)s->handle, .addr = ring_buf_gpa(s->in).v, .len = len};
+	ring_submit(&s->read);
+	return 0;
+}
+
+/* Ask for up to n bytes; what is not there at this moment is not waited for. */
+static int try_read(struct stream *s, u64 n)
+{
+	int r = post_read(s, n);
+
+	if (r || in_ready(s))
+		return r;
+	ring_flush();
+	if (!in_ready(s)) {
+		ring_cancel(&s->read);
+		ring_flush();
+	}
 	return 0;
 }
 
@@ -186,32 +287,51 @@ static struct stream *input_of(struct stream *s)
 	return s;
 }
 
-static s64 console_read(struct file *f, struct uio *u, u64 *pos)
+static s64 take_input(struct stream *s, struct uio *u)
 {
-	struct stream *s = input_of(f->priv);
+	s64 r = s->in_err;
 
-	if (!u->left)
-		return 0;
-	int r = post_read(s);
-	if (!r && !in_ready(s) && f->flags & O_NONBLOCK) {
-		ring_flush(); /* what the host has already should be seen */
-		if (!in_ready(s))
-			return -EAGAIN;
-	}
-	if (!r && !in_ready(s))
-		r = wait_event(&s->in_wq, in_ready(s), NO_DEADLINE, true);
-	if (r)
-		return r;
 	if (s->in_pos < s->in_len) {
 		u64 n = uio_put(u, s->in + s->in_pos, s->in_len - s->in_pos);
 		s->in_pos += (u32)n;
-		return n ? (s64)n : -EFAULT;
+		r = n ? (s64)n : -EFAULT;
+	} else if (s->eof) {
+		s->eof = false; /* a terminal or a file may have more later: the next read asks again */
+		r = 0;
+	} else {
+		s->in_err = 0;
 	}
-	r = s->in_err;
-	s->in_err = 0;
-	if (console_is_tty(s->handle))
-		s->eof = false; /* Ctrl-D: the next read asks again */
+	if (s->polled)
+		post_poll(s); /* an edge-triggered watcher hears of what comes next */
 	return r;
+}
+
+static s64 console_read(struct file *f, struct uio *u, u64 *pos)
+{
+	struct stream *s = input_of(f->priv);
+	int r = 0;
+
+	if (!u->left)
+		return 0;
+	while (!in_ready(s)) {
+		if (f->flags & O_NONBLOCK) {
+			r = try_read(s, u->left);
+			if (!r && !in_ready(s))
+				r = -EAGAIN;
+		} else if (!(r = post_read(s, u->left))) {
+			r = wait_event(&s->in_wq, in_ready(s) || !s->read.active, NO_DEADLINE, true);
+			if (r) {
+				ring_cancel(&s->read);
+				ring_flush();
+			}
+		}
+		if (r && !in_ready(s)) {
+			if (s->polled)
+				post_poll(s);
+			return r;
+		}
+	}
+	return take_input(s, u);
 }
 
 static u32 console_poll(struct file *f, struct poll_table *pt)
@@ -221,11 +341,13 @@ static u32 console_poll(struct file *f, struct poll_table *pt)
 
 	if (CAN_READ(f)) {
 		poll_on(pt, &in->in_wq);
-		post_read(in);
-		if (in->in_pos < in->in_len || in->eof || in->in_err)
+		in->polled = true;
+		post_poll(in);
+		if (in_ready(in))
 			ev |= POLLIN | POLLRDNORM;
-		if (in->eof && !console_is_tty(in->handle))
-			ev |= POLLHUP;
+		if (in->revents & POLLIN)
+			ev |= POLLIN | POLLRDNORM;
+		ev |= in->revents & (POLLHUP | POLLERR);
 	}
 	if (CAN_WRITE(f)) {
 		poll_on(pt, &s->out_wq);
@@ -237,123 +359,19 @@ static u32 console_poll(struct file *f, struct poll_table *pt)
 	return ev;
 }
 
-/* --- terminal modes -------------------------------------------------------------------- */
-
-static s64 tty_call(struct stream *s, u32 op, u32 arg, struct ring_tty *t)
-{
-	struct ring_sqe sqe = {.op = (u16)op,
-			       .handle = (u32)s->handle,
-			       .addr = ring_buf_gpa(t).v,
-			       .len = sizeof(*t),
-			       .arg = arg};
-
-	return ring_call(&sqe, NULL, NULL);
-}
-
-static s64 tty_get_modes(struct ring_tty *t, u64 arg)
-{
-	struct termios k = {.c_iflag = t->iflag,
-			    .c_oflag = t->oflag,
-			    .c_cflag = t->cflag,
-			    .c_lflag = t->lflag,
-			    .c_line = t->line};
-
-	memcpy(k.c_cc, t->cc, MIN(sizeof(k.c_cc), sizeof(t->cc)));
-	return put_user(k, (struct termios *)arg);
-}
-
-static s64 tty_set_modes(struct stream *s, struct ring_tty *t, u32 action, u64 arg)
-{
-	struct termios k;
-
-	if (get_user(k, (const struct termios *)arg))
-		return -EFAULT;
-	t->iflag = k.c_iflag;
-	t->oflag = k.c_oflag;
-	t->cflag = k.c_cflag;
-	t->lflag = k.c_lflag;
-	t->line = k.c_line;
-	memcpy(t->cc, k.c_cc, MIN(sizeof(k.c_cc), sizeof(t->cc)));
-	return tty_call(s, RING_OP_TTY_SET, action, t);
-}
-
-static s64 tty_modes_ioctl(struct stream *s, u32 cmd, u64 arg)
-{
-	struct ring_tty *t = kzalloc(sizeof(*t));
-	struct winsize ws;
-	s64 r;
-
-	if (!t)
-		return -ENOMEM;
-	r = tty_call(s, RING_OP_TTY_GET, 0, t);
-	if (r >= 0) {
-		switch (cmd) {
-		case TCGETS:
-			r = tty_get_modes(t, arg);
-			break;
-		case TIOCGWINSZ:
-			ws = (struct winsize){t->rows, t->cols, t->xpix, t->ypix};
-			r = put_user(ws, (struct winsize *)arg);
-			break;
-		case TIOCSWINSZ:
-			r = 0; /* the host's terminal decides its size */
-			break;
-		default:
-			r = tty_set_modes(s, t, cmd - TCSETS, arg);
-		}
-	}
-	kfree(t);
-	return r;
-}
-
 static s64 console_ioctl(struct file *f, u32 cmd, u64 arg)
 {
 	struct stream *s = f->priv, *in = input_of(s);
 	int v;
 
 	if (cmd == FIONREAD) {
-		post_read(in);
-		if (!in_ready(in))
-			ring_flush();
+		int r = in_ready(in) ? 0 : try_read(in, PAGE_SIZE);
+		if (r)
+			return r;
 		v = (int)(in->in_len - in->in_pos);
 		return put_user(v, (int *)arg);
 	}
-	if (!console_is_tty(s->handle))
-		return -ENOTTY;
-	switch (cmd) {
-	case TCGETS:
-	case TCSETS:
-	case TCSETSW:
-	case TCSETSF:
-	case TIOCGWINSZ:
-	case TIOCSWINSZ:
-		return tty_modes_ioctl(s, cmd, arg);
-	case TIOCGPGRP:
-		v = current->proc->pgid;
-		return put_user(v, (int *)arg);
-	case TIOCGSID:
-		v = current->proc->sid;
-		return put_user(v, (int *)arg);
-	case TIOCOUTQ:
-		v = (int)s->out_bytes;
-		return put_user(v, (int *)arg);
-	case TIOCSPGRP:
-	case TIOCSCTTY:
-	case TIOCNOTTY:
-	case TCXONC:
-		return 0;
-	case TCFLSH:
-		if (arg != TCOFLUSH)
-			in->in_pos = in->in_len = 0;
-		return 0;
-	case TCSBRK:
-	case TCSBRKP: {
-		ring_flush();
-		int r = wait_event(&s->out_wq, s->out_bytes == 0, NO_DEADLINE, true);
-		return r;
-	}
-	}
-	return -ENOTTY;
+	return console_is_tty(s->handle) ? tty_ioctl(s, in, cmd, arg) : -ENOTTY;
 }
 
 static const struct file_ops console_fops = {

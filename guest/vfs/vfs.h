@@ -138,6 +138,8 @@ struct file *vfs_anon_file(const char *name, u64 size, u32 flags);
 void vfs_init(void);	/* mounts: EROFS layers + overlay on /, /proc, /sys, /dev, /dev/shm, /tmp, volumes */
 /* The instance ends: hand what volumes have cached to the monitor, stores through mappings too. Never sleeps. */
 void volumes_send(void);
+/* The instance ends: say on the log what output was lost without the program knowing. */
+void console_finish(int wait_status);
 int vfs_open_console(void); /* descriptors 0, 1, 2 of current */
 
 struct fs_context *fs_context_new(void);
