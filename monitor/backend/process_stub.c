@@ -183,7 +183,11 @@ static struct step *add_step(struct builder *b, const char *name, int nr, uint64
 static void limit(struct builder *b, int resource, uint64_t value)
 {
 	struct rlimit64 r = {value, value};
+	struct rlimit now;
 
+	/* The user's own limit may be lower, and cannot be raised. */
+	if (getrlimit(resource, &now) == 0 && now.rlim_max < value)
+		r.rlim_cur = r.rlim_max = now.rlim_max;
 	STEP("set a limit", prlimit64, 0, resource, copy_payload(b, &r, sizeof(r)), 0);
 }
 
@@ -447,10 +451,9 @@ static void stage_doorbell(struct builder *b, const struct guest_mem *m, int soc
 	STEP("give the doorbell to the monitor", sendmsg, sock, data_va(b, msg), MSG_NOSIGNAL);
 	STEP("close", close, fd);
 	STEP("wait for the monitor", read, sock, data_va(b, &msg->byte), 1)->min = 1;
-	STEP("close", close, sock);
 }
 
-static void stage_lock(struct builder *b, const struct guest_mem *m, const struct load_plan *plan)
+static void stage_lock(struct builder *b, const struct guest_mem *m, const struct load_plan *plan, int sock)
 {
 	struct program p = {.n = 0};
 	uint64_t regions = 0;
@@ -463,6 +466,7 @@ static void stage_lock(struct builder *b, const struct guest_mem *m, const struc
 	limit(b, RLIMIT_MEMLOCK, 0);
 	limit(b, RLIMIT_AS,
 	      (m->ram_max + regions) * 8 + (1ull << 30)); /* bounds what its page tables cost the host */
+	STEP("close", close, sock); /* until here a step that fails is reported */
 	filter_gate(&p, m, plan->sym_gate_ret);
 	STEP("filter", seccomp, SECCOMP_SET_MODE_FILTER, 0, filter_payload(b, &p));
 }
@@ -526,7 +530,7 @@ int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock,
 	stage_memory(b, m, plan);
 	stage_signals(b, plan);
 	stage_doorbell(b, m, sock);
-	stage_lock(b, m, plan);
+	stage_lock(b, m, plan, sock);
 	memset(&b->d->steps[b->n], 0xff, sizeof(struct step));
 	elf_headers(image, sizeof(struct stub_data));
 	fd = b->full ? -E2BIG : write_file(image, size);
