@@ -35,9 +35,13 @@ struct poll_wait {
 void net_turn(bool have_events)
 {
 	static u64 last_ns, last_bells;
-	if (have_events || ring_hurried()) {
+	if (have_events) {
 		if (ring_pending())
 			ring_flush();
+		return;
+	}
+	if (ring_hurried()) {
+		ring_flush();
 		return;
 	}
 	u64 now = mono_ns();

@@ -133,11 +133,6 @@ void ring_hurry(void)
 	hurried = true;
 }
 
-bool ring_hurried(void)
-{
-	return hurried;
-}
-
 /* --- completions -------------------------------------------------------------- */
 
 static bool cq_take(struct ring_cqe *c)
@@ -203,6 +198,11 @@ static void run_completions(void)
 static bool cqe_waiting(void)
 {
 	return stash_head != stash_tail || cq_head != __atomic_load_n(&ring->ctl.cq_tail, __ATOMIC_ACQUIRE);
+}
+
+bool ring_hurried(void)
+{
+	return hurried || cqe_waiting();
 }
 
 /* --- doorbells -------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ bool ring_pending(void);
 
 /* Somebody polls for what only the monitor knows: the poller's next net_turn() asks without delay. */
 void ring_hurry(void);
-bool ring_hurried(void); /* since the last doorbell */
+bool ring_hurried(void); /* since the last doorbell, or an answer has come and was not looked at */
 
 /*
  * Work that is best turned into submissions as late as possible (net/ gathers

@@ -87,6 +87,8 @@ static int open_create(struct walk *w, u32 flags, u32 mode, bool *created)
 {
 	int err = 0;
 
+	if (!w->len && !IS_DIR(w->cur->inode)) /* a magic link led here: /dev/stdout */
+		return flags & O_EXCL ? -EEXIST : 0;
 	if (!w->len || w->dots)
 		return flags & O_EXCL ? -EEXIST : -EISDIR;
 	if (w->slash)
