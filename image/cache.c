@@ -223,6 +223,14 @@ static uint64_t cache_max(void)
 	return v ? v : DEFAULT_MAX;
 }
 
+static int give_name(struct cache *c, int fd, const char *name)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, path, c->fd, name, AT_SYMLINK_FOLLOW) ? -errno : 0;
+}
+
 /* The layer also gets the table of its system call sites (sites.c), which the digest of its files decides. */
 static int write_layer(struct cache *c, struct tree *t, const char hex[65], const char *final)
 {
@@ -234,12 +242,18 @@ static int write_layer(struct cache *c, struct tree *t, const char hex[65], cons
 	if (r)
 		return r;
 	snprintf(tmp, sizeof(tmp), "tmp.layer.%d", (int)getpid());
-	int fd = openat(c->fd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	/* Without a name while it is being written, where the file system can: Ctrl-C leaves nothing then. */
+	int fd = openat(c->fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	bool nameless = fd >= 0;
+	if (!nameless)
+		fd = openat(c->fd, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	r = erofs_write(t, fd, &bytes);
 	if (!r && fdatasync(fd))
 		r = -errno;
+	if (!r && nameless)
+		r = give_name(c, fd, tmp);
 	close(fd);
 	if (!r && renameat(c->fd, tmp, c->fd, final))
 		r = -errno;
