@@ -111,6 +111,7 @@ static void catch_signals(struct instance *in)
 	}
 	catch(SIGALRM, on_timer);
 	catch(SIGPIPE, SIG_IGN);
+	catch(SIGXFSZ, SIG_IGN); /* the program gets EFBIG */
 	if (in->cfg->timeout_ns) {
 		struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
 		struct itimerspec its = {.it_value = {.tv_sec = in->cfg->timeout_ns / 1000000000ull,
