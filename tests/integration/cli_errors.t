@@ -167,6 +167,18 @@ for my $m (monitors()) {
 		"ulimit -v 300000; exec \"\$0\" run --monitor $m ./good", $COWBELL);
 }
 
+# interrupted while it writes an image
+{
+	local $ENV{XDG_CACHE_HOME} = scratch();
+	my $py = -x '/usr/bin/python3' ? '/usr/bin/python3' : './good';
+	for my $s (0.1, 0.2, 0.3) {
+		my $g = start_guest({dir => $dir}, $COWBELL, 'run', $py, '-c', 'pass');
+		select undef, undef, undef, $s;
+		stop_guest($g, 'TERM');
+	}
+	is_deeply([glob("$ENV{XDG_CACHE_HOME}/cowbell/tmp.*")], [], 'an interrupted preparation leaves nothing behind');
+}
+
 # what --root hides from the host side until the guest looks
 my $root = scratch();
 spew("$root/loop", "#!/loop\n");

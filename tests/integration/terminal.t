@@ -124,7 +124,10 @@ def children(pid):
 
 
 def cpu(pid):
-    f = open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()
+    try:
+        f = open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()
+    except OSError:
+        return -1
     return int(f[11]) + int(f[12])
 
 
@@ -141,6 +144,13 @@ with open(DIR + '/t.c', 'w') as f:
 #include <unistd.h>
 static volatile sig_atomic_t got;
 static void on(int s) { got = s; }
+/* Signals are taken here and nowhere else, so that none falls between a look and a sleep. */
+static void wait_signal(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	sigsuspend(&none);
+}
 static void raw(void)
 {
 	struct termios t;
@@ -153,6 +163,12 @@ int main(int argc, char **argv)
 	const char *what = argc > 1 ? argv[1] : "";
 	struct winsize w = {0};
 	char b[100];
+	sigset_t mine;
+	sigemptyset(&mine);
+	if (!strcmp(what, "catch") || !strcmp(what, "size") || !strcmp(what, "cont"))
+		for (int i = 0; i < 5; i++)
+			sigaddset(&mine, (int[]){SIGINT, SIGQUIT, SIGTSTP, SIGWINCH, SIGCONT}[i]);
+	sigprocmask(SIG_BLOCK, &mine, NULL);
 	setvbuf(stdout, NULL, _IONBF, 0);
 	if (!strcmp(what, "tty")) {
 		char *n = ttyname(0);
@@ -165,7 +181,7 @@ int main(int argc, char **argv)
 		ioctl(0, TIOCGWINSZ, &w);
 		printf("size %d %d\n", w.ws_row, w.ws_col);
 		while (!got)
-			pause();
+			wait_signal();
 		ioctl(0, TIOCGWINSZ, &w);
 		printf("size now %d %d after %d\n", w.ws_row, w.ws_col, got);
 	} else if (!strcmp(what, "raw")) {
@@ -196,7 +212,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "sleep")) {
 		printf("sleeping\n");
 		for (;;)
-			pause();
+			wait_signal();
 	} else if (!strcmp(what, "catch")) {
 		struct sigaction sa = {.sa_handler = on};
 		int n = 0;
@@ -205,7 +221,7 @@ int main(int argc, char **argv)
 		sigaction(SIGTSTP, &sa, NULL);
 		printf("catching\n");
 		while (n < 3) {
-			pause();
+			wait_signal();
 			printf("got %d\n", got);
 			n++;
 		}
@@ -213,9 +229,11 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "cont")) {
 		struct sigaction sa = {.sa_handler = on};
 		sigaction(SIGCONT, &sa, NULL);
+		sigdelset(&mine, SIGCONT);
+		sigprocmask(SIG_UNBLOCK, &mine, NULL);
 		printf("waiting\n");
 		for (int n = 0; n < 1;) {
-			pause();
+			wait_signal();
 			if (got == SIGCONT)
 				n++;
 		}
@@ -304,6 +322,14 @@ def direct(m):
        (t.status, t.text))
     t.close()
 
+    t = Term(run + ['./t', 'raw'])
+    t.wait('raw')
+    t.until(lambda: not t.lflag(T_LINE))
+    everyone = [t.pid] + children(t.pid)
+    os.close(t.fd)
+    ok(m + ': a terminal that goes away ends the program', t.until(lambda: not any(state(p) not in ('', 'Z') for p in everyone)))
+    os.waitpid(t.pid, os.WNOHANG)
+
     # nobody could continue it: Linux does not stop a session without a shell, nor do we
     t = Term(run + ['./t', 'line'])
     t.wait(r'line\?\r\n')
@@ -320,11 +346,11 @@ def jobs(m):
     cmd = COWBELL + ' run --monitor ' + m + ' '
     t = shell()
     t.send(cmd + './t spin\n')
-    t.wait('spinning\r\n')
+    started = t.wait('spinning\r\n')
     kid = (children(t.pid) or [0])[0]
     everyone = [kid] + children(kid)
     t.send('\x1a')
-    good = t.wait('Stopped') and t.until(lambda: state(kid) == 'T')
+    good = started and t.wait('Stopped') and t.until(lambda: state(kid) == 'T')
     used = [cpu(p) for p in everyone]
     time.sleep(0.5)
     ok(m + ': Ctrl-Z stops cowbell and the guest', good and [cpu(p) for p in everyone] == used, t.text)
@@ -403,6 +429,7 @@ def programs(m):
         ok(m + ': Ctrl-C is KeyboardInterrupt', t.wait('KeyboardInterrupt') and t.wait('>>> '), t.text)
         t.send('import sys; prin\t"tab", sys.stdin.isatty())\n')
         ok(m + ': completion', t.wait('\ntab True\r\n'), t.text)
+        t.wait('>>> ')
         t.send('\x04')
         ok(m + ': Ctrl-D leaves it', t.end() == 0 and t.modes() == before, (t.status, t.text))
         t.close()
