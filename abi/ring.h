@@ -123,7 +123,8 @@ enum ring_op {
 	RING_OP_VOL_SETATTR = 45,/* arg = mask RING_ATTR_*; addr2 = struct ring_attr; path or handle */
 	RING_OP_VOL_FALLOCATE = 46,/* arg = mode, off, addr2 = length (a number, not a gpa) */
 	RING_OP_VOL_STATFS = 47,/* struct statfs to addr2/len2 */
-	RING_OP_VOL_LOCK = 48,	/* flock on an open file: arg = LOCK_*; never waits (-EAGAIN) */
+	RING_OP_VOL_LOCK = 48,	/* on an open file, never waits (-EAGAIN). arg = LOCK_*, arg2 = enum ring_lock.
+				 * len2 not 0: struct statx, taken after, to addr2 */
 
 	/* console */
 	RING_OP_TTY_GET = 64,	/* handle 0..2: struct ring_tty to addr */
@@ -137,6 +138,13 @@ enum ring_op {
 				 * "cowbell: " before it (strace lines) */
 	RING_OP_MEM_HUGE = 84,	/* off = gpa, addr2 = length: back by huge host pages now, if possible */
 	RING_OP_STOP = 85,	/* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
+};
+
+enum ring_lock {
+	RING_LOCK_FILE = 0,	/* as flock */
+	RING_LOCK_RANGE = 1,	/* of the bytes off..addr (numbers, both included), held by the open file; record
+				 * locks of other programs see it */
+	RING_LOCK_ASK = 2,	/* would it be got: val = 0, 1 somebody has a shared one, 2 an exclusive one */
 };
 
 #define RING_VOL_BASE	0x40000000u

@@ -55,6 +55,7 @@ HOST_SYSCALL(volume, utimensat);
 HOST_SYSCALL(volume, fallocate);
 HOST_SYSCALL(volume, fstatfs);
 HOST_SYSCALL(volume, flock);
+HOST_SYSCALL(volume, fcntl); /* locks of open files */
 
 #define OPEN_FLAGS                                                                                           \
 	(O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_APPEND | O_DIRECTORY | O_NOFOLLOW | O_SYNC | O_DSYNC |   \
@@ -476,6 +477,32 @@ static int file_change(struct ring_server *rs, const struct ring_sqe *sqe, struc
 	}
 }
 
+/* Never blocks: the guest asks again. */
+static int lock_file(struct ring_server *rs, const struct ring_sqe *sqe, struct handle *h, uint64_t *val)
+{
+	struct flock l = {.l_whence = SEEK_SET, .l_start = (off_t)sqe->off};
+	uint64_t last = sqe->addr;
+	int op = (int)sqe->arg & ~LOCK_NB, r;
+	bool ask = sqe->arg2 == RING_LOCK_ASK;
+
+	if ((op != LOCK_SH && op != LOCK_EX && op != LOCK_UN) || sqe->arg2 > RING_LOCK_ASK)
+		return -EINVAL;
+	if (sqe->arg2 == RING_LOCK_FILE) {
+		r = flock(h->fd, op | LOCK_NB) ? -errno : 0;
+	} else {
+		if (sqe->off > INT64_MAX || last > INT64_MAX || last < sqe->off)
+			return -EINVAL;
+		l.l_type = op == LOCK_SH ? F_RDLCK : op == LOCK_EX ? F_WRLCK : F_UNLCK;
+		l.l_len = last == INT64_MAX ? 0 : (off_t)(last - sqe->off + 1);
+		r = fcntl(h->fd, ask ? F_OFD_GETLK : F_OFD_SETLK, &l) ? -errno : 0;
+	}
+	if (r)
+		return r == -EACCES ? -EAGAIN : r;
+	if (ask)
+		*val = l.l_type == F_UNLCK ? 0 : l.l_type == F_RDLCK ? 1 : 2;
+	return sqe->len2 ? write_stat(rs, sqe, h->fd) : 0;
+}
+
 static int on_file(struct ring_server *rs, const struct ring_sqe *sqe, uint64_t *val)
 {
 	struct handle *h = handle_get(rs, sqe->handle);
@@ -498,10 +525,8 @@ static int on_file(struct ring_server *rs, const struct ring_sqe *sqe, uint64_t 
 		return read_dir(rs, sqe, h->fd, val);
 	case RING_OP_VOL_STATFS:
 		return op_statfs(rs, sqe, h->fd);
-	case RING_OP_VOL_LOCK: /* never blocks: the guest asks again */
-		return sqe->arg & ~(LOCK_SH | LOCK_EX | LOCK_UN | LOCK_NB) ? -EINVAL
-		       : flock(h->fd, (int)sqe->arg | LOCK_NB)		   ? -errno
-									   : 0;
+	case RING_OP_VOL_LOCK:
+		return lock_file(rs, sqe, h, val);
 	default:
 		return -EINVAL;
 	}

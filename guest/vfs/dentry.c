@@ -7,7 +7,8 @@
  * them; a child holds a reference on its parent, so a path's ancestors
  * outlive it. Negative dentries (no inode) remember that a name is missing.
  * Names of SB_NOCACHE file systems are not hashed: each walk asks anew, but
- * for mount points, which must be found again.
+ * for mount points, which must be found again, and directories that the file
+ * system believes for a while (ops->name_valid).
  *
  * A name that is removed leaves the hash (D_DELETED): open files keep their
  * dentry for /proc, a new lookup makes another.
@@ -163,15 +164,32 @@ static struct dentry *find(struct dentry *dir, const char *name, u32 len)
 	return NULL;
 }
 
+/* A cached name of an SB_NOCACHE file system: a mount point, or a directory that was seen lately. */
+static bool name_valid(struct dentry *d, struct dentry *dir)
+{
+	const struct inode_ops *ops = d->inode ? d->inode->ops : NULL;
+
+	return d->mounted || !ops || !ops->name_valid ||
+	       ops->name_valid(d->inode, dir->inode, d->name, d->len);
+}
+
 struct dentry *dentry_lookup(struct dentry *dir, const char *name, u32 len, int *err)
 {
 	bool nocache = dir->sb->flags & SB_NOCACHE;
 	struct dentry *d = find(dir, name, len);
 
-	if (d)
+	if (d && (!nocache || name_valid(d, dir)))
 		return d;
 	struct inode *ino = NULL;
 	int r = dir->inode->ops->lookup(dir->inode, name, len, &ino);
+	if (d) {
+		if (!r && d->inode == ino) {
+			inode_put(ino);
+			return d;
+		}
+		unhash(d);
+		dentry_put(d);
+	}
 	if (r && r != -ENOENT) {
 		*err = r;
 		return NULL;
@@ -190,7 +208,7 @@ struct dentry *dentry_lookup(struct dentry *dir, const char *name, u32 len, int 
 		return NULL;
 	}
 	d->inode = r ? NULL : ino;
-	if (!nocache && !(dir->flags & D_DELETED))
+	if ((!nocache || (!r && ino->ops->name_valid && IS_DIR(ino))) && !(dir->flags & D_DELETED))
 		rehash(d);
 	return d;
 }

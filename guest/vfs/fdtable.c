@@ -172,8 +172,9 @@ static int drop(struct fdtable *t, u32 fd)
 	/* POSIX: closing any descriptor of a file drops the process's record locks on it */
 	if (f->inode && f->inode->locks)
 		locks_process_closed(current->proc, f->inode);
+	int err = f->ops->flush && !(f->flags & O_PATH) ? f->ops->flush(f) : 0;
 	file_put(f);
-	return 0;
+	return err;
 }
 
 int fd_install_at(struct file *f, int fd, bool cloexec)

@@ -46,6 +46,8 @@ struct dir_sink {
 	u64 pos; /* where to start: 0, or a next_pos given earlier. "." and ".." are emitted by the caller */
 };
 
+enum host_lock { HOST_UNLOCK, HOST_LOCK_SHARED, HOST_LOCK_EXCLUSIVE, HOST_ASK_SHARED, HOST_ASK_EXCLUSIVE };
+
 struct inode_ops {
 	/* all kinds */
 	int (*getattr)(struct inode *ino, struct kstat *st); /* required; st is zeroed */
@@ -85,6 +87,13 @@ struct inode_ops {
 			int flags); /* val NULL: remove */
 	/* own permission check instead of the mode bits'; mask of 4 read, 2 write, 1 search */
 	int (*permission)(struct inode *ino, int mask);
+	/* SB_NOCACHE: the name, looked up a while ago, may still be believed. NULL: never */
+	bool (*name_valid)(struct inode *ino, struct inode *dir, const char *name, u32 len);
+	/* files that others outside the instance may lock. open: may sleep, before the first lock; lock: get
+	 * (-EAGAIN: somebody has it), give up, or ask (0: free, 1: somebody shares it, 2: somebody has it), never
+	 * sleeps. flock: the range means nothing */
+	int (*lock_open)(struct inode *ino);
+	int (*lock)(struct inode *ino, bool flock, enum host_lock type, u64 first, u64 last);
 };
 
 enum {

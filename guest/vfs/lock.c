@@ -8,6 +8,12 @@
  * never overlap. Whoever must wait sleeps on inode->lock_wait and tries
  * again from the start; a removal wakes all.
  *
+ * On volumes others may lock, too: what the instance holds of a file, taken
+ * together, is held on the host (ops->lock). A lock is asked of the host after
+ * it was found free here and before it is recorded, without a sleep between;
+ * what is given up here is given up there unless another owner needs it.
+ * Nobody tells when the host's lock becomes free: a waiter asks again and again.
+ *
  * A blocked F_SETLKW between processes could deadlock; with EDEADLK not yet
  * detected, a signal ends it.
  */
@@ -127,25 +133,98 @@ static int apply(struct lockset *s, const struct lock *want, bool unlock)
 	return 0;
 }
 
+/* --- the host's side ------------------------------------------------------------- */
+
+#define ASK_AGAIN_NS (5 * 1000000ull)
+
+/* The record that says most about position `at`: exclusive before shared. *next: where the answer changes. */
+static struct lock *lock_at(struct lockset *s, bool flock, u64 at, u64 *next)
+{
+	struct lock *best = NULL;
+
+	*next = RANGE_MAX;
+	if (!s)
+		return NULL;
+	list_for_each (it, &s->locks) {
+		struct lock *l = list_entry(it, struct lock, node);
+		if ((l->kind == KIND_FLOCK) != flock)
+			continue;
+		if (l->start > at)
+			*next = MIN(*next, l->start - 1);
+		else if (l->end >= at) {
+			*next = MIN(*next, l->end);
+			if (!best || l->exclusive)
+				best = l;
+		}
+	}
+	return best;
+}
+
+/* Something in [start, end] was given up: make the host's locks what is held here. */
+static void host_sync(struct inode *ino, bool flock, u64 start, u64 end)
+{
+	u64 last;
+
+	if (!ino->ops->lock)
+		return;
+	for (u64 at = start;; at = last + 1) {
+		struct lock *l = lock_at(ino->locks, flock, at, &last);
+
+		last = MIN(last, end);
+		ino->ops->lock(ino, flock,
+			       !l	      ? HOST_UNLOCK
+			       : l->exclusive ? HOST_LOCK_EXCLUSIVE
+					      : HOST_LOCK_SHARED,
+			       at, last);
+		if (last >= end)
+			return;
+	}
+}
+
+static int host_lock(struct inode *ino, const struct lock *want)
+{
+	if (!ino->ops->lock)
+		return 0;
+	return ino->ops->lock(ino, want->kind == KIND_FLOCK,
+			      want->exclusive ? HOST_LOCK_EXCLUSIVE : HOST_LOCK_SHARED, want->start,
+			      want->end);
+}
+
+/* --- getting and giving up --------------------------------------------------------- */
+
+/* Sleep until `want` may be free. */
+static int wait_turn(struct inode *ino, const struct lock *want, bool host)
+{
+	if (!host)
+		return wait_event(&ino->lock_wait, !ino->locks || !conflict(ino->locks, want), NO_DEADLINE,
+				  true);
+	int r = wait_event(&ino->lock_wait, false, mono_ns() + ASK_AGAIN_NS, true);
+	return r == -ETIMEDOUT ? 0 : r;
+}
+
 static s64 set_lock(struct inode *ino, const struct lock *want, bool unlock, bool wait)
 {
 	struct lockset *s;
+	s64 r = !unlock && ino->ops->lock_open ? ino->ops->lock_open(ino) : 0;
 
-	for (;;) {
+	while (!r) {
 		if (!(s = lockset_of(ino)))
 			return -ENOLCK;
-		if (unlock || !conflict(s, want))
+		if (unlock)
 			break;
-		if (!wait) {
-			trim(ino);
-			return -EAGAIN;
-		}
-		int r = wait_event(&ino->lock_wait, !ino->locks || !conflict(ino->locks, want), NO_DEADLINE,
-				   true);
-		if (r)
-			return r;
+		bool local = conflict(s, want) != NULL;
+		r = local ? -EAGAIN : host_lock(ino, want);
+		if (!r)
+			break;
+		trim(ino);
+		if (r == -EAGAIN && wait)
+			r = wait_turn(ino, want, !local);
 	}
-	s64 r = apply(s, want, unlock);
+	if (r)
+		return r;
+	r = apply(s, want, unlock);
+	if (r || unlock)
+		host_sync(ino, want->kind == KIND_FLOCK, want->start, want->end);
 	trim(ino);
 	return r;
 }
@@ -202,6 +281,33 @@ static int flock_range(struct file *f, const struct flock *fl, struct lock *l)
 	return 0;
 }
 
+/* Who would be in the way? */
+static s64 get_lock(struct inode *ino, const struct lock *want, struct flock *fl)
+{
+	struct lock *l = ino->locks ? conflict(ino->locks, want) : NULL;
+	struct lock other = {.start = want->start, .end = want->end, .pid = -1};
+
+	if (!l && ino->ops->lock) {
+		int r = ino->ops->lock_open(ino);
+		if (!r)
+			r = ino->ops->lock(ino, false, want->exclusive ? HOST_ASK_EXCLUSIVE : HOST_ASK_SHARED,
+					   want->start, want->end);
+		if (r < 0)
+			return r;
+		other.exclusive = r == 2;
+		l = r ? &other : NULL; /* whose it is, the host does not say */
+	}
+	fl->l_type = F_UNLCK;
+	if (l) {
+		fl->l_type = l->exclusive ? F_WRLCK : F_RDLCK;
+		fl->l_whence = 0;
+		fl->l_start = (s64)l->start;
+		fl->l_len = l->end == RANGE_MAX ? 0 : (s64)(l->end - l->start + 1);
+		fl->l_pid = l->pid;
+	}
+	return 0;
+}
+
 s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl)
 {
 	bool ofd = cmd == F_OFD_GETLK || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW;
@@ -219,18 +325,8 @@ s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl)
 		return err;
 	if (fl->l_type != F_RDLCK && fl->l_type != F_WRLCK && fl->l_type != F_UNLCK)
 		return -EINVAL;
-	if (cmd == F_GETLK || cmd == F_OFD_GETLK) {
-		struct lock *l = f->inode->locks ? conflict(f->inode->locks, &want) : NULL;
-		fl->l_type = F_UNLCK;
-		if (l) {
-			fl->l_type = l->exclusive ? F_WRLCK : F_RDLCK;
-			fl->l_whence = 0;
-			fl->l_start = (s64)l->start;
-			fl->l_len = l->end == RANGE_MAX ? 0 : (s64)(l->end - l->start + 1);
-			fl->l_pid = l->pid;
-		}
-		return 0;
-	}
+	if (cmd == F_GETLK || cmd == F_OFD_GETLK)
+		return get_lock(f->inode, &want, fl);
 	if ((fl->l_type == F_RDLCK && !CAN_READ(f)) || (fl->l_type == F_WRLCK && !CAN_WRITE(f)))
 		return -EBADF;
 	s64 r = set_lock(f->inode, &want, fl->l_type == F_UNLCK, cmd == F_SETLKW || cmd == F_OFD_SETLKW);
@@ -247,8 +343,11 @@ static void drop_owned(struct inode *ino, void *owner)
 		return;
 	list_for_each_safe (it, &s->locks) {
 		struct lock *l = list_entry(it, struct lock, node);
-		if (l->owner == owner)
+		if (l->owner == owner) {
+			struct lock was = *l;
 			drop(l);
+			host_sync(ino, was.kind == KIND_FLOCK, was.start, was.end);
+		}
 	}
 	trim(ino);
 }

@@ -62,6 +62,7 @@ struct file_ops {
 	int (*set_flags)(struct file *f, u32 flags); /* O_NONBLOCK, O_APPEND... changed */
 	int (*fdinfo)(struct file *f, char *buf, size_t size);
 	void (*release)(struct file *f); /* last reference gone */
+	int (*flush)(struct file *f); /* a descriptor of it is being closed: the error that close() returns */
 };
 
 struct dentry;

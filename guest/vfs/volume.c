@@ -18,6 +18,9 @@
 /* The stat(2) that follows its own lookup needs no second question. */
 #define FRESH_NS 200000u
 
+/* A directory's name is believed so long. */
+#define NAME_VALID_NS NS_PER_SEC
+
 static const struct inode_ops volume_ops;
 static struct file_ops volume_dir_fops;
 
@@ -251,7 +254,8 @@ static struct vnode *new_vnode(struct volume *vol, const struct statx *sx)
 		return NULL;
 	inode_init(&v->i, &vol->sb, &volume_ops, sx->stx_mode, sx->stx_ino);
 	v->vol = vol;
-	v->rh = v->wh = RING_NO_HANDLE;
+	v->rh = v->wh = v->lh = RING_NO_HANDLE;
+	v->st_ns = mono_ns();
 	v->host_dev = host_dev(sx);
 	v->host_ino = sx->stx_ino;
 	list_init(&v->cached);
@@ -327,7 +331,8 @@ void volume_close_handles(struct vnode *v)
 {
 	volume_close_handle(v->rh);
 	volume_close_handle(v->wh);
-	v->rh = v->wh = RING_NO_HANDLE;
+	volume_close_handle(v->lh);
+	v->rh = v->wh = v->lh = RING_NO_HANDLE;
 }
 
 static void volume_evict(struct inode *ino)
@@ -362,6 +367,14 @@ static int volume_lookup(struct inode *dir, const char *name, u32 len, struct in
 		*out = &v->i;
 	kfree(sx);
 	return (int)r;
+}
+
+static bool volume_name_valid(struct inode *ino, struct inode *dir, const char *name, u32 len)
+{
+	struct vnode *v = vnode(ino);
+
+	return mono_ns() - v->st_ns < NAME_VALID_NS && v->parent == vnode(dir) && strlen(v->name) == len &&
+	       !memcmp(v->name, name, len);
 }
 
 static int volume_create(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev, struct inode **out)
@@ -577,6 +590,9 @@ static const struct inode_ops volume_ops = {
 	.readdir = volume_readdir,
 	.readlink = volume_readlink,
 	.permission = volume_permission,
+	.name_valid = volume_name_valid,
+	.lock_open = volume_lock_open,
+	.lock = volume_lock,
 };
 
 /* --- mounting ------------------------------------------------------------------------------- */
@@ -628,6 +644,7 @@ static void mount_volume(u32 id, const char *path)
 	root = new_vnode(vol, &sx);
 	if (!root)
 		panic("volumes: out of memory");
+	root->st_ns = 0;
 	root->st.mode = S_IFDIR | 0755;
 	root->st.uid = boot->uid;
 	root->st.gid = boot->gid;

@@ -3,7 +3,10 @@
  * Volumes: host directories, reached over the ring. volume.c has names and
  * attributes, volume_data.c contents.
  *
- * Names are not cached: the host may change them, so each walk asks. An inode
+ * Names of files are not cached: the host may change them, so each walk asks,
+ * by the whole path below the volume. A directory on the way is believed for
+ * NAME_VALID_NS after it was seen; should it be gone, the host says so when it
+ * resolves the path. An inode
  * knows its parent and name, as the last lookup saw them; operations on names
  * send the path. Inodes are found again by the host's (device, inode number),
  * so hard links and reopened files share one page cache.
@@ -12,7 +15,7 @@
  * cache and is sent just before the next doorbell (ring_defer), so everything
  * written is with the host when the program next waits for anything, exits,
  * or has 1 MiB outstanding; an error that the host reports then is given to
- * the next fsync, as after a delayed write on any system. fsync sends what is
+ * the next write, fsync or close, whichever is first. fsync sends what is
  * dirty and then asks the host to make it durable; the ring keeps the order.
  * Stores through a shared mapping are sent by msync, fsync, the last close and
  * at exit.
@@ -20,6 +23,9 @@
  * What the host changes in a file is seen at the next open, as on NFS: if
  * mtime or size are not what we last saw and not our own doing, the cached
  * pages are dropped. A file that grows is seen when a reader meets its end.
+ * Locks (flock, record and open-file locks) are held on the host too, so they
+ * exclude other instances and the host's programs; whoever gets one sees what
+ * others wrote before, but for pages that are mapped.
  */
 #ifndef COWBELL_GUEST_VFS_VOLUME_H
 #define COWBELL_GUEST_VFS_VOLUME_H
@@ -47,6 +53,7 @@ struct vnode {
 	/* regular files */
 	u64 size; /* as the program sees it: ours may be ahead of the host's */
 	u32 rh, wh; /* host's open file for reading, for reading and writing */
+	u32 lh; /* and the one that holds locks, since they must all be on one */
 	u32 n_open;
 	u64 gen; /* changes with every change of contents: a read in flight may be stale */
 	u64 next_read; /* page after the last one read, for read-ahead */
@@ -78,6 +85,10 @@ void volume_close_handles(struct vnode *v);
 void volume_close_handle(u32 h); /* queued; nobody waits for it */
 bool volume_is_fresh(const struct vnode *v); /* its attributes are as of this moment */
 int volume_refresh(struct vnode *v); /* ask the host for attributes */
+
+/* volume_lock.c */
+int volume_lock_open(struct inode *ino);
+int volume_lock(struct inode *ino, bool flock, enum host_lock type, u64 first, u64 last);
 
 /* volume_data.c */
 extern const struct file_ops volume_fops;

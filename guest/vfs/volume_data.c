@@ -332,6 +332,17 @@ static int settle(struct vnode *v)
 	return err;
 }
 
+/* close(): whoever wrote learns what became of it. */
+static int volume_flush(struct file *f)
+{
+	struct vnode *v = vnode(f->inode);
+
+	if (!CAN_WRITE(f) || v->wh == RING_NO_HANDLE || !(v->wrote || v->n_flight || v->error))
+		return 0;
+	volume_refresh(v); /* sends; and the next open knows its own mtime */
+	return settle(v);
+}
+
 /* --- opening ------------------------------------------------------------------------------ */
 
 static void release(struct file *f)
@@ -470,6 +481,8 @@ static s64 volume_write(struct file *f, struct uio *u, u64 *pos)
 	struct vnode *v = vnode(f->inode);
 	s64 done = 0;
 
+	if (v->error && !v->n_flight)
+		return settle(v); /* of an earlier write */
 	if (f->flags & O_APPEND) {
 		if (!v->wrote)
 			volume_refresh(v);
@@ -591,6 +604,7 @@ const struct file_ops volume_fops = {
 	.fsync = volume_fsync,
 	.fallocate = volume_fallocate,
 	.release = release,
+	.flush = volume_flush,
 };
 
 /* --- mappings ----------------------------------------------------------------------------------- */
