@@ -197,7 +197,9 @@ static void arm_timer(struct instance *in)
 	uint64_t ns = LOOK_NS, now = clock_ns_now();
 	struct itimerval it = {0};
 
-	if (__atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED)) {
+	bool retry = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED);
+
+	if (retry) {
 		ns = RETRY_NS;
 	} else if (__atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED)) {
 		uint64_t tick = __atomic_load_n(&in->vcpu->tick_ns, __ATOMIC_RELAXED);
@@ -209,6 +211,7 @@ static void arm_timer(struct instance *in)
 		return;
 	it.it_value.tv_usec = (suseconds_t)(ns / 1000);
 	in->timer_armed = 1;
+	in->timer_is_retry = retry;
 	in->timer_at_ns = now + ns;
 	setitimer(ITIMER_REAL, &it, NULL);
 }
@@ -219,9 +222,10 @@ static void look(struct instance *in)
 	struct pollfd p = {.fd = ring_server_poll_fd(in->rs), .events = POLLIN};
 	bool wanted = take_signals(in);
 
-	if (!wanted && !in->timer_armed) /* the timer fired */
+	if (!wanted && !in->timer_armed) /* the timer fired; a retry whose kick has arrived is no tick */
 		wanted = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED) ||
-			 __atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED) || poll(&p, 1, 0) > 0;
+			 (!in->timer_is_retry && __atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED)) ||
+			 poll(&p, 1, 0) > 0;
 	if (wanted)
 		in->backend->kick(in->ctx);
 }
