@@ -260,6 +260,11 @@ bool ring_pending(void)
 	return !list_empty(&deferred);
 }
 
+bool ring_hurried(void)
+{
+	return false; /* nobody reads the console here */
+}
+
 int fake_doorbell(void)
 {
 	int n = 0;
