@@ -28,11 +28,13 @@
 #include "guest/vfs/vfs.h"
 
 /*
- * Pages of the first window of anonymous memory: where each costs host memory; where the CPU reads
- * our page tables and a clean frame costs nothing until it is touched; when memory is short.
+ * Pages of the first window of anonymous memory, where a fault comes as a signal of the host, and where the CPU
+ * reads our page tables (the host may back clean frames by huge pages). A clean frame costs nothing else until it
+ * is touched; of others FIRST_DIRTY are zeroed at once. FIRST_SHORT: when memory is short.
  */
-#define FIRST	    8u
-#define FIRST_CLEAN 16u
+#define FIRST	    32u
+#define FIRST_CPU   16u
+#define FIRST_DIRTY 8u
 #define FIRST_SHORT 4u
 #define FIRST_MAX   256u
 #define PATIENCE    64u /* faults after which the smallest window of an address space doubles */
@@ -153,7 +155,7 @@ static int anon_map(struct vma *v, u64 va, struct window w)
 	n = MIN(n, 1ull << order);
 	/* Zeroing what may never be used is not free. */
 	if (dirty && !w.dense)
-		n = MIN(n, (u64)FIRST);
+		n = MIN(n, (u64)FIRST_DIRTY);
 	frame_unalloc(GPA(g.v + (n << PAGE_SHIFT)), (1ull << order) - n, dirty);
 	at = MAX(w.lo, MIN(va, w.hi - (n << PAGE_SHIFT)));
 	n = map_chunk(v, at, g, n, dirty || w.dense);
@@ -165,7 +167,7 @@ static int anon_map(struct vma *v, u64 va, struct window w)
 /* An app that goes on touching memory here and there is not a small one. */
 static u64 first_pages(const struct aspace *as)
 {
-	u64 n = plat->flush ? FIRST_CLEAN : FIRST;
+	u64 n = plat->flush ? FIRST_CPU : FIRST;
 
 	if (frames_are_short())
 		return FIRST_SHORT;

@@ -11,6 +11,7 @@
  * lie so that they are congruent to where the image is in guest-physical
  * memory, so that both can use 2 MiB pages.
  */
+#include <linux/elf.h>
 #include <linux/resource.h>
 
 #include "guest/mm/frame.h"
@@ -161,12 +162,36 @@ static s64 place(struct aspace *as, struct vma *tmpl)
 	return 0;
 }
 
+/*
+ * A dynamic linker maps a library whole, to have its addresses, and then all segments but the first over
+ * that. More than the first is not worth mapping ahead: it would only have to be flushed.
+ */
+static u64 first_segment_end(const struct vma *v, u64 start, u64 end)
+{
+	gpa_t g = v->file && !v->off && start == v->start ? mm_image_gpa(vma_inode(v), 0) : GPA_NONE;
+	const Elf64_Ehdr *eh;
+	const Elf64_Phdr *ph;
+
+	if (g.v == GPA_NONE.v)
+		return end;
+	eh = frame_ptr(g);
+	if (memcmp(eh->e_ident, ELFMAG, SELFMAG) || eh->e_phoff > PAGE_SIZE || eh->e_phoff % 8)
+		return end;
+	ph = (const void *)((const char *)eh + eh->e_phoff);
+	for (unsigned i = 0; i < eh->e_phnum && eh->e_phoff + (i + 1) * sizeof(*ph) <= PAGE_SIZE; i++)
+		if (ph[i].p_type == PT_LOAD && !ph[i].p_offset)
+			return MIN(end, start + PAGE_UP(MIN(ph[i].p_filesz, end - start)));
+	return end;
+}
+
 static void populate_after(struct aspace *as, u64 start, u64 end, u32 flags)
 {
 	struct vma *v = vma_find(as, start);
 
 	if (!v || !(v->prot & PROT_RWX))
 		return;
+	if (!(flags & (MAP_FIXED | MAP_POPULATE | MAP_LOCKED)))
+		end = first_segment_end(v, start, end);
 	if ((flags & (MAP_POPULATE | MAP_NONBLOCK)) == MAP_POPULATE || flags & MAP_LOCKED)
 		mm_populate_vma(v, start, end, v->prot & PROT_WRITE && !vma_shared(v), false);
 	else
