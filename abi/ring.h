@@ -109,7 +109,7 @@ enum ring_op {
 				 * opened file to addr2 */
 	RING_OP_VOL_STAT = 33,	/* path (addr/len, len 0: the handle itself); struct statx to addr2; never follows a final link */
 	RING_OP_VOL_PREAD = 34,	/* off, addr/len */
-	RING_OP_VOL_PWRITE = 35,/* off, addr/len; arg = 1: append */
+	RING_OP_VOL_PWRITE = 35,/* off, addr/len; arg = 1: append. Short and failed as WRITE */
 	RING_OP_VOL_READDIR = 36,/* linux_dirent64 records to addr/len; off = position, val = next position;
 				 * on a volume instead of an open directory: addr2/len2 = its path */
 	RING_OP_VOL_TRUNCATE = 37, /* off = size */

@@ -430,7 +430,7 @@ static int on_volume(struct ring_server *rs, const struct ring_sqe *sqe, uint64_
 
 /* --- operations on open files --------------------------------------------------------- */
 
-static int op_transfer(struct ring_server *rs, const struct ring_sqe *sqe, struct handle *h)
+static int op_transfer(struct ring_server *rs, const struct ring_sqe *sqe, struct handle *h, uint64_t *val)
 {
 	struct iovec iov = {rs_data(rs, sqe, sqe->addr, sqe->len), sqe->len};
 	uint32_t done = 0;
@@ -452,8 +452,10 @@ static int op_transfer(struct ring_server *rs, const struct ring_sqe *sqe, struc
 		iov.iov_base = (uint8_t *)iov.iov_base + n;
 		iov.iov_len -= (size_t)n;
 	}
-	if (n < 0)
+	if (n < 0) {
 		rs_lost(rs, errno);
+		*val = (uint64_t)errno;
+	}
 	return done ? (int)done : n < 0 ? -errno : 0;
 }
 
@@ -512,7 +514,7 @@ static int on_file(struct ring_server *rs, const struct ring_sqe *sqe, uint64_t 
 	switch (sqe->op) {
 	case RING_OP_VOL_PREAD:
 	case RING_OP_VOL_PWRITE:
-		return op_transfer(rs, sqe, h);
+		return op_transfer(rs, sqe, h, val);
 	case RING_OP_VOL_TRUNCATE:
 	case RING_OP_VOL_FALLOCATE:
 	case RING_OP_VOL_SETATTR:

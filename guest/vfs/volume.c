@@ -99,7 +99,9 @@ static void to_kstat(const struct statx *sx, struct kstat *st)
 	};
 }
 
-void volume_take_stat(struct vnode *v, const struct statx *sx)
+u64 volume_clock;
+
+void volume_take_stat(struct vnode *v, const struct statx *sx, u64 asked)
 {
 	struct kstat st;
 
@@ -108,7 +110,7 @@ void volume_take_stat(struct vnode *v, const struct statx *sx)
 	v->i.mode = st.mode;
 	v->i.ino = st.ino;
 	v->st_ns = mono_ns();
-	if (IS_REG(&v->i) && !v->n_dirty && !v->n_flight) {
+	if (IS_REG(&v->i) && !v->n_dirty && !v->n_flight && v->changed <= asked) {
 		if (!v->wrote && (st.mtime_ns != v->st.mtime_ns || st.size != v->st.size)) {
 			v->gen++;
 			volume_drop_clean(v);
@@ -128,11 +130,12 @@ int volume_refresh(struct vnode *v)
 	if (!sx)
 		return -ENOMEM;
 	volume_send(v); /* the host's answer is to know of all that was written */
+	u64 asked = volume_clock;
 	struct ring_sqe sqe = {
 		.op = RING_OP_VOL_STAT, .handle = h, .addr2 = ring_buf_gpa(sx).v, .len2 = sizeof(*sx)};
 	r = h != RING_NO_HANDLE ? ring_call(&sqe, NULL, NULL) : path_call(v, NULL, 0, &sqe, NULL);
 	if (!r)
-		volume_take_stat(v, sx);
+		volume_take_stat(v, sx, asked);
 	kfree(sx);
 	return (int)r;
 }
@@ -283,7 +286,7 @@ static void unhash(struct vnode *v)
 
 /* The inode that the host described, under its name in dir. */
 static int find_vnode(struct vnode *dir, const char *name, u32 len, const struct statx *sx,
-		      struct vnode **out)
+		      u64 asked, struct vnode **out)
 {
 	struct volume *vol = dir->vol;
 	struct vnode *v = *bucket(vol, host_dev(sx), sx->stx_ino);
@@ -296,7 +299,7 @@ static int find_vnode(struct vnode *dir, const char *name, u32 len, const struct
 	}
 	if (v) {
 		inode_get(&v->i);
-		volume_take_stat(v, sx);
+		volume_take_stat(v, sx, asked);
 	} else {
 		v = new_vnode(vol, sx);
 		if (!v)
@@ -356,13 +359,14 @@ static int volume_lookup(struct inode *dir, const char *name, u32 len, struct in
 {
 	struct statx *sx = kmalloc(sizeof(*sx));
 	struct vnode *v = NULL;
+	u64 asked = volume_clock;
 
 	if (!sx)
 		return -ENOMEM;
 	struct ring_sqe sqe = {.op = RING_OP_VOL_STAT, .addr2 = ring_buf_gpa(sx).v, .len2 = sizeof(*sx)};
 	s64 r = path_call(vnode(dir), name, len, &sqe, NULL);
 	if (!r)
-		r = find_vnode(vnode(dir), name, len, sx, &v);
+		r = find_vnode(vnode(dir), name, len, sx, asked, &v);
 	if (!r)
 		*out = &v->i;
 	kfree(sx);
@@ -381,7 +385,7 @@ static int volume_create(struct inode *dir, const char *name, u32 len, u32 mode,
 {
 	struct statx *sx;
 	struct vnode *v = NULL;
-	u64 handle;
+	u64 handle, asked = volume_clock;
 
 	if (S_IFMT_(mode) && S_IFMT_(mode) != S_IFREG)
 		return -EPERM; /* the host gets no devices, pipes or sockets of ours */
@@ -394,7 +398,7 @@ static int volume_create(struct inode *dir, const char *name, u32 len, u32 mode,
 			       .len2 = sizeof(*sx)};
 	s64 r = path_call(vnode(dir), name, len, &sqe, &handle);
 	if (!r) {
-		r = find_vnode(vnode(dir), name, len, sx, &v);
+		r = find_vnode(vnode(dir), name, len, sx, asked, &v);
 		if (!r && v->wh == RING_NO_HANDLE)
 			v->wh = (u32)handle; /* the open that follows uses it */
 		else

@@ -62,6 +62,7 @@ struct vnode {
 	struct list cached; /* on the list of vnodes with pages, which holds a reference */
 	u64 dirty_lo, dirty_hi, n_dirty;
 	struct ring_deferred send;
+	u64 changed; /* volume_clock when we sent something that changes it */
 	bool wrote; /* since st was taken: a new mtime is ours */
 	u32 n_flight;
 	struct waitq flight_wait;
@@ -79,8 +80,12 @@ struct vpath {
 	u32 len;
 };
 int volume_path(struct vnode *v, const char *name, u32 name_len, struct vpath *out);
-/* Take what the host told about v. */
-void volume_take_stat(struct vnode *v, const struct statx *sx);
+/*
+ * Take what the host told about v. `asked` is volume_clock when the question was put into the ring: an
+ * answer to a question that our later writes overtook says nothing about contents.
+ */
+void volume_take_stat(struct vnode *v, const struct statx *sx, u64 asked);
+extern u64 volume_clock; /* counts what is sent to hosts that changes contents */
 void volume_close_handles(struct vnode *v);
 void volume_close_handle(u32 h); /* queued; nobody waits for it */
 bool volume_is_fresh(const struct vnode *v); /* its attributes are as of this moment */

@@ -219,7 +219,7 @@ static void flight_done(struct ring_req *req, const struct ring_cqe *cqe)
 	struct vnode *v = f->v;
 
 	if (cqe->res != (s32)req->sqe.len)
-		v->error = cqe->res < 0 ? cqe->res : -EIO;
+		v->error = cqe->res < 0 ? cqe->res : cqe->val ? -(int)cqe->val : -EIO;
 	for (u32 i = 0; i < f->n; i++)
 		frame_put(GPA(f->g.v + i * PAGE_SIZE));
 	kfree(f);
@@ -248,6 +248,7 @@ static bool send_pages(struct vnode *v, u64 index, gpa_t g, u32 n)
 				       .off = off};
 	inode_get(&v->i);
 	v->n_flight++;
+	v->changed = ++volume_clock;
 	for (u32 i = 0; i < n; i++)
 		frame_get(GPA(g.v + i * PAGE_SIZE));
 	ring_submit(&f->req);
@@ -558,6 +559,7 @@ int volume_truncate(struct vnode *v, u64 size)
 		h = (u32)handle;
 	}
 	volume_send(v);
+	v->changed = ++volume_clock;
 	struct ring_sqe sqe = {.op = RING_OP_VOL_TRUNCATE, .handle = h, .off = size};
 	r = ring_call(&sqe, NULL, NULL);
 	if (h != v->wh)
@@ -583,6 +585,7 @@ static s64 volume_fallocate(struct file *f, int mode, u64 off, u64 len)
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 		return -EOPNOTSUPP; /* ranges that move would have to move in the cache */
 	volume_send(v);
+	v->changed = ++volume_clock;
 	struct ring_sqe sqe = {
 		.op = RING_OP_VOL_FALLOCATE, .handle = v->wh, .arg = (u32)mode, .off = off, .addr2 = len};
 	s64 r = ring_call(&sqe, NULL, NULL);

@@ -70,7 +70,7 @@ static void see_others_writes(struct vnode *v, const struct statx *sx)
 
 	if (v->n_dirty || v->n_flight)
 		return; /* it was ours all the time */
-	volume_take_stat(v, sx);
+	volume_take_stat(v, sx, volume_clock);
 	if (ours || old.mtime_ns != v->st.mtime_ns || old.ctime_ns != v->st.ctime_ns ||
 	    old.size != v->st.size || (s64)real_ns() - v->st.mtime_ns < STAMP_GRAIN_NS) {
 		v->gen++;
