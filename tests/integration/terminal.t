@@ -389,7 +389,9 @@ def jobs(m):
     good = t.wait(r'line\?\r\n')
     t.send('\n')
     good = good and t.until(lambda: [k for k in children(t.pid) if state(k) == 'T'])
-    ok(m + ': a background job that reads the terminal stops', good, t.text)
+    t.send('\n')  # the shell must know, too, before fg
+    ok(m + ': a background job that reads the terminal stops', good and t.wait('Stopped'), t.text)
+    t.wait('ready> ')
     t.send('fg\n')
     t.wait(r't line\r\n')
     t.send('one\n')
