@@ -1,276 +1,26 @@
 // SPDX-License-Identifier: ISC
 /*
- * Sockets of the guest, and what it may do with them.
+ * Sockets of the guest: making them, connections, data.
  *
  * A guest's socket is a host socket of the same family and type, non-blocking.
- *
- * Listening: each port that -p forwards has a TCP and a UDP host socket, bound
- * when the server is made (so that a port in use is known before the program
- * starts). BIND of the guest's port to the wildcard address swaps the handle's
- * socket for that one; every other BIND is -EADDRNOTAVAIL, which the guest
- * reads as "keep it inside". The host socket listens only while the guest
- * does: before, and after the guest closed it, clients are refused as by any
- * host where nothing listens.
- *
- * Dialling: each destination is compared with the egress rules (the last rule
- * that matches decides, none: denied). IPv4-mapped IPv6 is IPv4. The host's
- * own loopback and the unspecified address (which Linux takes for loopback)
- * are reached only if a rule names them; a rule for everything does not. A
- * denied destination is -EACCES. A forwarded UDP port may always answer those
- * who sent to it lately.
- *
- * The guest's family and the host socket's may differ on a forwarded port (a
- * guest that listens on [::] behind 0.0.0.0): addresses are translated between
- * IPv4 and v4-mapped on their way to the guest.
+ * net_port.c: forwarded ports, net_policy.c: whom it may talk to, net_option.c:
+ * options, net_addr.c: addresses.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "lib/host/say.h"
-#include "monitor/ring_internal.h"
+#include "monitor/net.h"
 #include "monitor/seccomp.h"
 
 HOST_SYSCALL(net, socket);
 HOST_SYSCALL(net, connect);
-HOST_SYSCALL(net, listen);
 HOST_SYSCALL(net, accept4);
 HOST_SYSCALL(net, shutdown);
-HOST_SYSCALL(net, setsockopt);
 HOST_SYSCALL(net, getsockopt);
 HOST_SYSCALL(net, getsockname);
-
-#define MAX_BACKLOG 4096
-#define OPT_MAX	    256u
-
-/* --- addresses ------------------------------------------------------------------ */
-
-static socklen_t addr_len(const union rs_addr *a)
-{
-	return a->sa.sa_family == AF_INET ? sizeof(a->in) : a->sa.sa_family == AF_INET6 ? sizeof(a->in6) : 0;
-}
-
-/* Copy a socket address of the guest. 0 or -errno. */
-static int addr_read(struct ring_server *rs, const struct ring_sqe *sqe, union rs_addr *a)
-{
-	uint8_t buf[sizeof(*a)] = {0};
-	uint32_t len = sqe->len2 < sizeof(buf) ? sqe->len2 : sizeof(buf);
-
-	if (!gpa_read(rs->mem, (gpa_t){sqe->addr2}, buf, len)) {
-		rs_broken(rs, sqe, "address outside guest memory");
-		return -EFAULT;
-	}
-	memcpy(a, buf, sizeof(buf));
-	if (len < sizeof(sa_family_t))
-		return -EINVAL;
-	if (a->sa.sa_family != AF_UNSPEC && !addr_len(a))
-		return -EAFNOSUPPORT;
-	return len < addr_len(a) ? -EINVAL : 0;
-}
-
-/* As the guest's family has it. */
-static void addr_to_guest(const struct handle *h, const union rs_addr *from, union rs_addr *to)
-{
-	*to = *from;
-	if (h->family == AF_INET6 && from->sa.sa_family == AF_INET) {
-		memset(to, 0, sizeof(*to));
-		to->in6.sin6_family = AF_INET6;
-		to->in6.sin6_port = from->in.sin_port;
-		to->in6.sin6_addr.s6_addr[10] = to->in6.sin6_addr.s6_addr[11] = 0xff;
-		memcpy(&to->in6.sin6_addr.s6_addr[12], &from->in.sin_addr, 4);
-	} else if (h->family == AF_INET && from->sa.sa_family == AF_INET6) {
-		memset(to, 0, sizeof(*to));
-		to->in.sin_family = AF_INET;
-		to->in.sin_port = from->in6.sin6_port;
-		if (IN6_IS_ADDR_V4MAPPED(&from->in6.sin6_addr))
-			memcpy(&to->in.sin_addr, &from->in6.sin6_addr.s6_addr[12], 4);
-	}
-}
-
-/* Write an address to the guest; its length, or 0 when the guest's memory is not there. */
-static uint32_t addr_write(struct ring_server *rs, const struct ring_sqe *sqe, const struct handle *h,
-			   const union rs_addr *a)
-{
-	union rs_addr g;
-	uint32_t len;
-
-	addr_to_guest(h, a, &g);
-	len = addr_len(&g);
-	if (!gpa_write(rs->mem, (gpa_t){sqe->addr2}, &g, len < sqe->len2 ? len : sqe->len2))
-		rs_broken(rs, sqe, "address outside guest memory");
-	return len;
-}
-
-/* val2 of a multi-shot accept. */
-static uint64_t addr_pack(const union rs_addr *a)
-{
-	uint32_t ip;
-
-	if (a->sa.sa_family == AF_INET)
-		return RING_PEER_IPV4 | (uint64_t)ntohl(a->in.sin_addr.s_addr) << 16 | ntohs(a->in.sin_port);
-	if (a->sa.sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr))
-		return 0;
-	memcpy(&ip, &a->in6.sin6_addr.s6_addr[12], 4);
-	return RING_PEER_IPV4 | (uint64_t)ntohl(ip) << 16 | ntohs(a->in6.sin6_port);
-}
-
-/* --- policy ------------------------------------------------------------------------ */
-
-static bool prefix_matches(const uint8_t *a, const uint8_t *b, unsigned bits)
-{
-	unsigned bytes = bits / 8;
-
-	if (bits > 128 || memcmp(a, b, bytes))
-		return false;
-	return !(bits % 8) || !((a[bytes] ^ b[bytes]) >> (8 - bits % 8));
-}
-
-/* The address as 128 bits with IPv4 mapped, and its port. */
-static uint16_t addr_normal(const union rs_addr *a, uint8_t out[16])
-{
-	if (a->sa.sa_family == AF_INET6) {
-		memcpy(out, &a->in6.sin6_addr, 16);
-		return ntohs(a->in6.sin6_port);
-	}
-	memset(out, 0, 10);
-	out[10] = out[11] = 0xff;
-	memcpy(out + 12, &a->in.sin_addr, 4);
-	return ntohs(a->in.sin_port);
-}
-
-/* Addresses that Linux delivers to the host itself whatever its interfaces are. */
-static bool is_host_local(const uint8_t a[16])
-{
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff}, zero[15];
-
-	if (!memcmp(a, mapped, 12))
-		return a[12] == 127 || a[12] == 0;
-	return !memcmp(a, zero, 15) && a[15] <= 1;
-}
-
-static bool egress_allowed(const struct monitor_config *cfg, const union rs_addr *to)
-{
-	uint8_t a[16];
-	uint16_t port = addr_normal(to, a);
-	bool local = is_host_local(a), allowed = false;
-
-	for (int i = 0; i < cfg->n_egress; i++) {
-		const struct monitor_egress *e = &cfg->egress[i];
-
-		if (e->port && e->port != port)
-			continue;
-		if (!prefix_matches(a, e->addr, e->prefix))
-			continue;
-		if (local && !e->deny && e->prefix <= 96)
-			continue;
-		allowed = !e->deny;
-	}
-	return allowed;
-}
-
-/* --- options ------------------------------------------------------------------------- */
-
-enum { OPT_SET = 1, OPT_GET = 2, OPT_CARRY = 4, OPT_IGNORE = 8 };
-/* CARRY: set before bind, it moves to the forwarded port's socket. IGNORE: without meaning for the host's socket. */
-static const struct {
-	int level, name, how;
-} options[] = {
-	{SOL_SOCKET, SO_REUSEADDR, OPT_IGNORE},
-	{SOL_SOCKET, SO_REUSEPORT, OPT_IGNORE},
-	{SOL_SOCKET, SO_KEEPALIVE, OPT_SET | OPT_GET | OPT_CARRY},
-	{SOL_SOCKET, SO_OOBINLINE, OPT_SET | OPT_GET},
-	{SOL_SOCKET, SO_LINGER, OPT_SET | OPT_GET},
-	{SOL_SOCKET, SO_BROADCAST, OPT_SET | OPT_GET},
-	{SOL_SOCKET, SO_SNDBUF, OPT_SET | OPT_GET},
-	{SOL_SOCKET, SO_RCVBUF, OPT_SET | OPT_GET},
-	{SOL_SOCKET, SO_ERROR, OPT_GET},
-	{IPPROTO_TCP, TCP_NODELAY, OPT_SET | OPT_GET | OPT_CARRY},
-	{IPPROTO_TCP, TCP_CORK, OPT_SET | OPT_GET},
-	{IPPROTO_TCP, TCP_QUICKACK, OPT_SET | OPT_GET},
-	{IPPROTO_TCP, TCP_KEEPIDLE, OPT_SET | OPT_GET | OPT_CARRY},
-	{IPPROTO_TCP, TCP_KEEPINTVL, OPT_SET | OPT_GET | OPT_CARRY},
-	{IPPROTO_TCP, TCP_KEEPCNT, OPT_SET | OPT_GET | OPT_CARRY},
-	{IPPROTO_TCP, TCP_USER_TIMEOUT, OPT_SET | OPT_GET | OPT_CARRY},
-	{IPPROTO_TCP, TCP_SYNCNT, OPT_SET | OPT_GET},
-	{IPPROTO_TCP, TCP_LINGER2, OPT_SET | OPT_GET},
-	{IPPROTO_TCP, TCP_DEFER_ACCEPT, OPT_SET | OPT_GET | OPT_CARRY},
-	{IPPROTO_TCP, TCP_NOTSENT_LOWAT, OPT_SET | OPT_GET},
-	{IPPROTO_TCP, TCP_MAXSEG, OPT_GET},
-	{IPPROTO_TCP, TCP_INFO, OPT_GET},
-	{IPPROTO_IP, IP_TOS, OPT_SET | OPT_GET},
-	{IPPROTO_IP, IP_TTL, OPT_SET | OPT_GET},
-	{IPPROTO_IP, IP_MTU_DISCOVER, OPT_SET | OPT_GET},
-	{IPPROTO_IPV6, IPV6_V6ONLY, OPT_SET | OPT_GET},
-	{IPPROTO_IPV6, IPV6_TCLASS, OPT_SET | OPT_GET},
-	{IPPROTO_IPV6, IPV6_UNICAST_HOPS, OPT_SET | OPT_GET},
-	{IPPROTO_IPV6, IPV6_MTU_DISCOVER, OPT_SET | OPT_GET},
-};
-
-static int option_how(uint32_t level, uint32_t name)
-{
-	for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-		if ((uint32_t)options[i].level == level && (uint32_t)options[i].name == name)
-			return options[i].how;
-	return 0;
-}
-
-static void op_setsockopt(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
-{
-	uint8_t val[OPT_MAX];
-	int how = option_how(sqe->arg, sqe->arg2), r = -ENOPROTOOPT;
-
-	if (sqe->len > OPT_MAX) {
-		rs_complete(rs, sqe, -EINVAL, 0, 0, 0);
-		return;
-	}
-	if (!gpa_read(rs->mem, (gpa_t){sqe->addr}, val, sqe->len)) {
-		rs_broken(rs, sqe, "address outside guest memory");
-		return;
-	}
-	if (sqe->arg == IPPROTO_IPV6 && sqe->arg2 == IPV6_V6ONLY && sqe->len >= 4)
-		h->v6only = val[0] | val[1] | val[2] | val[3];
-	if (how & OPT_IGNORE)
-		r = 0;
-	else if (how & OPT_SET)
-		r = setsockopt(h->fd, (int)sqe->arg, (int)sqe->arg2, val, sqe->len) ? -errno : 0;
-	rs_complete(rs, sqe, r, 0, 0, 0);
-}
-
-static void op_getsockopt(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
-{
-	uint8_t val[OPT_MAX] = {0};
-	socklen_t len = sqe->len < OPT_MAX ? sqe->len : OPT_MAX;
-	int r = -ENOPROTOOPT;
-
-	if (option_how(sqe->arg, sqe->arg2) & OPT_GET)
-		r = getsockopt(h->fd, (int)sqe->arg, (int)sqe->arg2, val, &len) ? -errno : 0;
-	if (!r && !gpa_write(rs->mem, (gpa_t){sqe->addr}, val, len)) {
-		rs_broken(rs, sqe, "address outside guest memory");
-		return;
-	}
-	rs_complete(rs, sqe, r, 0, r ? 0 : len, 0);
-}
-
-static void carry_options(int from, int to)
-{
-	for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-		int a = 0, b = 0;
-		socklen_t la = sizeof(a), lb = sizeof(b);
-
-		if (!(options[i].how & OPT_CARRY))
-			continue;
-		if (!getsockopt(from, options[i].level, options[i].name, &a, &la) &&
-		    !getsockopt(to, options[i].level, options[i].name, &b, &lb) && a != b)
-			setsockopt(to, options[i].level, options[i].name, &a, sizeof(a));
-	}
-}
 
 /* --- sockets -------------------------------------------------------------------------- */
 
@@ -314,159 +64,10 @@ static void op_socket(struct ring_server *rs, const struct ring_sqe *sqe)
 	rs_complete(rs, sqe, 0, 0, h->id, 0);
 }
 
-static bool is_wildcard(const union rs_addr *a)
-{
-	return a->sa.sa_family == AF_INET ? a->in.sin_addr.s_addr == htonl(INADDR_ANY)
-					  : IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr);
-}
-
-static int find_port(struct ring_server *rs, const struct handle *h, uint16_t guest, bool v6only)
-{
-	for (int i = 0; i < rs->cfg->n_ports; i++) {
-		struct rs_port *p = &rs->ports[i];
-
-		if (p->guest != guest || (h->dgram ? p->udp < 0 || p->udp_taken : p->tcp < 0 || p->tcp_taken))
-			continue;
-		if (h->family == AF_INET6 && v6only && p->family == AF_INET)
-			continue;
-		return i;
-	}
-	return -1;
-}
-
-/* Datagrams that came before anybody was bound are not the guest's. */
-static void drop_datagrams(int fd)
-{
-	uint8_t b;
-	struct iovec iov = {&b, 1};
-
-	for (int i = 0; i < 1000; i++) {
-		struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-
-		if (recvmsg(fd, &m, MSG_DONTWAIT) < 0)
-			return;
-	}
-}
-
-static void op_bind(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
-{
-	union rs_addr a;
-	struct rs_port *p;
-	int i, r = addr_read(rs, sqe, &a);
-	uint16_t port;
-
-	if (!r && (a.sa.sa_family != h->family || h->port >= 0 || h->connecting || h->peer.sa.sa_family))
-		r = -EINVAL;
-	if (r) {
-		rs_complete(rs, sqe, r, 0, 0, 0);
-		return;
-	}
-	port = ntohs(h->family == AF_INET ? a.in.sin_port : a.in6.sin6_port);
-	i = is_wildcard(&a) && port ? find_port(rs, h, port, h->v6only) : -1;
-	if (i < 0) {
-		rs_complete(rs, sqe, -EADDRNOTAVAIL, 0, 0, 0);
-		return;
-	}
-	p = &rs->ports[i];
-	if (h->pollable)
-		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
-	carry_options(h->fd, h->dgram ? p->udp : p->tcp);
-	close(h->fd);
-	h->fd = h->dgram ? p->udp : p->tcp;
-	*(h->dgram ? &p->udp_taken : &p->tcp_taken) = true;
-	h->port = (int8_t)i;
-	h->guest_port = port;
-	h->pollable = false;
-	if (h->dgram) {
-		drop_datagrams(h->fd);
-		handle_watch(rs, h);
-		h->writable = true;
-	}
-	rs_complete(rs, sqe, 0, 0, port, 0);
-}
-
-/*
- * SO_REUSEADDR lets a port be taken over from connections in TIME_WAIT, but it
- * also lets two sockets be bound to one port while neither listens. So a port's
- * socket has it while it binds and listens, and not while it only keeps the
- * place: another instance's claim then fails, as it should.
- */
-static void set_reuse(int fd, int on)
-{
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-}
-
-static void op_listen(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
-{
-	uint32_t backlog = sqe->arg > MAX_BACKLOG ? MAX_BACKLOG : sqe->arg;
-	int r = 0;
-
-	if (h->dgram || h->port < 0) {
-		r = h->dgram ? -EOPNOTSUPP : -EADDRNOTAVAIL;
-	} else {
-		set_reuse(h->fd, 1);
-		r = listen(h->fd, (int)backlog) ? -errno : 0;
-	}
-	if (!r && !h->listening) {
-		h->listening = true;
-		handle_watch(rs, h);
-	}
-	rs_complete(rs, sqe, r, 0, 0, 0);
-}
-
-/* Is a connect to `a` wanted and allowed? 0 or -errno. */
-static int dial_check(struct ring_server *rs, const struct handle *h, union rs_addr *a)
-{
-	union rs_addr in = *a;
-
-	if (h->dgram && h->family == AF_INET6)
-		addr_to_guest(h, &in, a); /* Linux takes an IPv4 address here: getaddrinfo relies on it */
-	if (a->sa.sa_family != h->family)
-		return -EAFNOSUPPORT;
-	return egress_allowed(rs->cfg, a) ? 0 : -EACCES;
-}
-
-/* --- who may be answered ------------------------------------------------------------ */
-
-static bool peer_known(const struct rs_port *p, const uint8_t ip[16], uint16_t port)
-{
-	for (uint32_t i = 0; i < p->n_peers && i < RS_UDP_PEERS; i++)
-		if (p->peers[i].port == port && !memcmp(p->peers[i].ip, ip, 16))
-			return true;
-	return false;
-}
-
-static void peer_seen(struct rs_port *p, const union rs_addr *from)
-{
-	uint8_t ip[16];
-	uint16_t port = addr_normal(from, ip);
-
-	if (peer_known(p, ip, port))
-		return;
-	memcpy(p->peers[p->n_peers % RS_UDP_PEERS].ip, ip, 16);
-	p->peers[p->n_peers++ % RS_UDP_PEERS].port = port;
-}
-
-/* Where a datagram goes: `a` as the descriptor's family has it. 0 or -errno. */
-static int answer_check(struct ring_server *rs, const struct handle *h, union rs_addr *a)
-{
-	const struct rs_port *p = h->port >= 0 ? &rs->ports[h->port] : NULL;
-	uint8_t ip[16];
-	uint16_t port = addr_normal(a, ip);
-
-	if (!p || !peer_known(p, ip, port))
-		return dial_check(rs, h, a);
-	if (p->family == AF_INET && a->sa.sa_family == AF_INET6) {
-		*a = (union rs_addr){.in = {.sin_family = AF_INET, .sin_port = htons(port)}};
-		memcpy(&a->in.sin_addr, ip + 12, 4);
-	}
-	return 0;
-}
-
 static void op_connect(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
 	union rs_addr a;
-	int r = addr_read(rs, sqe, &a);
+	int r = net_addr_read(rs, sqe, &a);
 	bool disconnect = !r && a.sa.sa_family == AF_UNSPEC && h->dgram;
 
 	if (!r && h->connecting)
@@ -474,9 +75,9 @@ static void op_connect(struct ring_server *rs, struct handle *h, const struct ri
 	else if (!r && !h->dgram && (h->listening || h->port >= 0 || h->peer.sa.sa_family))
 		r = h->peer.sa.sa_family ? -EISCONN : -EOPNOTSUPP;
 	else if (!r && !disconnect)
-		r = h->dgram ? answer_check(rs, h, &a) : dial_check(rs, h, &a);
+		r = h->dgram ? net_answer_check(rs, h, &a) : net_dial_check(rs, h, &a);
 	if (!r)
-		r = connect(h->fd, &a.sa, disconnect ? sizeof(a.sa) : addr_len(&a)) ? -errno : 0;
+		r = connect(h->fd, &a.sa, disconnect ? sizeof(a.sa) : net_addr_len(&a)) ? -errno : 0;
 	if (!r || r == -EINPROGRESS) {
 		memset(&h->peer, 0, sizeof(h->peer));
 		if (!disconnect)
@@ -569,9 +170,9 @@ static bool step_accept(struct ring_server *rs, struct handle *h, struct rs_req 
 			return true;
 		}
 		if (many) {
-			rs_complete(rs, &r->sqe, 0, RING_CQE_MORE, n->id, addr_pack(&n->peer));
+			rs_complete(rs, &r->sqe, 0, RING_CQE_MORE, n->id, net_addr_pack(&n->peer));
 		} else {
-			uint32_t len = r->sqe.len2 ? addr_write(rs, &r->sqe, h, &n->peer) : 0;
+			uint32_t len = r->sqe.len2 ? net_addr_write(rs, &r->sqe, h, &n->peer) : 0;
 
 			req_done(rs, r, 0, n->id, len);
 			return true;
@@ -614,9 +215,9 @@ static bool step_recv(struct ring_server *rs, struct handle *h, struct rs_req *r
 		if ((uint32_t)n > r->sqe.len)
 			n = r->sqe.len;
 		if (h->port >= 0)
-			peer_seen(&rs->ports[h->port], &from);
+			net_peer_seen(&rs->ports[h->port], &from);
 		if (r->sqe.len2)
-			val = addr_write(rs, &r->sqe, h, &from);
+			val = net_addr_write(rs, &r->sqe, h, &from);
 	} else if (n && (uint32_t)n < r->sqe.len && !h->rdhup && !h->hup && !h->err) {
 		h->readable = false; /* drained: the next byte brings an event */
 	}
@@ -635,16 +236,16 @@ static bool step_send(struct ring_server *rs, struct handle *h, struct rs_req *r
 	if (!p)
 		return false;
 	if (h->dgram && r->sqe.len2) {
-		int err = addr_read(rs, &r->sqe, &to);
+		int err = net_addr_read(rs, &r->sqe, &to);
 
 		if (!err)
-			err = answer_check(rs, h, &to);
+			err = net_answer_check(rs, h, &to);
 		if (err) {
 			req_done(rs, r, err, 0, 0);
 			return true;
 		}
 		m.msg_name = &to;
-		m.msg_namelen = addr_len(&to);
+		m.msg_namelen = net_addr_len(&to);
 	}
 	do {
 		iov = (struct iovec){p + r->done, r->sqe.len - r->done};
@@ -715,7 +316,7 @@ static void op_getname(struct ring_server *rs, struct handle *h, const struct ri
 		else
 			a.in6.sin6_port = htons(h->guest_port);
 	}
-	n = addr_write(rs, sqe, h, &a);
+	n = net_addr_write(rs, sqe, h, &a);
 	rs_complete(rs, sqe, 0, 0, n, 0);
 }
 
@@ -750,10 +351,10 @@ void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe
 		op_socket(rs, sqe);
 		break;
 	case RING_OP_BIND:
-		op_bind(rs, h, sqe);
+		net_bind(rs, h, sqe);
 		break;
 	case RING_OP_LISTEN:
-		op_listen(rs, h, sqe);
+		net_listen(rs, h, sqe);
 		break;
 	case RING_OP_ACCEPT:
 		op_accept(rs, h, sqe);
@@ -765,143 +366,15 @@ void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe
 		op_shutdown(rs, h, sqe);
 		break;
 	case RING_OP_SETSOCKOPT:
-		op_setsockopt(rs, h, sqe);
+		net_setsockopt(rs, h, sqe);
 		break;
 	case RING_OP_GETSOCKOPT:
-		op_getsockopt(rs, h, sqe);
+		net_getsockopt(rs, h, sqe);
 		break;
 	case RING_OP_GETNAME:
 		op_getname(rs, h, sqe);
 		break;
 	default:
 		rs_complete(rs, sqe, -EINVAL, 0, 0, 0);
-	}
-}
-
-/* A forwarded port's socket goes back to its place; nobody listens on it until the guest binds again. */
-void net_close(struct ring_server *rs, struct handle *h)
-{
-	struct rs_port *p;
-
-	if (h->port < 0)
-		return;
-	p = &rs->ports[h->port];
-	if (h->pollable)
-		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
-	if (h->listening) {
-		shutdown(h->fd, SHUT_RDWR);
-		set_reuse(h->fd, 0);
-	}
-	if (h->dgram && h->peer.sa.sa_family) {
-		union rs_addr none = {.sa.sa_family = AF_UNSPEC};
-
-		connect(h->fd, &none.sa, sizeof(none.sa));
-	}
-	*(h->dgram ? &p->udp_taken : &p->tcp_taken) = false;
-	h->port = -1;
-	h->fd = -1;
-	h->pollable = false;
-}
-
-/* --- start ------------------------------------------------------------------------------- */
-
-static int open_port_socket(const struct sockaddr_storage *ss, int type)
-{
-	int zero = 0, err;
-	socklen_t len = ss->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-	int fd = socket(ss->ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return -errno;
-	if (type == SOCK_STREAM)
-		set_reuse(fd, 1);
-	if (ss->ss_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
-	if (bind(fd, (const struct sockaddr *)ss, len)) {
-		err = errno;
-		close(fd);
-		return -err;
-	}
-	return fd;
-}
-
-static void addr_text(const struct sockaddr_storage *ss, char *buf, size_t size)
-{
-	const union rs_addr *a = (const union rs_addr *)ss;
-	char ip[INET6_ADDRSTRLEN] = "?";
-	bool v6 = a->sa.sa_family == AF_INET6;
-
-	inet_ntop(a->sa.sa_family, v6 ? (const void *)&a->in6.sin6_addr : &a->in.sin_addr, ip, sizeof(ip));
-	snprintf(buf, size, v6 ? "[%s]:%u" : "%s:%u", ip, ntohs(v6 ? a->in6.sin6_port : a->in.sin_port));
-}
-
-static int claim(int fd)
-{
-	if (listen(fd, 1))
-		return -errno;
-	shutdown(fd, SHUT_RDWR);
-	set_reuse(fd, 0);
-	return 0;
-}
-
-static int open_port(struct ring_server *rs, int i)
-{
-	struct rs_port *p = &rs->ports[i];
-	struct sockaddr_storage ss = rs->cfg->ports[i].host;
-	socklen_t len = sizeof(ss);
-	union rs_addr *a = (union rs_addr *)&ss;
-	bool any = !a->in.sin_port;
-	char text[64];
-	int err;
-
-	p->guest = rs->cfg->ports[i].guest;
-	p->family = ss.ss_family;
-	p->tcp = open_port_socket(&ss, SOCK_STREAM);
-	if (any && p->tcp >= 0) {
-		/* a port that the kernel chose is lost when a socket stops listening: take it by its number */
-		getsockname(p->tcp, &a->sa, &len);
-		close(p->tcp);
-		p->tcp = open_port_socket(&ss, SOCK_STREAM);
-	}
-	err = p->tcp < 0 ? p->tcp : claim(p->tcp);
-	if (err) {
-		addr_text(&ss, text, sizeof(text));
-		say("cannot listen on %s: %s", text, strerror(-err));
-		return -1;
-	}
-	p->host = ntohs(a->in.sin_port); /* the same place in an IPv6 address */
-	p->udp = open_port_socket(&ss, SOCK_DGRAM);
-	if (p->udp < 0 && rs->cfg->verbose) {
-		addr_text(&ss, text, sizeof(text));
-		say("UDP port %s is not forwarded: %s", text, strerror(-p->udp));
-	}
-	return 0;
-}
-
-int net_init(struct ring_server *rs)
-{
-	signal(SIGPIPE, SIG_IGN); /* streams are written by write() */
-	for (int i = 0; i < rs->cfg->n_ports; i++)
-		rs->ports[i].tcp = rs->ports[i].udp = -1;
-	for (int i = 0; i < rs->cfg->n_ports; i++) {
-		for (int j = 0; j < i; j++) {
-			if (rs->cfg->ports[i].guest == rs->cfg->ports[j].guest) {
-				say("port %u of the program is forwarded twice", rs->cfg->ports[i].guest);
-				return -1;
-			}
-		}
-		if (open_port(rs, i))
-			return -1;
-	}
-	return 0;
-}
-
-void net_free(struct ring_server *rs)
-{
-	for (int i = 0; i < rs->cfg->n_ports; i++) {
-		if (rs->ports[i].tcp > 2)
-			close(rs->ports[i].tcp);
-		if (rs->ports[i].udp > 2)
-			close(rs->ports[i].udp);
 	}
 }

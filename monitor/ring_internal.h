@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Inside the ring server: what ring_server.c, handles.c, net.c, console.c and
+ * Inside the ring server: what ring_server.c, handles.c, net*.c, console.c and
  * volume.c share. Nothing else includes it.
  *
  * Data flow of a turn:
