@@ -341,6 +341,9 @@ static void volume_evict(struct inode *ino)
 	struct vnode *v = vnode(ino);
 	struct vnode *parent = v->parent;
 
+	if (v->error)
+		log_line(LOG_ERROR, "%s on a volume: writes were lost: error %d", v->name ? v->name : "/",
+			 -v->error);
 	unhash(v);
 	volume_close_handles(v);
 	volume_free_pages(v);
