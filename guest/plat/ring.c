@@ -57,8 +57,13 @@ gpa_t ring_buf_gpa(const void *p)
 
 static bool sq_put(struct ring_req *req)
 {
-	if (sq_tail - __atomic_load_n(&ring->ctl.sq_head, __ATOMIC_ACQUIRE) >= RING_ENTRIES)
+	u32 used = sq_tail - __atomic_load_n(&ring->ctl.sq_head, __ATOMIC_ACQUIRE);
+
+	if (used >= RING_ENTRIES) {
+		if (used > RING_ENTRIES) /* somebody else wrote to our ring: it will never have room */
+			panic("the library OS's ring is damaged: submissions");
 		return false;
+	}
 	ring->sq[sq_tail % RING_ENTRIES] = req->sqe;
 	sq_tail++;
 	__atomic_store_n(&ring->ctl.sq_tail, sq_tail, __ATOMIC_RELEASE);
@@ -137,8 +142,12 @@ void ring_hurry(void)
 
 static bool cq_take(struct ring_cqe *c)
 {
-	if (cq_head == __atomic_load_n(&ring->ctl.cq_tail, __ATOMIC_ACQUIRE))
+	u32 there = __atomic_load_n(&ring->ctl.cq_tail, __ATOMIC_ACQUIRE) - cq_head;
+
+	if (!there)
 		return false;
+	if (there > RING_ENTRIES)
+		panic("the library OS's ring is damaged: completions");
 	*c = ring->cq[cq_head % RING_ENTRIES];
 	cq_head++;
 	__atomic_store_n(&ring->ctl.cq_head, cq_head, __ATOMIC_RELEASE);
