@@ -33,6 +33,8 @@
 #define RESERVE	 64u
 #define GROW_MIN (32ull << 20)
 #define N_SPARE	 4u
+/* Up to here RAM stays in small host pages, so that a small instance stays small (kvm: the monitor's SMALL_PAGES). */
+#define SMALL_RAM (4ull << 20)
 
 static struct frame *frames;
 static u64 ram_size;
@@ -313,9 +315,14 @@ gpa_t frame_alloc(unsigned order, bool zero)
 
 gpa_t frame_alloc_user(unsigned order, bool *dirty)
 {
+	gpa_t g;
+
 	if (frames_free() < RESERVE + (1ull << order))
 		return GPA_NONE;
-	return alloc(order, dirty);
+	g = alloc(order, dirty);
+	if (g.v != GPA_NONE.v && g.v >= SMALL_RAM && !*dirty)
+		frame_back_huge(GPA(g.v & ~(HUGE_SIZE - 1)));
+	return g;
 }
 
 gpa_t frame_alloc_table(void)
