@@ -325,6 +325,19 @@ static void watch_dirs(struct work *w, const struct node *n, int depth)
 			watch_dirs(w, c, depth - 1);
 }
 
+/* Loadable modules of a directory that are links out of it (lua-socket's are): what they point to comes, too. */
+static void follow_modules(struct work *w, struct node *n)
+{
+	char path[PATH_MAX];
+
+	for (struct node *c = n->child; c; c = c->sibling) {
+		if (S_ISDIR(c->mode))
+			follow_modules(w, c);
+		else if (S_ISLNK(c->mode) && strstr(c->name, ".so") && tree_path(c, path, sizeof(path)))
+			tree_add(w->t, path);
+	}
+}
+
 static void take_root(void *arg, const char *dir)
 {
 	struct work *w = arg;
@@ -338,6 +351,7 @@ static void take_root(void *arg, const char *dir)
 		int r = tree_walk(w->t, n, &lim);
 		if (r == -E2BIG && !w->err)
 			w->err = say_fail(-E2BIG, "%s: too large to be collected; use --root or -v", dir);
+		follow_modules(w, n);
 		watch_dirs(w, n, is_below(dir, "/usr") && !is_below(dir, "/usr/local") ? 1 : 4);
 	}
 }
