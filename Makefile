@@ -37,10 +37,9 @@ GUEST_GEN := $(B)/gen/syscall_table.c
 GUEST_OBJ := $(patsubst %,$(B)/guest-obj/%.o,$(GUEST_SRC)) $(patsubst $(B)/%,$(B)/guest-obj/%.o,$(GUEST_GEN))
 
 # --- the host side --------------------------------------------------------------
-HOST_PKGS := libseccomp zydis
 # -Wno-format-truncation: snprintf into a path buffer is how a path is bounded; a cut one is then not found.
 HOST_CFLAGS := -Wno-format-truncation -std=gnu11 $(OPT) -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
-HOST_LIBS := -lseccomp -lZydis -lZycore -ljansson -lpthread
+HOST_LIBS := -lZydis -lZycore -l:libmd.a -lpthread
 HOST_SRC := $(sort $(wildcard lib/*.c lib/host/*.c monitor/*.c monitor/backend/*.c image/*.c cli/*.c))
 HOST_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(HOST_SRC))
 

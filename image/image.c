@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,25 +28,24 @@
 #include "image/collect.h"
 #include "image/root.h"
 #include "lib/host/say.h"
-#include "lib/host/sha256.h"
 
 #define MAX_TRIES 3
 #define TICK_NS	  20000000ll /* more than the file system's time granularity */
 #define FORMAT	  "image 3" /* change it when the same sources give another layer */
 
-static void hash_text(struct sha256 *s, const char *text)
+static void hash_text(SHA2_CTX *s, const char *text)
 {
-	sha256_add(s, text ? text : "", text ? strlen(text) + 1 : 0);
-	sha256_add(s, "|", 1);
+	SHA256Update(s, (const uint8_t *)(text ? text : ""), text ? strlen(text) + 1 : 0);
+	SHA256Update(s, (const uint8_t *)"|", 1);
 }
 
 /* What the answer depends on besides the state of files. */
 static void make_key(const struct image_request *req, const struct program *p, char key[65])
 {
-	struct sha256 s;
+	SHA2_CTX s;
 	char id[32];
 
-	sha256_init(&s);
+	SHA256Init(&s);
 	hash_text(&s, FORMAT);
 	hash_text(&s, p->path);
 	hash_text(&s, p->real);
@@ -59,7 +59,7 @@ static void make_key(const struct image_request *req, const struct program *p, c
 		if (a > p->argv && !stat(*a, &st) && S_ISREG(st.st_mode))
 			hash_text(&s, *a);
 	}
-	sha256_end_hex(&s, key);
+	SHA256End(&s, key);
 }
 
 /* Open what an entry names. 0 or -errno; nothing stays open on failure. */

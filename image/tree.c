@@ -17,13 +17,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "abi/image.h"
-#include "lib/host/sha256.h"
 
 #define CHUNK_SIZE   (256u << 10)
 #define MAX_LINKS    40
@@ -521,7 +521,7 @@ void tree_sort(struct tree *t)
 	sort_children(t->root);
 }
 
-static void digest_node(struct sha256 *s, const struct node *n, int depth)
+static void digest_node(SHA2_CTX *s, const struct node *n, int depth)
 {
 	/* What decides the layer's bytes; inode and change time stand for a file's contents. */
 	struct {
@@ -541,23 +541,23 @@ static void digest_node(struct sha256 *s, const struct node *n, int depth)
 		 (uint32_t)depth,
 		 n->data != NULL};
 
-	sha256_add(s, n->name, n->name_len + 1);
-	sha256_add(s, &rec, sizeof(rec));
+	SHA256Update(s, (const void *)n->name, n->name_len + 1);
+	SHA256Update(s, (const void *)&rec, sizeof(rec));
 	if (n->data)
-		sha256_add(s, n->data, S_ISLNK(n->mode) ? strlen(n->data) + 1 : n->size);
+		SHA256Update(s, (const void *)n->data, S_ISLNK(n->mode) ? strlen(n->data) + 1 : n->size);
 	for (const struct node *c = n->child; c; c = c->sibling)
 		digest_node(s, c, depth + 1);
 }
 
 void tree_digest(struct tree *t, char hex[65])
 {
-	struct sha256 s;
+	SHA2_CTX s;
 
 	tree_sort(t);
-	sha256_init(&s);
-	sha256_add(&s, LAYER_FORMAT, sizeof(LAYER_FORMAT));
-	sha256_add(&s, &(uint32_t){SITES_VERSION},
-		   sizeof(uint32_t)); /* layers hold a table of that version */
+	SHA256Init(&s);
+	SHA256Update(&s, (const void *)LAYER_FORMAT, sizeof(LAYER_FORMAT));
+	SHA256Update(&s, (const void *)&(uint32_t){SITES_VERSION},
+		     sizeof(uint32_t)); /* layers hold a table of that version */
 	digest_node(&s, t->root, 0);
-	sha256_end_hex(&s, hex);
+	SHA256End(&s, hex);
 }
