@@ -22,31 +22,31 @@
 
 #include <stdint.h>
 
-#define BOOT_MAGIC	0x4c4c4542574f4342ull	/* "BCOWBELL" */
-#define BOOT_VERSION	1
+#define BOOT_MAGIC     0x4c4c4542574f4342ull /* "BCOWBELL" */
+#define BOOT_VERSION   1
 
-#define BOOT_PAGE_SIZE	4096ull
-#define BOOT_TASK_SIZE	0x7f8000000000ull	/* first address that is not the app's */
-#define BOOT_LIBOS_TOP	0x7ff000000000ull	/* the host's own [vdso] may live above */
-#define BOOT_IMAGE_GPA	(64ull << 30)
-#define BOOT_GPA_MAX	(512ull << 30)
-#define BOOT_RAM_MAX	BOOT_IMAGE_GPA
+#define BOOT_PAGE_SIZE 4096ull
+#define BOOT_TASK_SIZE 0x7f8000000000ull /* first address that is not the app's */
+#define BOOT_LIBOS_TOP 0x7ff000000000ull /* the host's own [vdso] may live above */
+#define BOOT_IMAGE_GPA (64ull << 30)
+#define BOOT_GPA_MAX   (512ull << 30)
+#define BOOT_RAM_MAX   BOOT_IMAGE_GPA
 
 enum boot_plat { BOOT_PLAT_KVM = 1, BOOT_PLAT_PROCESS = 2 };
 
 /* A read-only range of guest-physical addresses backed by a file. */
 struct boot_region {
-	uint64_t gpa;		/* 2 MiB aligned */
-	uint64_t size;		/* bytes, multiple of 4096 */
-	uint64_t va;		/* where the library OS sees it (read-only) */
-	uint32_t kind;		/* enum boot_region_kind */
-	uint32_t fd;		/* process platform: the guest's descriptor of the file */
-	uint64_t file_off;	/* offset of the region's first byte in that file */
+	uint64_t gpa; /* 2 MiB aligned */
+	uint64_t size; /* bytes, multiple of 4096 */
+	uint64_t va; /* where the library OS sees it (read-only) */
+	uint32_t kind; /* enum boot_region_kind */
+	uint32_t fd; /* process platform: the guest's descriptor of the file */
+	uint64_t file_off; /* offset of the region's first byte in that file */
 };
 
 enum boot_region_kind {
-	BOOT_REGION_LIBOS = 1,	/* library OS text and read-only data */
-	BOOT_REGION_LAYER = 2,	/* an EROFS image layer; first one is the lowest */
+	BOOT_REGION_LIBOS = 1, /* library OS text and read-only data */
+	BOOT_REGION_LAYER = 2, /* an EROFS image layer; first one is the lowest */
 };
 
 #define BOOT_MAX_REGIONS 32
@@ -68,9 +68,9 @@ struct boot_time {
 	uint64_t mult;
 	struct {
 		uint64_t sec, nsec;
-	} base[2];		/* monotonic, realtime */
+	} base[2]; /* monotonic, realtime */
 	uint64_t base_ns;
-	int64_t  real_off_ns;
+	int64_t real_off_ns;
 	uint64_t tsc_khz;
 };
 
@@ -81,11 +81,11 @@ struct boot_time {
  * a guest whose RIP is inside the library OS: it sets `kick` and comes back.
  */
 struct boot_vcpu {
-	uint32_t kick;		/* monitor writes 1, guest writes 0 */
-	uint32_t want_tick;	/* guest: deliver a tick every tick_ns while running */
+	uint32_t kick; /* monitor writes 1, guest writes 0 */
+	uint32_t want_tick; /* guest: deliver a tick every tick_ns while running */
 	uint64_t tick_ns;
 	/* the diverted app's registers, written by the kvm monitor on an upcall */
-	uint64_t gpr[16];	/* rax rcx rdx rbx rsp rbp rsi rdi r8..r15 */
+	uint64_t gpr[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8..r15 */
 	uint64_t rip, rflags;
 	uint64_t stat_kicks;
 	uint64_t pad[10];
@@ -93,16 +93,16 @@ struct boot_vcpu {
 
 /* Guest counters that --stats prints; written by the guest only. */
 struct boot_stats {
-	uint64_t syscalls;		/* entered, any way */
-	uint64_t syscall_traps;		/* of these, entered by a trap (unpatched site) */
+	uint64_t syscalls; /* entered, any way */
+	uint64_t syscall_traps; /* of these, entered by a trap (unpatched site) */
 	uint64_t sites_patched;
-	uint64_t faults;		/* page faults handled */
-	uint64_t doorbells;		/* exits for the ring */
-	uint64_t pages_used;		/* RAM frames in use now */
+	uint64_t faults; /* page faults handled */
+	uint64_t doorbells; /* exits for the ring */
+	uint64_t pages_used; /* RAM frames in use now */
 	uint64_t pages_peak;
-	uint64_t first_insn_tsc;	/* phase marks, TSC as the guest reads it, 0 = not yet */
-	uint64_t first_user_tsc;	/* first instruction of the program (or its ld.so) */
-	uint64_t main_tsc;		/* program's own entry after the dynamic linker */
+	uint64_t first_insn_tsc; /* phase marks, TSC as the guest reads it, 0 = not yet */
+	uint64_t first_user_tsc; /* first instruction of the program (or its ld.so) */
+	uint64_t main_tsc; /* program's own entry after the dynamic linker */
 	uint64_t first_listen_tsc;
 	uint64_t pad[5];
 };
@@ -111,58 +111,58 @@ struct boot_stats {
 struct boot_info {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t size;			/* sizeof(struct boot_info) */
-	uint32_t plat;			/* enum boot_plat; changes on a cross-monitor restore */
+	uint32_t size; /* sizeof(struct boot_info) */
+	uint32_t plat; /* enum boot_plat; changes on a cross-monitor restore */
 	uint32_t n_regions;
 	uint32_t n_vcpus;
-	uint32_t flags;			/* BOOT_F_* */
-	uint64_t ram_size;		/* bytes present now */
-	uint64_t ram_max;		/* the limit (-m) */
-	uint64_t ram_used;		/* first free gpa: all below belongs to boot data */
-	uint64_t physmap_va;		/* direct map of RAM: va = physmap_va + gpa */
-	uint64_t libos_va;		/* load address of the library OS */
+	uint32_t flags; /* BOOT_F_* */
+	uint64_t ram_size; /* bytes present now */
+	uint64_t ram_max; /* the limit (-m) */
+	uint64_t ram_used; /* first free gpa: all below belongs to boot data */
+	uint64_t physmap_va; /* direct map of RAM: va = physmap_va + gpa */
+	uint64_t libos_va; /* load address of the library OS */
 	uint64_t libos_size;
-	uint64_t vmap_va, vmap_size;	/* free VA range of the library OS */
-	uint64_t cr3_gpa;		/* first page table */
-	uint64_t ring_va, ring_gpa;	/* struct ring_page array, one per vCPU */
-	uint64_t vcpu_va;		/* struct boot_vcpu array */
-	uint64_t time_va;		/* struct boot_time (own page, mapped read-only into the app too) */
+	uint64_t vmap_va, vmap_size; /* free VA range of the library OS */
+	uint64_t cr3_gpa; /* first page table */
+	uint64_t ring_va, ring_gpa; /* struct ring_page array, one per vCPU */
+	uint64_t vcpu_va; /* struct boot_vcpu array */
+	uint64_t time_va; /* struct boot_time (own page, mapped read-only into the app too) */
 	uint64_t time_gpa;
-	uint64_t stats_va;		/* struct boot_stats */
-	uint64_t strings_va;		/* argv, envp, ... */
+	uint64_t stats_va; /* struct boot_stats */
+	uint64_t strings_va; /* argv, envp, ... */
 	uint64_t strings_size;
-	uint32_t argc, envc;		/* at offset argv_off: argc strings, then envc strings */
+	uint32_t argc, envc; /* at offset argv_off: argc strings, then envc strings */
 	uint32_t argv_off;
-	uint32_t exe_off;		/* guest path of the program to execute */
+	uint32_t exe_off; /* guest path of the program to execute */
 	uint32_t cwd_off;
 	uint32_t hostname_off;
-	uint32_t volumes_off;		/* n_volumes strings: guest directory; index = volume id */
+	uint32_t volumes_off; /* n_volumes strings: guest directory; index = volume id */
 	uint32_t n_volumes;
-	uint32_t volumes_ro;		/* bit i: volume i is read-only */
-	uint32_t ports_count;		/* listening policy: see ports[] */
-	uint16_t ports[64];		/* guest TCP/UDP ports that the host forwards */
-	uint8_t  seed[64];		/* fresh randomness; the guest wipes it after use */
-	uint64_t generation;		/* changes with every restore */
-	uint8_t  instance_id[16];
-	uint32_t cpu_features[16];	/* cpuid leaves the guest needs: [0..3]=1, [4..7]=7.0, [8..11]=0xd.0 */
-	uint64_t xstate_size;		/* bytes of an XSAVE area for xcr0 */
+	uint32_t volumes_ro; /* bit i: volume i is read-only */
+	uint32_t ports_count; /* listening policy: see ports[] */
+	uint16_t ports[64]; /* guest TCP/UDP ports that the host forwards */
+	uint8_t seed[64]; /* fresh randomness; the guest wipes it after use */
+	uint64_t generation; /* changes with every restore */
+	uint8_t instance_id[16];
+	uint32_t cpu_features[16]; /* cpuid leaves the guest needs: [0..3]=1, [4..7]=7.0, [8..11]=0xd.0 */
+	uint64_t xstate_size; /* bytes of an XSAVE area for xcr0 */
 	uint64_t xcr0;
-	uint64_t ram_fd;		/* process platform: descriptor of guest RAM */
-	uint64_t gate_limit;		/* process platform: reserved */
-	int64_t  tz_off;		/* reserved, 0 */
-	uint32_t uid, gid;		/* identity of the program in the guest */
-	uint32_t host_tty_mask;		/* bit n: stream n (0..2) is a terminal */
-	uint32_t log_level;		/* enum boot_log */
+	uint64_t ram_fd; /* process platform: descriptor of guest RAM */
+	uint64_t gate_limit; /* process platform: reserved */
+	int64_t tz_off; /* reserved, 0 */
+	uint32_t uid, gid; /* identity of the program in the guest */
+	uint32_t host_tty_mask; /* bit n: stream n (0..2) is a terminal */
+	uint32_t log_level; /* enum boot_log */
 	struct boot_region regions[BOOT_MAX_REGIONS];
-	uint32_t host_file_mask;	/* bit n: stream n is a file or a device: a write has its result at once */
+	uint32_t host_file_mask; /* bit n: stream n is a file or a device: a write has its result at once */
 	uint32_t pad_end;
 };
 
 enum boot_flag {
-	BOOT_F_STRACE = 1,		/* print decoded system calls on the log stream */
-	BOOT_F_UNLINKED = 2,		/* reserved */
-	BOOT_F_EGRESS_NONE = 4,		/* hint only: the monitor enforces */
-	BOOT_F_STATS = 8,		/* somebody wants main_tsc: worth a detour at the program's entry */
+	BOOT_F_STRACE = 1, /* print decoded system calls on the log stream */
+	BOOT_F_UNLINKED = 2, /* reserved */
+	BOOT_F_EGRESS_NONE = 4, /* hint only: the monitor enforces */
+	BOOT_F_STATS = 8, /* somebody wants main_tsc: worth a detour at the program's entry */
 };
 
 /* System call number of the vDSO's own: see vdso_time.c. */

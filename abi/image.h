@@ -30,23 +30,23 @@
 struct sites_header {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t size;		/* of the whole, in bytes */
+	uint32_t size; /* of the whole, in bytes */
 	uint32_t n_files, n_pages, n_sites, strings_size;
 };
 
 struct sites_file {
-	uint32_t path;		/* offset in the strings */
+	uint32_t path; /* offset in the strings */
 	uint32_t first_page, n_pages;
 	uint32_t pad;
-	uint64_t size;		/* of the file */
+	uint64_t size; /* of the file */
 	uint64_t pad2;
 };
 
 struct sites_page {
-	uint32_t pgoff;		/* page number in the file */
+	uint32_t pgoff; /* page number in the file */
 	uint32_t first_site;
 	uint32_t n_sites;
-	uint32_t hash;		/* sites_hash() of the page's 4096 bytes */
+	uint32_t hash; /* sites_hash() of the page's 4096 bytes */
 };
 
 /*

@@ -20,7 +20,7 @@
 #define LIBOS_VERSION 1
 
 /* Offsets in the per-CPU block (one page, %gs): written by the loader. */
-#define BOOT_CPU_SELF	   0  /* its own address */
+#define BOOT_CPU_SELF	   0 /* its own address */
 #define BOOT_CPU_EXC_STACK 32 /* top of the exception stack */
 #define BOOT_CPU_GUARD	   40 /* stack protector canary */
 #define BOOT_CPU_SIZE	   4096
@@ -51,16 +51,16 @@
 struct libos_header {
 	uint64_t magic;
 	uint32_t version, size;
-	uint64_t entry;		/* first instruction; %rdi = struct boot_info */
-	uint64_t syscall_entry;	/* patched sites: %rcx = return address */
-	uint64_t syscall_trap;	/* kvm: LSTAR, entered in ring 0 or ring 3 */
-	uint64_t exception;	/* kvm: ring-3 exception entry, frame in the per-CPU page */
-	uint64_t upcall;	/* a kick: the app's rip, rflags, rsp are in struct boot_vcpu, the rest is live */
-	uint64_t gate;		/* process: the one `syscall` that reaches the host */
-	uint64_t gate_ret;	/* and the address after it */
-	uint64_t flush_cr3;	/* kvm: address after the `int3` that means "mov %rax, %cr3" */
-	uint64_t flush_page;	/* kvm: address after the `int3` that means "invlpg (%rdi)" */
-	uint64_t signal;	/* process: SIGSEGV/SIGSYS/... handler that the guest process installs, or 0 */
+	uint64_t entry; /* first instruction; %rdi = struct boot_info */
+	uint64_t syscall_entry; /* patched sites: %rcx = return address */
+	uint64_t syscall_trap; /* kvm: LSTAR, entered in ring 0 or ring 3 */
+	uint64_t exception; /* kvm: ring-3 exception entry, frame in the per-CPU page */
+	uint64_t upcall; /* a kick: the app's rip, rflags, rsp are in struct boot_vcpu, the rest is live */
+	uint64_t gate; /* process: the one `syscall` that reaches the host */
+	uint64_t gate_ret; /* and the address after it */
+	uint64_t flush_cr3; /* kvm: address after the `int3` that means "mov %rax, %cr3" */
+	uint64_t flush_page; /* kvm: address after the `int3` that means "invlpg (%rdi)" */
+	uint64_t signal; /* process: SIGSEGV/SIGSYS/... handler that the guest process installs, or 0 */
 	uint64_t reserved[4];
 };
 _Static_assert(sizeof(struct libos_header) == 128, "abi");

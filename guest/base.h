@@ -27,31 +27,31 @@ typedef int32_t s32;
 typedef int64_t s64;
 #include <sys/types.h> /* ssize_t: guest/include has a freestanding one */
 
-#define PAGE_SHIFT 12
-#define PAGE_SIZE 4096ul
-#define PAGE_MASK (~(PAGE_SIZE - 1))
-#define HUGE_SIZE (2ul << 20)
-#define PAGE_UP(x) (((u64)(x) + PAGE_SIZE - 1) & PAGE_MASK)
-#define PAGE_DOWN(x) ((u64)(x)&PAGE_MASK)
+#define PAGE_SHIFT     12
+#define PAGE_SIZE      4096ul
+#define PAGE_MASK      (~(PAGE_SIZE - 1))
+#define HUGE_SIZE      (2ul << 20)
+#define PAGE_UP(x)     (((u64)(x) + PAGE_SIZE - 1) & PAGE_MASK)
+#define PAGE_DOWN(x)   ((u64)(x)&PAGE_MASK)
 #define ALIGN_UP(x, a) (((u64)(x) + (u64)(a)-1) & ~((u64)(a)-1))
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define NS_PER_SEC 1000000000ull
-#define NO_DEADLINE UINT64_MAX
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define ARRAY_SIZE(a)  (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)      ((a) < (b) ? (a) : (b))
+#define MAX(a, b)      ((a) > (b) ? (a) : (b))
+#define NS_PER_SEC     1000000000ull
+#define NO_DEADLINE    UINT64_MAX
+#define likely(x)      __builtin_expect(!!(x), 1)
+#define unlikely(x)    __builtin_expect(!!(x), 0)
 
 /* Guest-physical address. frame_ptr() (mm/mm.h) is the way to a pointer. */
 typedef struct {
 	u64 v;
 } gpa_t;
-#define GPA(x) ((gpa_t){(x)})
+#define GPA(x)	 ((gpa_t){(x)})
 #define GPA_NONE ((gpa_t){~0ull})
 
 /* Internal results of interruptible system calls; never reach the app (proc/signal.c). */
-#define ERESTARTSYS 512		  /* restart if SA_RESTART, else EINTR */
-#define ERESTARTNOHAND 514	  /* restart if no handler ran, else EINTR */
+#define ERESTARTSYS	      512 /* restart if SA_RESTART, else EINTR */
+#define ERESTARTNOHAND	      514 /* restart if no handler ran, else EINTR */
 #define ERESTART_RESTARTBLOCK 516 /* restart with a remaining time (nanosleep, futex, poll) */
 
 /* --- log and asserts (guest/log.c) ------------------------------------- */

@@ -27,8 +27,8 @@ static inline u32 rotl(u32 v, int n)
 	return v << n | v >> (32 - n);
 }
 
-#define QUARTER(a, b, c, d)                                                                        \
-	(x[a] += x[b], x[d] = rotl(x[d] ^ x[a], 16), x[c] += x[d], x[b] = rotl(x[b] ^ x[c], 12),   \
+#define QUARTER(a, b, c, d)                                                                                  \
+	(x[a] += x[b], x[d] = rotl(x[d] ^ x[a], 16), x[c] += x[d], x[b] = rotl(x[b] ^ x[c], 12),             \
 	 x[a] += x[b], x[d] = rotl(x[d] ^ x[a], 8), x[c] += x[d], x[b] = rotl(x[b] ^ x[c], 7))
 
 static void chacha_block(const u32 k[KEY_WORDS], u64 counter, u8 out[BLOCK])

@@ -64,8 +64,9 @@ void base_hostname(struct tree *t, const char *name)
 {
 	char *text;
 
-	if (asprintf(&text, "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n%s", name,
-		     read_text("/etc/hosts")) > 0) {
+	if (asprintf(&text,
+		     "127.0.0.1\tlocalhost\n127.0.1.1\t%s\n::1\tlocalhost ip6-localhost ip6-loopback\n%s",
+		     name, read_text("/etc/hosts")) > 0) {
 		put_text(t, "/etc/hosts", text);
 		free(text);
 	}

@@ -24,7 +24,7 @@ struct out {
 struct spec {
 	bool left, zero, plus, space, alt;
 	int width, prec; /* prec -1: none */
-	int longs;	 /* -2 hh, -1 h, 0, 1 l and everything else of 64 bits */
+	int longs; /* -2 hh, -1 h, 0, 1 l and everything else of 64 bits */
 };
 
 static void put(struct out *o, char c)
@@ -50,7 +50,8 @@ static void put_field(struct out *o, const struct spec *s, const char *text, int
 		pad(o, ' ', s->width - len);
 }
 
-static void put_number(struct out *o, struct spec *s, uint64_t v, const char *prefix, unsigned base, bool upper)
+static void put_number(struct out *o, struct spec *s, uint64_t v, const char *prefix, unsigned base,
+		       bool upper)
 {
 	const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
 	char buf[24], *p = buf + sizeof(buf);

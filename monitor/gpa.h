@@ -18,14 +18,14 @@ typedef struct {
 
 struct guest_region {
 	struct boot_region r;
-	int host_fd;		/* the monitor's descriptor of the file */
-	const uint8_t *host;	/* mapped read-only here, or NULL */
+	int host_fd; /* the monitor's descriptor of the file */
+	const uint8_t *host; /* mapped read-only here, or NULL */
 };
 
 struct guest_mem {
-	uint8_t *ram;		/* ram_max bytes of address space reserved; [0, ram_size) usable */
+	uint8_t *ram; /* ram_max bytes of address space reserved; [0, ram_size) usable */
 	uint64_t ram_size, ram_max;
-	int ram_fd;		/* memfd (process), or -1: private anonymous (kvm) */
+	int ram_fd; /* memfd (process), or -1: private anonymous (kvm) */
 	int n_regions;
 	struct guest_region regions[BOOT_MAX_REGIONS];
 };

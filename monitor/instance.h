@@ -25,7 +25,7 @@ struct instance {
 	uint64_t signals; /* bit n: signal n arrived */
 	volatile sig_atomic_t timer_armed, timed_out;
 	uint64_t timer_at_ns; /* when it fires, if armed */
-	bool timer_is_retry;  /* armed to repeat a kick, not to tick */
+	bool timer_is_retry; /* armed to repeat a kick, not to tick */
 };
 
 /* --stats: what the instance did, to standard error. */

@@ -16,7 +16,8 @@ int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map
  * Place the library OS and the boot data in guest RAM (from gpa 0), build the first page table, choose every
  * address of slot 255 at random. Needs m->ram and the regions. 0, or -errno after a message.
  */
-int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg, enum boot_plat plat);
+int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg,
+	       enum boot_plat plat);
 
 /* In the loaded guest; the backend may correct fields (descriptors, CPU features) before the first run. */
 struct boot_info *load_boot_info(const struct guest_mem *m, const struct load_plan *plan);

@@ -10,30 +10,30 @@
 enum monitor_kind { MONITOR_AUTO, MONITOR_KVM, MONITOR_PROCESS };
 enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
-#define MONITOR_MAX_PORTS 64
+#define MONITOR_MAX_PORTS   64
 #define MONITOR_MAX_VOLUMES 16
-#define MONITOR_MAX_EGRESS 64
-#define MONITOR_MAX_LAYERS 16
+#define MONITOR_MAX_EGRESS  64
+#define MONITOR_MAX_LAYERS  16
 
 /* -p [ADDR:]HOST:PORT; TCP and UDP alike. Host port 0: any free one (printed). */
 struct monitor_port {
-	struct sockaddr_storage host;	/* address and port to listen on */
+	struct sockaddr_storage host; /* address and port to listen on */
 	uint16_t guest;
 };
 
 /* -v HOSTDIR:GUESTDIR[:ro] */
 struct monitor_volume {
-	int dirfd;			/* O_PATH|O_DIRECTORY, opened by the caller */
+	int dirfd; /* O_PATH|O_DIRECTORY, opened by the caller */
 	const char *guest_dir;
 	bool ro;
 };
 
 /* One allowed destination. */
 struct monitor_egress {
-	uint8_t addr[16];		/* IPv4 as v4-mapped IPv6 */
-	uint8_t prefix;			/* of the 128 bits */
-	uint16_t port;			/* 0: any */
-	bool deny;			/* later rules win over earlier ones */
+	uint8_t addr[16]; /* IPv4 as v4-mapped IPv6 */
+	uint8_t prefix; /* of the 128 bits */
+	uint16_t port; /* 0: any */
+	bool deny; /* later rules win over earlier ones */
 };
 
 struct monitor_config {
@@ -42,23 +42,23 @@ struct monitor_config {
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];
 	uint64_t layer_size[MONITOR_MAX_LAYERS];
-	const char *exe;		/* guest path */
-	const char *const *argv;	/* NULL-terminated */
+	const char *exe; /* guest path */
+	const char *const *argv; /* NULL-terminated */
 	const char *const *envp;
 	const char *cwd;
 	const char *hostname;
 	const char *name;
-	uint32_t uid, gid;		/* identity inside the guest */
+	uint32_t uid, gid; /* identity inside the guest */
 	int n_ports, n_volumes, n_egress;
 	struct monitor_port ports[MONITOR_MAX_PORTS];
 	struct monitor_volume volumes[MONITOR_MAX_VOLUMES];
 	struct monitor_egress egress[MONITOR_MAX_EGRESS]; /* none matching: denied */
-	bool tty, interactive;		/* -t, -i */
+	bool tty, interactive; /* -t, -i */
 	bool strace;
 	int verbose;
 	enum monitor_stats stats;
-	uint64_t timeout_ns;		/* 0: none */
-	uint64_t start_ns;		/* CLOCK_MONOTONIC when `cowbell` was executed, for --stats */
+	uint64_t timeout_ns; /* 0: none */
+	uint64_t start_ns; /* CLOCK_MONOTONIC when `cowbell` was executed, for --stats */
 };
 
 /*

@@ -26,13 +26,13 @@
 #include "lib/list.h"
 #include "monitor/ring_server.h"
 
-#define RS_MAX_REQS	8192u	/* requests waiting for something, all handles together */
-#define RS_LATE_SIZE	16384u	/* completions that found no room; power of two */
-#define RS_LATE_TAKE	4096u	/* take no submission while more than this are late */
-#define RS_MAX_EVENTS	64	/* unasked events not yet delivered */
-#define RS_BATCH	256	/* readiness events taken at once */
-#define RS_UDP_PEERS	128u	/* of one forwarded UDP port */
-#define RS_ACCEPT_BATCH 64	/* connections accepted from one listener before others get a turn */
+#define RS_MAX_REQS	8192u /* requests waiting for something, all handles together */
+#define RS_LATE_SIZE	16384u /* completions that found no room; power of two */
+#define RS_LATE_TAKE	4096u /* take no submission while more than this are late */
+#define RS_MAX_EVENTS	64 /* unasked events not yet delivered */
+#define RS_BATCH	256 /* readiness events taken at once */
+#define RS_UDP_PEERS	128u /* of one forwarded UDP port */
+#define RS_ACCEPT_BATCH 64 /* connections accepted from one listener before others get a turn */
 
 enum handle_kind { H_FREE, H_CONSOLE, H_SOCKET, H_FILE };
 
@@ -46,8 +46,8 @@ union rs_addr {
 struct rs_req {
 	struct list node;
 	struct ring_sqe sqe;
-	uint32_t done;		/* WRITE, SEND: bytes that are through */
-	uint32_t turn;		/* that took it */
+	uint32_t done; /* WRITE, SEND: bytes that are through */
+	uint32_t turn; /* that took it */
 };
 
 /*
@@ -56,41 +56,41 @@ struct rs_req {
  */
 struct handle {
 	uint32_t id, gen;
-	uint8_t kind;		/* enum handle_kind */
+	uint8_t kind; /* enum handle_kind */
 	bool readable, writable;
-	bool pollable;		/* is in the epoll set */
-	bool shared_blocking;	/* console: description belongs to others too and blocks; obey readiness only */
-	bool rdhup, hup, err;	/* sticky: peer sends no more, both directions ended, error */
-	bool closing;		/* CLOSE with drain was taken: sends what is queued, then goes */
+	bool pollable; /* is in the epoll set */
+	bool shared_blocking; /* console: description belongs to others too and blocks; obey readiness only */
+	bool rdhup, hup, err; /* sticky: peer sends no more, both directions ended, error */
+	bool closing; /* CLOSE with drain was taken: sends what is queued, then goes */
 	/* sockets */
 	bool is_tty;
 	bool dgram, listening, connecting, is_sock;
 	bool v6only;
-	int8_t port;		/* index of the forwarded port it holds, or -1 */
-	uint16_t family;	/* as the guest sees it */
-	uint16_t guest_port;	/* local port as the guest sees it, 0 = the host's */
+	int8_t port; /* index of the forwarded port it holds, or -1 */
+	uint16_t family; /* as the guest sees it */
+	uint16_t guest_port; /* local port as the guest sees it, 0 = the host's */
 	/* files */
 	bool writable_file, is_dir;
 	int fd;
 	int volume;
 	uint32_t next_free;
 	struct list in, out, polls; /* struct rs_req */
-	struct list stalled;	/* on rs->stalled: could go on, but there was no room */
+	struct list stalled; /* on rs->stalled: could go on, but there was no room */
 	union rs_addr peer;
 };
 
 /* A port that -p forwards: the host's sockets, open from the start. */
 struct rs_port {
-	int tcp, udp;		/* descriptors, -1 none */
+	int tcp, udp; /* descriptors, -1 none */
 	bool tcp_taken, udp_taken;
 	uint16_t guest, host;
-	uint16_t family;	/* of the host's sockets */
+	uint16_t family; /* of the host's sockets */
 	/* who sent datagrams lately: it may be answered, whatever the egress rules say */
 	struct {
 		uint8_t ip[16];
 		uint16_t port;
 	} peers[RS_UDP_PEERS];
-	uint32_t n_peers;	/* seen ever; the last RS_UDP_PEERS are known */
+	uint32_t n_peers; /* seen ever; the last RS_UDP_PEERS are known */
 };
 
 struct ring_server {
@@ -100,18 +100,18 @@ struct ring_server {
 	struct ring_page *page;
 	int epfd, evfd;
 
-	uint32_t sq_head, cq_tail;	/* ours; what the shared page says is never read back */
-	uint32_t cq_head;		/* the guest's, as validated in this turn */
-	unsigned n_urgent;		/* completions of this turn that end a wait */
-	unsigned n_done;		/* completions of this turn */
+	uint32_t sq_head, cq_tail; /* ours; what the shared page says is never read back */
+	uint32_t cq_head; /* the guest's, as validated in this turn */
+	unsigned n_urgent; /* completions of this turn that end a wait */
+	unsigned n_done; /* completions of this turn */
 	uint32_t turn;
 
-	struct ring_cqe *late;		/* [RS_LATE_SIZE] */
+	struct ring_cqe *late; /* [RS_LATE_SIZE] */
 	uint32_t late_head, late_tail;
-	struct rs_req *reqs;		/* [RS_MAX_REQS] */
+	struct rs_req *reqs; /* [RS_MAX_REQS] */
 	struct list free_reqs;
-	uint32_t reqs_fresh, n_reqs;	/* entries never used start at reqs_fresh */
-	struct handle *handles;		/* [RING_MAX_HANDLES] */
+	uint32_t reqs_fresh, n_reqs; /* entries never used start at reqs_fresh */
+	struct handle *handles; /* [RING_MAX_HANDLES] */
 	uint32_t handles_fresh, handles_free;
 	struct list stalled;
 
@@ -123,18 +123,18 @@ struct ring_server {
 
 	struct rs_port ports[MONITOR_MAX_PORTS];
 	bool interrupted;
-	int lost;			/* errno of the last write that failed, and its turn */
+	int lost; /* errno of the last write that failed, and its turn */
 	uint32_t lost_turn;
 	bool exiting;
 	int wait_status;
-	char why[160];			/* not empty: TURN_BROKEN */
-	int64_t mono_off_ns;		/* host CLOCK_MONOTONIC minus the guest's */
-	uint32_t uid, gid;		/* of this process: shown as the guest's own on volumes */
+	char why[160]; /* not empty: TURN_BROKEN */
+	int64_t mono_off_ns; /* host CLOCK_MONOTONIC minus the guest's */
+	uint32_t uid, gid; /* of this process: shown as the guest's own on volumes */
 };
 
 /* --- ring_server.c --- */
-void rs_complete(struct ring_server *rs, const struct ring_sqe *sqe, int32_t res, uint32_t flags, uint64_t val,
-		 uint64_t val2);
+void rs_complete(struct ring_server *rs, const struct ring_sqe *sqe, int32_t res, uint32_t flags,
+		 uint64_t val, uint64_t val2);
 /* The request is malformed: this instance ends. */
 void rs_broken(struct ring_server *rs, const struct ring_sqe *sqe, const char *what);
 /* Data of a request; NULL after rs_broken(). Lengths of 0 give a pointer that must not be used. */

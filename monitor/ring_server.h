@@ -17,21 +17,21 @@ struct ring_server_hooks {
 	int (*grow)(void *arg, uint64_t new_size);
 	int (*release)(void *arg, uint64_t gpa, uint64_t len);
 	void (*huge)(void *arg, uint64_t gpa, uint64_t len);
-	void (*stopped)(void *arg, int sig);	/* RING_OP_STOP */
+	void (*stopped)(void *arg, int sig); /* RING_OP_STOP */
 };
 
 enum turn_result {
-	TURN_RUN,	/* let the guest go on */
-	TURN_EXIT,	/* RING_OP_EXIT: status in *wait_status */
-	TURN_BROKEN,	/* malformed request: reason in *why; end the instance */
+	TURN_RUN, /* let the guest go on */
+	TURN_EXIT, /* RING_OP_EXIT: status in *wait_status */
+	TURN_BROKEN, /* malformed request: reason in *why; end the instance */
 };
 
 /* Which declared host system calls the configuration needs (enum host_feature bits, HOST_core among them).
  * Operations of other features are refused, so that a filter without them is never hit. */
 int ring_server_features(const struct monitor_config *cfg);
 /* Opens what the configuration needs (listening ports are bound here: a port in use is reported now). NULL after a message. */
-struct ring_server *ring_server_new(const struct monitor_config *cfg, struct guest_mem *m,
-				    gpa_t ring, const struct ring_server_hooks *hooks);
+struct ring_server *ring_server_new(const struct monitor_config *cfg, struct guest_mem *m, gpa_t ring,
+				    const struct ring_server_hooks *hooks);
 /* One doorbell: take submissions, do the I/O, wait if the guest asked and nothing completed. Returns when
  * there is a completion, the deadline passed, or ring_server_interrupt() was called. */
 enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, const char **why);

@@ -13,18 +13,25 @@
 
 #include <sys/syscall.h>
 
-enum host_feature { HOST_core = 1, HOST_kvm = 2, HOST_process = 4, HOST_net = 8, HOST_volume = 16, HOST_tty = 32 };
+enum host_feature {
+	HOST_core = 1,
+	HOST_kvm = 2,
+	HOST_process = 4,
+	HOST_net = 8,
+	HOST_volume = 16,
+	HOST_tty = 32
+};
 
 struct host_syscall {
 	int nr;
-	int feature;	/* enum host_feature */
+	int feature; /* enum host_feature */
 	const char *name;
 };
 
 #define HOST_SYSCALL_CAT2_(a, b) a##b
-#define HOST_SYSCALL_CAT_(a, b) HOST_SYSCALL_CAT2_(a, b)
-#define HOST_SYSCALL(feature_, call_)                                                              \
-	static const struct host_syscall HOST_SYSCALL_CAT_(host_syscall_##call_##_, __LINE__)      \
+#define HOST_SYSCALL_CAT_(a, b)	 HOST_SYSCALL_CAT2_(a, b)
+#define HOST_SYSCALL(feature_, call_)                                                                        \
+	static const struct host_syscall HOST_SYSCALL_CAT_(host_syscall_##call_##_, __LINE__)                \
 		__attribute__((used, section("host_syscalls"))) = {SYS_##call_, HOST_##feature_, #call_}
 
 /* Drop privileges and install the monitor's filter for `features`; returns the number of

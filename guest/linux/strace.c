@@ -521,5 +521,5 @@ void strace_signal(int sig, const siginfo_t *info)
 	if (!strace_on)
 		return;
 	log_raw("--- %s {si_code=%d, si_addr=0x%lx} ---", signal_name(sig), info->si_code,
-		 (u64)info->si_addr);
+		(u64)info->si_addr);
 }

@@ -12,13 +12,59 @@
 
 /* How --strace shows an argument or a result: the words of syscalls.tbl. */
 enum syscall_arg {
-	SA_none, SA_int, SA_uint, SA_long, SA_ulong, SA_size, SA_hex, SA_oct, SA_ptr,
-	SA_fd, SA_dfd, SA_fdpair, SA_str, SA_strv, SA_ostr, SA_ibuf, SA_obuf,
-	SA_ts, SA_tv, SA_its, SA_itv, SA_rl, SA_ots,
-	SA_sa, SA_iov, SA_pollfds, SA_sigset, SA_sigact, SA_epev, SA_clargs,
-	SA_oflags, SA_mode, SA_accm, SA_atf, SA_prot, SA_mapf, SA_madv, SA_whence, SA_sig, SA_how,
-	SA_clock, SA_futex, SA_clonef, SA_dom, SA_stype, SA_msgf, SA_sol, SA_shut, SA_rlim, SA_prctl,
-	SA_ioctl, SA_fcntl, SA_epop,
+	SA_none,
+	SA_int,
+	SA_uint,
+	SA_long,
+	SA_ulong,
+	SA_size,
+	SA_hex,
+	SA_oct,
+	SA_ptr,
+	SA_fd,
+	SA_dfd,
+	SA_fdpair,
+	SA_str,
+	SA_strv,
+	SA_ostr,
+	SA_ibuf,
+	SA_obuf,
+	SA_ts,
+	SA_tv,
+	SA_its,
+	SA_itv,
+	SA_rl,
+	SA_ots,
+	SA_sa,
+	SA_iov,
+	SA_pollfds,
+	SA_sigset,
+	SA_sigact,
+	SA_epev,
+	SA_clargs,
+	SA_oflags,
+	SA_mode,
+	SA_accm,
+	SA_atf,
+	SA_prot,
+	SA_mapf,
+	SA_madv,
+	SA_whence,
+	SA_sig,
+	SA_how,
+	SA_clock,
+	SA_futex,
+	SA_clonef,
+	SA_dom,
+	SA_stype,
+	SA_msgf,
+	SA_sol,
+	SA_shut,
+	SA_rlim,
+	SA_prctl,
+	SA_ioctl,
+	SA_fcntl,
+	SA_epop,
 };
 
 struct syscall_desc {
@@ -34,8 +80,8 @@ extern const struct syscall_desc syscall_desc[];
 extern const unsigned syscall_desc_count;
 extern const char syscall_names[];
 
-s64 syscall_missing(void);	/* dispatch.c: ENOSYS and one log line per number */
-const char *syscall_name(u64 nr);	/* strace.c; NULL if there is no such number */
+s64 syscall_missing(void); /* dispatch.c: ENOSYS and one log line per number */
+const char *syscall_name(u64 nr); /* strace.c; NULL if there is no such number */
 
 /* strace.c: what to print before the call, and after it. */
 struct regs;

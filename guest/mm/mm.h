@@ -50,8 +50,8 @@ struct vma {
 	struct tree_node tree; /* in aspace.vma_tree */
 	u64 gap, max_gap; /* free bytes just below start; largest of the subtree */
 	struct list mapping; /* in inode.mappings, when file has an inode */
-	u64 fault_next;	/* where the next copy-on-write or shared store fault of a sequential user would be */
-	u8 fault_order;	/* log2 of the pages that it would bring in */
+	u64 fault_next; /* where the next copy-on-write or shared store fault of a sequential user would be */
+	u8 fault_order; /* log2 of the pages that it would bring in */
 };
 enum {
 	VMA_SPECIAL = 0x08000000, /* fixed guest-physical range: off is the gpa of start */

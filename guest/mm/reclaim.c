@@ -13,7 +13,7 @@
 #include "guest/proc/waitq.h"
 
 #define PERIOD_NS (NS_PER_SEC)
-#define SLACK 128u /* pages that stay: 512 KiB */
+#define SLACK	  128u /* pages that stay: 512 KiB */
 
 static struct ktimer timer;
 static bool ready;

@@ -20,8 +20,8 @@ typedef void ring_done_fn(struct ring_req *req, const struct ring_cqe *cqe);
 /* Embedded in the owner; must live until its last completion (no RING_CQE_MORE). */
 struct ring_req {
 	ring_done_fn *done;
-	struct list node;	/* overflow queue when the ring is full */
-	struct ring_sqe sqe;	/* filled by the caller but for user_data */
+	struct list node; /* overflow queue when the ring is full */
+	struct ring_sqe sqe; /* filled by the caller but for user_data */
 	bool queued, active;
 };
 

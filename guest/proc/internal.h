@@ -8,10 +8,10 @@
 /* --- sched.c ---------------------------------------------------------------- */
 /* A slice or a timer may need ticks now: called whenever the run queue or the first timer changes. */
 void sched_update_tick(void);
-void sched_tick(void);	      /* the monitor kicked: timers, ring, end of the slice */
-void sched_preempt(void);     /* the current thread goes to the end of the run queue */
+void sched_tick(void); /* the monitor kicked: timers, ring, end of the slice */
+void sched_preempt(void); /* the current thread goes to the end of the run queue */
 void sched_new_thread(struct thread *t); /* runnable for the first time */
-void sched_account(struct thread *t);	 /* charge the time since last_ns */
+void sched_account(struct thread *t); /* charge the time since last_ns */
 u64 sched_slice_ns(const struct thread *t);
 extern struct list all_threads;
 
@@ -21,7 +21,7 @@ struct process *process_new(void);
 /* A thread of p with its own kernel stack, not yet started. NULL: no memory. */
 struct thread *thread_new(struct process *p);
 void thread_free(struct thread *t); /* one that never ran, or that is off its stack */
-void thread_reap(void);		    /* free the threads that ended */
+void thread_reap(void); /* free the threads that ended */
 void xstate_reset(struct thread *t); /* vector registers as exec leaves them */
 /* All other threads of the process end; current becomes its leader. For exec. */
 int process_become_single(void);
@@ -48,9 +48,10 @@ void sigpending_init(struct sigpending *p);
 
 /* --- sigframe.c --------------------------------------------------------------- */
 /* Build the handler's frame and point r at the handler; false: the stack is not usable. */
-bool sigframe_push(struct regs *r, int sig, const siginfo_t *info, const struct ksigaction *ka, sigmask_t old);
+bool sigframe_push(struct regs *r, int sig, const siginfo_t *info, const struct ksigaction *ka,
+		   sigmask_t old);
 int sigframe_pop(struct regs *r); /* rt_sigreturn: 0, or -EFAULT */
-u64 sigframe_min_size(void);	  /* AT_MINSIGSTKSZ */
+u64 sigframe_min_size(void); /* AT_MINSIGSTKSZ */
 bool sigframe_restartable(const struct regs *r);
 int altstack_flags(const struct thread *t, u64 sp);
 

@@ -47,11 +47,11 @@ enum thread_state { THREAD_RUNNABLE, THREAD_SLEEPING, THREAD_SLEEPING_INTR, THRE
 
 struct thread {
 	/* offsets 0..63 are used by assembly (asm-offsets.h) */
-	u64 kstack_top;		/* struct regs lies just below */
-	u64 kstack_sp;		/* saved while not running */
+	u64 kstack_top; /* struct regs lies just below */
+	u64 kstack_sp; /* saved while not running */
 	u64 fs_base;
-	void *xstate;		/* XSAVE area, 64-byte aligned */
-	u64 xstate_saved;	/* 1: registers are in xstate and must be loaded before return */
+	void *xstate; /* XSAVE area, 64-byte aligned */
+	u64 xstate_saved; /* 1: registers are in xstate and must be loaded before return */
 	u64 pad_[3];
 
 	struct list run_node, process_node, all_node;
@@ -60,28 +60,28 @@ struct thread {
 	s32 tid;
 	char comm[16];
 	int nice;
-	u64 vruntime_ns;	/* CPU time weighted by nice: the run queue's order (sched.c) */
+	u64 vruntime_ns; /* CPU time weighted by nice: the run queue's order (sched.c) */
 	u64 user_ns, sys_ns, start_ns, last_ns;
 	u64 nvcsw, nivcsw;
 
-	sigmask_t blocked, saved_mask;	/* saved_mask: restored after sigsuspend, ppoll... */
+	sigmask_t blocked, saved_mask; /* saved_mask: restored after sigsuspend, ppoll... */
 	bool restore_mask;
 	struct sigpending pending;
-	bool signal_pending;	/* recalculated by signal.c: something deliverable, or exit */
+	bool signal_pending; /* recalculated by signal.c: something deliverable, or exit */
 	stack_t altstack;
 
-	u64 clear_child_tid;	/* user address */
+	u64 clear_child_tid; /* user address */
 	u64 robust_list, robust_len;
 	struct ktimer sleep_timer;
 	bool timed_out;
-	struct {		/* ERESTART_RESTARTBLOCK */
+	struct { /* ERESTART_RESTARTBLOCK */
 		s64 (*fn)(struct thread *);
 		u64 arg[6];
 	} restart;
 	bool exiting;
 	int pdeathsig;
 	u64 ptrace_reserved;
-	void (*kfn)(void *);	/* a thread of the library OS itself: entry and argument */
+	void (*kfn)(void *); /* a thread of the library OS itself: entry and argument */
 	void *karg;
 	u64 trap_no, trap_err, trap_addr; /* of the last fault, for sigcontext */
 	sigmask_t real_blocked; /* sigtimedwait: wanted signals that were blocked before it */
@@ -98,7 +98,7 @@ struct process {
 	u32 n_threads;
 	struct aspace *as;
 	struct fdtable *fds;
-	struct fs_context *fs;		/* cwd, root, umask (vfs) */
+	struct fs_context *fs; /* cwd, root, umask (vfs) */
 	struct ksigaction action[N_SIGNALS + 1];
 	struct sigpending pending;
 	u32 uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
@@ -108,10 +108,13 @@ struct process {
 	struct file *exe;
 	char *exe_path;
 	bool group_exit, dumpable, no_new_privs, stopped, did_exec;
-	int exit_status;		/* as in wait(2) */
+	int exit_status; /* as in wait(2) */
 	struct waitq child_wait, signal_wait; /* signal_wait: signalfd and sigtimedwait */
 	struct file *tty;
-	struct { struct ktimer t; u64 interval_ns; } itimer_real;
+	struct {
+		struct ktimer t;
+		u64 interval_ns;
+	} itimer_real;
 	void *posix_timers;
 	u64 dead_nvcsw, dead_nivcsw;
 	u64 dead_user_ns, dead_sys_ns, start_ns, minflt, majflt;
@@ -123,12 +126,12 @@ extern struct process *init_process; /* the program */
 
 /* Per-virtual-CPU block, addressed by %gs; first fields are fixed for assembly. */
 struct cpu {
-	struct cpu *self;	/* gs:0 */
-	struct thread *thread;	/* gs:8, current */
-	u64 syscall_entry;	/* gs:16, where patched sites jump: jmp *%gs:16 */
-	u64 user_rsp;		/* gs:24 scratch */
-	u64 exc_stack_top;	/* gs:32 */
-	u64 stack_guard;	/* gs:40, stack protector canary */
+	struct cpu *self; /* gs:0 */
+	struct thread *thread; /* gs:8, current */
+	u64 syscall_entry; /* gs:16, where patched sites jump: jmp *%gs:16 */
+	u64 user_rsp; /* gs:24 scratch */
+	u64 exc_stack_top; /* gs:32 */
+	u64 stack_guard; /* gs:40, stack protector canary */
 	u64 scratch[8];
 	struct boot_vcpu *shared;
 	bool need_resched;
@@ -154,7 +157,7 @@ static inline struct thread *current_thread(void)
 
 /* --- scheduling (sched.c) -------------------------------------------------- */
 void sched_init(void);
-void schedule(void);		/* pick the next runnable thread; sleeps in the ring if none */
+void schedule(void); /* pick the next runnable thread; sleeps in the ring if none */
 void thread_yield(void);
 /* A library OS thread; may sleep, has no user half. NULL: no memory. */
 struct thread *kthread_start(void (*fn)(void *), void *arg, const char *name);
@@ -170,7 +173,7 @@ const char *system_hostname(void);
 
 /* --- from arch/ (entry.S, trap.c) into proc/ ------------------------------- */
 /* Each runs on the current thread's kernel stack, regs at its top, may sleep. */
-void syscall_dispatch(struct regs *r);		/* linux/dispatch.c: result in r->rax */
+void syscall_dispatch(struct regs *r); /* linux/dispatch.c: result in r->rax */
 void trap_from_user(struct regs *r, int vector, u64 error, u64 addr); /* proc/trap.c */
 /* Before every return to the app: signals, rescheduling. entry.S calls it when thread->signal_pending
  * or cpu->need_resched or vcpu->kick is set. */
@@ -181,7 +184,7 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info); /* info NUL
 int signal_process(struct process *p, int sig, const siginfo_t *info);
 int signal_pgrp(s32 pgid, int sig, const siginfo_t *info);
 void signal_force(int sig, int code, u64 addr); /* to current; cannot be ignored or blocked */
-bool signal_is_pending(void);		    /* current has something to deliver */
+bool signal_is_pending(void); /* current has something to deliver */
 void signal_recalc(struct thread *t);
 /* ppoll, pselect6, epoll_pwait: wait under another mask. size must be 8. uset NULL: nothing changes.
  * The old mask comes back after the handler when the call is interrupted; else on restore. */
@@ -201,6 +204,6 @@ void arch_switch(struct thread *prev, struct thread *next); /* kernel stacks, fs
 void arch_thread_setup(struct thread *t, void (*fn)(void *), void *arg); /* first switch calls fn(arg) */
 _Noreturn void arch_return_to_user(struct regs *r); /* full restore, also of xstate */
 /* XSAVE image of the current thread's state at the moment of entry (for signal frames), and back. */
-void arch_xstate_save(struct thread *t);   /* live registers -> t->xstate, sets xstate_saved */
+void arch_xstate_save(struct thread *t); /* live registers -> t->xstate, sets xstate_saved */
 
 #endif

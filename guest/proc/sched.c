@@ -29,7 +29,7 @@
 #include "guest/proc/internal.h"
 
 #define SLICE_NS      10000000ull /* between ticks */
-#define LEAD_NS	      4000000ull  /* virtual time that the running thread may be ahead of the next one */
+#define LEAD_NS	      4000000ull /* virtual time that the running thread may be ahead of the next one */
 #define WAKE_CREDIT   3000000ull
 #define TICK_MIN_NS   1000000ull
 #define YIELD_POLL_NS 200000ull /* a thread that only yields still lets I/O complete this often */
@@ -153,7 +153,8 @@ static void enqueue(struct thread *t)
 {
 	struct list *after = run_queue.prev;
 
-	while (after != &run_queue && list_entry(after, struct thread, run_node)->vruntime_ns > t->vruntime_ns)
+	while (after != &run_queue &&
+	       list_entry(after, struct thread, run_node)->vruntime_ns > t->vruntime_ns)
 		after = after->prev;
 	list_add_head(after, &t->run_node);
 }

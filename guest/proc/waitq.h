@@ -55,26 +55,26 @@ void thread_finish_sleep(void);
 void thread_wake(struct thread *t); /* make runnable if sleeping */
 
 /* Evaluates to 0 when cond became true, -ETIMEDOUT or -ERESTARTSYS. */
-#define wait_event(wq_, cond_, deadline_, interruptible_)                                          \
-	({                                                                                         \
-		struct waiter w_ = {.fn = waiter_wake_thread, .thread = current};                  \
-		int r_ = 0;                                                                        \
-		list_init(&w_.node);                                                               \
-		waitq_add((wq_), &w_);                                                             \
-		for (;;) {                                                                         \
-			thread_prepare_sleep(interruptible_);                                      \
-			if (cond_)                                                                 \
-				break;                                                             \
-			r_ = thread_sleep(deadline_);                                              \
-			if (r_) {                                                                  \
-				if (cond_)                                                         \
-					r_ = 0;                                                    \
-				break;                                                             \
-			}                                                                          \
-		}                                                                                  \
-		thread_finish_sleep();                                                             \
-		waitq_remove(&w_);                                                                 \
-		r_;                                                                                \
+#define wait_event(wq_, cond_, deadline_, interruptible_)                                                    \
+	({                                                                                                   \
+		struct waiter w_ = {.fn = waiter_wake_thread, .thread = current};                            \
+		int r_ = 0;                                                                                  \
+		list_init(&w_.node);                                                                         \
+		waitq_add((wq_), &w_);                                                                       \
+		for (;;) {                                                                                   \
+			thread_prepare_sleep(interruptible_);                                                \
+			if (cond_)                                                                           \
+				break;                                                                       \
+			r_ = thread_sleep(deadline_);                                                        \
+			if (r_) {                                                                            \
+				if (cond_)                                                                   \
+					r_ = 0;                                                              \
+				break;                                                                       \
+			}                                                                                    \
+		}                                                                                            \
+		thread_finish_sleep();                                                                       \
+		waitq_remove(&w_);                                                                           \
+		r_;                                                                                          \
 	})
 
 /* --- kernel timers (proc/timer.c): callbacks in library OS context, must not sleep --- */
@@ -87,7 +87,7 @@ struct ktimer {
 void ktimer_init(struct ktimer *t, void (*fn)(struct ktimer *));
 void ktimer_arm(struct ktimer *t, u64 deadline_mono_ns); /* re-arms if armed */
 void ktimer_cancel(struct ktimer *t);
-u64 ktimer_next(void);	   /* earliest deadline or NO_DEADLINE */
-void ktimers_run(void);	   /* run what is due; called by the scheduler and on ticks */
+u64 ktimer_next(void); /* earliest deadline or NO_DEADLINE */
+void ktimers_run(void); /* run what is due; called by the scheduler and on ticks */
 
 #endif

@@ -24,15 +24,15 @@ struct process;
 struct uio {
 	const struct iovec *iov; /* library OS copy of the vector */
 	u32 n_iov;
-	u32 cur;	/* index, and offset in it */
+	u32 cur; /* index, and offset in it */
 	u64 cur_off;
-	u64 left;	/* bytes remaining */
-	bool kernel;	/* buffers are library OS memory */
+	u64 left; /* bytes remaining */
+	bool kernel; /* buffers are library OS memory */
 };
 void uio_single(struct uio *u, struct iovec *iov, void *buf, u64 len, bool kernel);
 /* Copy and advance; return bytes moved (short on a fault). */
 u64 uio_put(struct uio *u, const void *src, u64 n); /* towards the user */
-u64 uio_get(struct uio *u, void *dst, u64 n);	     /* from the user */
+u64 uio_get(struct uio *u, void *dst, u64 n); /* from the user */
 u64 uio_zero(struct uio *u, u64 n);
 
 /* --- readiness ----------------------------------------------------------------- */
@@ -48,11 +48,13 @@ static inline void poll_on(struct poll_table *pt, struct waitq *q)
 
 /* --- open files ------------------------------------------------------------------ */
 struct file_ops {
-	const char *kind; /* for /proc/self/fd of nameless files: "socket", "pipe", "anon_inode:[eventpoll]" */
+	const char
+		*kind; /* for /proc/self/fd of nameless files: "socket", "pipe", "anon_inode:[eventpoll]" */
 	/* pos NULL: not seekable. Return bytes or -errno (-ESPIPE for pread on a stream). May sleep. */
 	s64 (*read)(struct file *f, struct uio *u, u64 *pos);
 	s64 (*write)(struct file *f, struct uio *u, u64 *pos);
-	u32 (*poll)(struct file *f, struct poll_table *pt); /* NULL: always POLLIN|POLLOUT (and EPERM for epoll) */
+	u32 (*poll)(struct file *f,
+		    struct poll_table *pt); /* NULL: always POLLIN|POLLOUT (and EPERM for epoll) */
 	s64 (*ioctl)(struct file *f, u32 cmd, u64 arg);
 	s64 (*lseek)(struct file *f, s64 off, int whence); /* NULL: not seekable, -ESPIPE */
 	s64 (*getdents)(struct file *f, struct uio *u);
@@ -69,17 +71,17 @@ struct dentry;
 
 struct file {
 	u32 refs;
-	u32 flags;	/* O_* */
+	u32 flags; /* O_* */
 	const struct file_ops *ops;
-	struct inode *inode;	/* NULL for sockets, epoll... that have none */
-	struct dentry *dentry;	/* where it was opened, or NULL */
+	struct inode *inode; /* NULL for sockets, epoll... that have none */
+	struct dentry *dentry; /* where it was opened, or NULL */
 	u64 pos;
 	void *priv;
-	s32 owner;		/* F_SETOWN */
+	s32 owner; /* F_SETOWN */
 	int owner_sig;
-	struct list epoll_links;/* struct epitem: net/epoll.c */
-	void *locks;		/* vfs/lock.c */
-	u64 ino_anon;		/* inode number shown for nameless files */
+	struct list epoll_links; /* struct epitem: net/epoll.c */
+	void *locks; /* vfs/lock.c */
+	u64 ino_anon; /* inode number shown for nameless files */
 };
 
 struct file *file_new(const struct file_ops *ops, u32 flags, void *priv); /* one reference; NULL: no memory */
@@ -91,12 +93,13 @@ struct fdtable;
 struct fdtable *fdtable_new(void);
 struct fdtable *fdtable_fork(struct fdtable *t);
 void fdtable_put(struct fdtable *t);
-struct file *fd_get(int fd);			/* of current; referenced; NULL = EBADF. O_PATH files too */
-int fd_install(struct file *f, bool cloexec, int min); /* lowest free >= min; takes the reference; -EMFILE (caller still owns f) */
+struct file *fd_get(int fd); /* of current; referenced; NULL = EBADF. O_PATH files too */
+int fd_install(struct file *f, bool cloexec,
+	       int min); /* lowest free >= min; takes the reference; -EMFILE (caller still owns f) */
 int fd_close(int fd);
 void fd_close_on_exec(struct fdtable *t);
 struct file *fdtable_file(struct fdtable *t, int fd); /* for /proc; borrowed */
-int fdtable_next(struct fdtable *t, int from);	      /* next used fd >= from, or -1 */
+int fdtable_next(struct fdtable *t, int from); /* next used fd >= from, or -1 */
 
 /* --- inodes -------------------------------------------------------------------------- */
 struct kstat {
@@ -110,13 +113,13 @@ struct inode {
 	u32 refs;
 	u32 mode;
 	const struct inode_ops *ops;
-	struct list mappings;	/* struct vma of shared mappings: mm's business */
+	struct list mappings; /* struct vma of shared mappings: mm's business */
 	struct waitq lock_wait;
-	void *locks;		/* vfs/lock.c */
-	void *watches;		/* vfs/inotify.c */
+	void *locks; /* vfs/lock.c */
+	void *watches; /* vfs/inotify.c */
 	u64 ino, dev;
-	struct superblock *sb;	/* vfs/inode.h; NULL for nameless ones */
-	void *special;		/* a FIFO's pipe, a bound AF_UNIX socket */
+	struct superblock *sb; /* vfs/inode.h; NULL for nameless ones */
+	void *special; /* a FIFO's pipe, a bound AF_UNIX socket */
 };
 /* Where the page at pgoff of a file is. Returns 0 and *gpa, *run = pages that follow contiguously
  * (>= 1); for RAM frames one reference is taken for each page that the caller asked (max_run).
@@ -136,7 +139,7 @@ int vfs_file_path(struct file *f, char *buf, size_t size);
 s64 vfs_pread(struct file *f, void *kbuf, u64 n, u64 off); /* into library OS memory */
 /* Nameless file on a hidden tmpfs, for memfd, shared anonymous memory and System V shm. */
 struct file *vfs_anon_file(const char *name, u64 size, u32 flags);
-void vfs_init(void);	/* mounts: EROFS layers + overlay on /, /proc, /sys, /dev, /dev/shm, /tmp, volumes */
+void vfs_init(void); /* mounts: EROFS layers + overlay on /, /proc, /sys, /dev, /dev/shm, /tmp, volumes */
 /* The instance ends: hand what volumes have cached to the monitor, stores through mappings too. Never sleeps. */
 void volumes_send(void);
 /* The instance ends: say on the log what output was lost without the program knowing. */
@@ -146,7 +149,8 @@ int vfs_open_console(void); /* descriptors 0, 1, 2 of current */
 struct fs_context *fs_context_new(void);
 struct fs_context *fs_context_fork(struct fs_context *c);
 void fs_context_put(struct fs_context *c);
-int vfs_bind_socket(const char *path, u32 mode, void *sock, struct inode **out); /* AF_UNIX name: S_IFSOCK inode */
+int vfs_bind_socket(const char *path, u32 mode, void *sock,
+		    struct inode **out); /* AF_UNIX name: S_IFSOCK inode */
 void *vfs_lookup_socket(const char *path, int *err); /* the sock given to vfs_bind_socket */
 
 /* Signal-driven and event sources that live in vfs/: pipe.c, eventfd.c, timerfd.c, signalfd.c, inotify.c */

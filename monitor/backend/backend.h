@@ -12,41 +12,43 @@
 /* One mapping of the initial address space, from load.c. */
 struct load_map {
 	uint64_t va, gpa, len;
-	uint32_t prot;	/* PROT_* as the guest may use it */
+	uint32_t prot; /* PROT_* as the guest may use it */
 };
 
 /* What load.c made: everything is in guest memory already, page table included. */
 struct load_plan {
-	uint64_t entry, stack_top;	/* first instruction; %rdi = boot_info_va */
+	uint64_t entry, stack_top; /* first instruction; %rdi = boot_info_va */
 	uint64_t boot_info_va;
 	uint64_t cr3_gpa;
 	uint64_t libos_text_va, libos_text_len; /* "inside the library OS" for kicks */
 	/* addresses of symbols in the library OS (its header table, see guest/arch/x86_64/header.S) */
-	uint64_t sym_syscall_trap;	/* unpatched syscall, kvm LSTAR target */
-	uint64_t sym_exception;		/* ring-3 exception entry */
-	uint64_t sym_upcall;		/* kick of app code */
-	uint64_t sym_gate;		/* process: the one `syscall` instruction allowed to reach the host (address after it: sym_gate_ret) */
+	uint64_t sym_syscall_trap; /* unpatched syscall, kvm LSTAR target */
+	uint64_t sym_exception; /* ring-3 exception entry */
+	uint64_t sym_upcall; /* kick of app code */
+	uint64_t
+		sym_gate; /* process: the one `syscall` instruction allowed to reach the host (address after it: sym_gate_ret) */
 	uint64_t sym_gate_ret;
-	uint64_t cpu_va;		/* struct cpu of vCPU 0 (%gs base) */
+	uint64_t cpu_va; /* struct cpu of vCPU 0 (%gs base) */
 	uint64_t vcpu_gpa, ring_gpa, boot_info_gpa, time_gpa, stats_gpa;
 	int n_maps;
 	struct load_map maps[64];
-	uint64_t exc_stack_top;		/* also in the per-CPU page at BOOT_CPU_EXC_STACK */
-	uint64_t sym_syscall_entry;	/* where patched sites go (the guest puts it at gs:16 itself) */
-	uint64_t sym_signal;		/* process: the library OS's host signal handler, or 0 */
+	uint64_t exc_stack_top; /* also in the per-CPU page at BOOT_CPU_EXC_STACK */
+	uint64_t sym_syscall_entry; /* where patched sites go (the guest puts it at gs:16 itself) */
+	uint64_t sym_signal; /* process: the library OS's host signal handler, or 0 */
 	uint64_t sym_flush_cr3, sym_flush_page; /* kvm: see struct libos_header */
-	uint64_t stub_va, stub_gpa;	/* kvm: one supervisor page for the ring-0 stub and its tables; not in maps */
+	uint64_t stub_va,
+		stub_gpa; /* kvm: one supervisor page for the ring-0 stub and its tables; not in maps */
 };
 
 enum run_reason {
-	RUN_DOORBELL,	/* the guest rang: run the ring server, then run() again */
-	RUN_KICKED,	/* a signal, tick or kick interrupted: look at timers and signals, then run() again */
-	RUN_DIED,	/* the guest is gone or did what it must not: run_info.why */
+	RUN_DOORBELL, /* the guest rang: run the ring server, then run() again */
+	RUN_KICKED, /* a signal, tick or kick interrupted: look at timers and signals, then run() again */
+	RUN_DIED, /* the guest is gone or did what it must not: run_info.why */
 };
 
 struct run_info {
-	char why[160];		/* RUN_DIED: one phrase that names the cause */
-	int signal;		/* RUN_DIED by a host signal of the guest process, or 0 */
+	char why[160]; /* RUN_DIED: one phrase that names the cause */
+	int signal; /* RUN_DIED by a host signal of the guest process, or 0 */
 };
 
 struct backend_ctx;
@@ -75,7 +77,7 @@ struct backend {
 	/* Host system calls of the guest process itself that its filter allows (--stats), or 0. */
 	int (*guest_syscalls)(struct backend_ctx *ctx);
 	uint64_t (*exits)(struct backend_ctx *ctx); /* times the guest left the CPU to the monitor */
-	void (*destroy)(struct backend_ctx *ctx);   /* also reaps the guest process */
+	void (*destroy)(struct backend_ctx *ctx); /* also reaps the guest process */
 	/* Make run() return RUN_KICKED without diverting the guest. Async-signal-safe. */
 	void (*interrupt)(struct backend_ctx *ctx);
 };

@@ -47,10 +47,10 @@ HOST_SYSCALL(kvm, madvise);
 #define SMALL_PAGES (4ull << 20) /* from gpa 0 in 4 KiB host pages */
 #define POPULATE    (448ull << 10) /* what the smallest program touches: a fault less each */
 
-enum { CR0_VALUE = 0x80010033 };		/* PE MP ET NE WP PG */
-enum { CR4_VALUE = 0x10620 };			/* PAE OSFXSR OSXMMEXCPT FSGSBASE */
+enum { CR0_VALUE = 0x80010033 }; /* PE MP ET NE WP PG */
+enum { CR4_VALUE = 0x10620 }; /* PAE OSFXSR OSXMMEXCPT FSGSBASE */
 enum { CR4_OSXSAVE = 0x40000 };
-enum { EFER_VALUE = 0xd01 };			/* SCE LME LMA NXE */
+enum { EFER_VALUE = 0xd01 }; /* SCE LME LMA NXE */
 enum { MSR_STAR = 0xc0000081, MSR_LSTAR = 0xc0000082, MSR_FMASK = 0xc0000084 };
 
 struct backend_ctx {
@@ -77,9 +77,9 @@ static int open_kvm(const char **why)
 	if (kvm_fd_cached < 0) {
 		int err = errno;
 
-		*why = err == ENOENT ? "there is no /dev/kvm" :
-		       err == EACCES ? "no permission to open /dev/kvm" :
-				       "cannot open /dev/kvm";
+		*why = err == ENOENT   ? "there is no /dev/kvm"
+		       : err == EACCES ? "no permission to open /dev/kvm"
+				       : "cannot open /dev/kvm";
 		return -err;
 	}
 	version = ioctl(kvm_fd_cached, KVM_GET_API_VERSION, 0);
@@ -104,7 +104,8 @@ int monitor_kvm_usable(const char **why)
 static int kvm_mem_create(struct guest_mem *m, uint64_t ram_max)
 {
 	uint64_t size = (ram_max + HUGE - 1) & ~(HUGE - 1), want = size + HUGE;
-	uint8_t *p = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *p =
+		mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -199,7 +200,7 @@ static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
 		bi->xcr0 = e->ecx & (1u << 26) ? bi->xcr0 : 3;
 	e = leaf(t, 7, 0);
 	if (e) {
-		e->ecx &= ~0x18u;      /* protection keys */
+		e->ecx &= ~0x18u; /* protection keys */
 		e->edx &= ~0x1c00000u; /* AMX: needs a permission of the host */
 	}
 	e = leaf(t, 0xd, 0);
@@ -251,7 +252,8 @@ static void align_tsc(struct backend_ctx *c)
 
 static int set_registers(struct backend_ctx *c, const struct load_plan *plan, struct boot_info *bi)
 {
-	struct kvm_regs r = {.rip = plan->entry, .rsp = plan->stack_top, .rdi = plan->boot_info_va, .rflags = 0x202};
+	struct kvm_regs r = {
+		.rip = plan->entry, .rsp = plan->stack_top, .rdi = plan->boot_info_va, .rflags = 0x202};
 	struct kvm_sregs s;
 
 	if (ioctl(c->vcpu_fd, KVM_GET_SREGS, &s) < 0)
@@ -368,7 +370,8 @@ static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 	switch (run->exit_reason) {
 	case KVM_EXIT_MMIO:
 		snprintf(w, n, "the guest %s physical address %#llx, which is not its memory (rip %#llx)",
-			 run->mmio.is_write ? "wrote to" : "read", (unsigned long long)run->mmio.phys_addr, rip);
+			 run->mmio.is_write ? "wrote to" : "read", (unsigned long long)run->mmio.phys_addr,
+			 rip);
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		snprintf(w, n, "triple fault of the guest (rip %#llx)", rip);
@@ -382,10 +385,12 @@ static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 			 (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		break;
 	case KVM_EXIT_IO:
-		snprintf(w, n, "the guest used port %#x, which does not exist (rip %#llx)", run->io.port, rip);
+		snprintf(w, n, "the guest used port %#x, which does not exist (rip %#llx)", run->io.port,
+			 rip);
 		break;
 	default:
-		snprintf(w, n, "unexpected exit of the virtual CPU (reason %u, rip %#llx)", run->exit_reason, rip);
+		snprintf(w, n, "unexpected exit of the virtual CPU (reason %u, rip %#llx)", run->exit_reason,
+			 rip);
 	}
 	return RUN_DIED;
 }
@@ -404,8 +409,9 @@ static enum run_reason kvm_run(struct backend_ctx *c, struct run_info *info)
 			return RUN_KICKED;
 		c->exits++;
 		snprintf(info->why, sizeof(info->why), "%s (rip %#llx)",
-			 err == EFAULT ? "the guest wrote to memory that is read-only on the host, or the host is out of memory" :
-					 strerror(err),
+			 err == EFAULT ? "the guest wrote to memory that is read-only on the host, or the "
+					 "host is out of memory"
+				       : strerror(err),
 			 (unsigned long long)c->run->s.regs.regs.rip);
 		return RUN_DIED;
 	}

@@ -25,7 +25,15 @@
 
 #include "abi/libos.h"
 
-enum { OFF_FRAME = 0, OFF_SITES = 40, OFF_GDT = 64, OFF_IDT = 256, OFF_TSS = 768, OFF_CODE = 1024, SLOT = 32 };
+enum {
+	OFF_FRAME = 0,
+	OFF_SITES = 40,
+	OFF_GDT = 64,
+	OFF_IDT = 256,
+	OFF_TSS = 768,
+	OFF_CODE = 1024,
+	SLOT = 32
+};
 enum { SEL_KERNEL_CS = 0x10, SEL_KERNEL_SS = 0x18, SEL_USER_CS32 = 0x23, SEL_TSS = 0x40 };
 #define N_VECTORS 32
 #define TSS_SIZE  (104 + BOOT_DOORBELL_PORT / 8 + 2) /* the bitmap ends with a byte of ones */
@@ -95,19 +103,20 @@ static void fill_gdt(uint8_t *gdt, uint64_t tss)
 	put64(gdt + (SEL_USER_CS32 & ~7), 0x00cffb000000ffffull);
 	put64(gdt + (BOOT_USER_SS & ~7), data_segment(3));
 	put64(gdt + (BOOT_USER_CS & ~7), code_segment(3));
-	put64(gdt + SEL_TSS, (uint64_t)(TSS_SIZE - 1) | (tss & 0xffffff) << 16 | 0x8bull << 40 |
-				     (tss >> 24 & 0xff) << 56);
+	put64(gdt + SEL_TSS,
+	      (uint64_t)(TSS_SIZE - 1) | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56);
 	put64(gdt + SEL_TSS + 8, tss >> 32);
 }
 
 static void fill_idt(uint8_t *idt, uint64_t code)
 {
 	for (int v = 0; v < N_VECTORS; v++) {
-		uint64_t entry = v == 3 ? code + (kvm_stub_breakpoint - kvm_stub_code) : code + (uint64_t)v * SLOT;
+		uint64_t entry =
+			v == 3 ? code + (kvm_stub_breakpoint - kvm_stub_code) : code + (uint64_t)v * SLOT;
 		uint64_t dpl = v == 3 || v == 4 ? 3 : 0, present = v != 8;
 
-		put64(idt + v * 16, (entry & 0xffff) | (uint64_t)SEL_KERNEL_CS << 16 | 0xeull << 40 | dpl << 45 |
-					    present << 47 | (entry >> 16 & 0xffff) << 48);
+		put64(idt + v * 16, (entry & 0xffff) | (uint64_t)SEL_KERNEL_CS << 16 | 0xeull << 40 |
+					    dpl << 45 | present << 47 | (entry >> 16 & 0xffff) << 48);
 		put64(idt + v * 16 + 8, entry >> 32);
 	}
 }

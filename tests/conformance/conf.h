@@ -37,7 +37,8 @@ static inline void conf_report(bool ok, const char *name, const char *file, int 
 	if (ok) {
 		printf("ok %s\n", name);
 	} else {
-		printf("FAIL %s (%s:%d, errno %s)\n", name, file, line, strerrorname_np(e) ? strerrorname_np(e) : "0");
+		printf("FAIL %s (%s:%d, errno %s)\n", name, file, line,
+		       strerrorname_np(e) ? strerrorname_np(e) : "0");
 		conf_failures++;
 	}
 	fflush(stdout);
@@ -47,11 +48,11 @@ static inline void conf_report(bool ok, const char *name, const char *file, int 
 /* One check: NAME is stable text, cond the truth. */
 #define CHECK(name, cond) conf_report((cond), (name), __FILE__, __LINE__)
 /* A call that must fail with one errno. */
-#define CHECK_ERR(name, call, want)                                                                \
-	do {                                                                                       \
-		errno = 0;                                                                         \
-		long r_ = (long)(call);                                                            \
-		conf_report(r_ == -1 && errno == (want), (name), __FILE__, __LINE__);              \
+#define CHECK_ERR(name, call, want)                                                                          \
+	do {                                                                                                 \
+		errno = 0;                                                                                   \
+		long r_ = (long)(call);                                                                      \
+		conf_report(r_ == -1 && errno == (want), (name), __FILE__, __LINE__);                        \
 	} while (0)
 /* Print a value that must be the same everywhere. */
 #define SHOW(name, fmt, ...) (printf("value " name " " fmt "\n", __VA_ARGS__), fflush(stdout))

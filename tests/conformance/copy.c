@@ -42,10 +42,12 @@ int main(void)
 	CHECK("tee", tee(p[0], q[1], 1000, 0) == 1000);
 	CHECK("tee_data", read(q[0], c, 2000) == 1000 && !memcmp(c, b + 10, 1000));
 	so = 0;
-	CHECK("splice_out", splice(p[0], NULL, out, &so, 4000, 0) == 4000 && pread(out, c, 4000, 0) == 4000 && !memcmp(c, b + 10, 4000));
+	CHECK("splice_out", splice(p[0], NULL, out, &so, 4000, 0) == 4000 && pread(out, c, 4000, 0) == 4000 &&
+				    !memcmp(c, b + 10, 4000));
 	CHECK_ERR("splice_no_pipe", splice(in, NULL, out, NULL, 10, 0), EINVAL);
 	struct iovec iov = {b, 100};
-	CHECK("vmsplice", vmsplice(p[1], &iov, 1, 0) == 100 && read(p[0], c, 200) == 100 && !memcmp(b, c, 100));
+	CHECK("vmsplice",
+	      vmsplice(p[1], &iov, 1, 0) == 100 && read(p[0], c, 200) == 100 && !memcmp(b, c, 100));
 	/* locks */
 	int f1 = open("in", O_RDWR), f2 = open("in", O_RDWR);
 	CHECK("flock_ex", flock(f1, LOCK_EX) == 0);
@@ -63,14 +65,16 @@ int main(void)
 	CHECK("ofd", fcntl(f1, F_OFD_SETLK, &fl) == 0);
 	fl = (struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 50, .l_len = 1};
 	CHECK_ERR("ofd_busy", fcntl(f2, F_OFD_SETLK, &fl), EAGAIN);
-	CHECK("ofd_getlk", fcntl(f2, F_OFD_GETLK, &fl) == 0 && fl.l_type == F_WRLCK && fl.l_start == 0 && fl.l_len == 100 && fl.l_pid == -1);
+	CHECK("ofd_getlk", fcntl(f2, F_OFD_GETLK, &fl) == 0 && fl.l_type == F_WRLCK && fl.l_start == 0 &&
+				   fl.l_len == 100 && fl.l_pid == -1);
 	close(f1);
 	fl = (struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 50, .l_len = 1};
 	CHECK("ofd_freed_by_close", fcntl(f2, F_OFD_SETLK, &fl) == 0);
 	/* inotify */
 	int i = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	mkdir("w", 0755);
-	int wd = inotify_add_watch(i, "w", IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE);
+	int wd = inotify_add_watch(
+		i, "w", IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO | IN_CLOSE_WRITE);
 	CHECK("inotify_add", wd == 1);
 	CHECK_ERR("inotify_empty", read(i, c, 1000), EAGAIN);
 	int f = open("w/a", O_CREAT | O_WRONLY, 0644);

@@ -3,8 +3,8 @@
 #include "conf.h"
 #include <dirent.h>
 #include <linux/fs.h>
-#include <sys/xattr.h>
 #include <sys/statfs.h>
+#include <sys/xattr.h>
 
 static int cmp(const void *a, const void *b)
 {
@@ -58,7 +58,8 @@ int main(void)
 	CHECK_ERR("eloop", open("loop1", O_RDONLY), ELOOP);
 	symlink("nowhere", "dangling");
 	CHECK_ERR("dangling", stat("dangling", &st), ENOENT);
-	CHECK("creat_through_dangling", (close(open("dangling", O_CREAT | O_WRONLY, 0644)), access("nowhere", F_OK)) == 0);
+	CHECK("creat_through_dangling",
+	      (close(open("dangling", O_CREAT | O_WRONLY, 0644)), access("nowhere", F_OK)) == 0);
 	CHECK("rename", rename("g", "h") == 0 && access("h", F_OK) == 0);
 	CHECK_ERR("rename_gone", access("g", F_OK), ENOENT);
 	CHECK("rename_same_inode", rename("h", "d/f") == 0 && access("h", F_OK) == 0);
@@ -66,7 +67,7 @@ int main(void)
 	close(open("r2", O_CREAT | O_WRONLY, 0600));
 	CHECK_ERR("rename_noreplace", renameat2(AT_FDCWD, "r1", AT_FDCWD, "r2", RENAME_NOREPLACE), EEXIST);
 	CHECK("rename_exchange", renameat2(AT_FDCWD, "r1", AT_FDCWD, "r2", RENAME_EXCHANGE) == 0 &&
-	      stat("r1", &st) == 0 && (st.st_mode & 0777) == 0600);
+					 stat("r1", &st) == 0 && (st.st_mode & 0777) == 0600);
 	CHECK_ERR("rename_dir_into_self", rename("d", "d/e/z"), EINVAL);
 	CHECK_ERR("rename_file_over_dir", rename("r1", "d"), EISDIR);
 	CHECK_ERR("rename_dir_over_file", rename("d", "r1"), ENOTDIR);
@@ -84,17 +85,23 @@ int main(void)
 	CHECK("chmod", chmod("r1", 04711) == 0 && stat("r1", &st) == 0 && (st.st_mode & 07777) == 04711);
 	CHECK("fchmodat", fchmodat(dfd, "r1", 0640, 0) == 0);
 	struct timespec ts[2] = {{1000, 5}, {2000, 7}};
-	CHECK("utimensat", utimensat(dfd, "r1", ts, 0) == 0 && stat("r1", &st) == 0 && st.st_mtim.tv_sec == 2000 && st.st_mtim.tv_nsec == 7);
+	CHECK("utimensat", utimensat(dfd, "r1", ts, 0) == 0 && stat("r1", &st) == 0 &&
+				   st.st_mtim.tv_sec == 2000 && st.st_mtim.tv_nsec == 7);
 	CHECK("access_r", access("r1", R_OK) == 0);
 	CHECK("faccessat2", faccessat(dfd, "r1", R_OK, AT_EACCESS) == 0);
 	struct statx sx;
-	CHECK("statx", statx(dfd, "r1", 0, STATX_BASIC_STATS, &sx) == 0 && sx.stx_mtime.tv_sec == 2000 && sx.stx_mode == 0100640);
+	CHECK("statx", statx(dfd, "r1", 0, STATX_BASIC_STATS, &sx) == 0 && sx.stx_mtime.tv_sec == 2000 &&
+			       sx.stx_mode == 0100640);
 	CHECK("statx_empty", statx(dfd, "", AT_EMPTY_PATH, STATX_TYPE, &sx) == 0 && S_ISDIR(sx.stx_mode));
 	CHECK_ERR("statx_noempty", statx(dfd, "", 0, STATX_TYPE, &sx), ENOENT);
 	int op = open("r1", O_PATH);
 	CHECK("o_path_fstat", fstat(op, &st) == 0);
 	CHECK_ERR("o_path_read", read(op, b, 1), EBADF);
-	CHECK_ERR("getxattr_none", getxattr("r1", "user.none", b, 10) == -1 && errno == EOPNOTSUPP ? (errno = ENODATA, -1) : getxattr("r1", "user.none", b, 10), ENODATA);
+	CHECK_ERR("getxattr_none",
+		  getxattr("r1", "user.none", b, 10) == -1 && errno == EOPNOTSUPP
+			  ? (errno = ENODATA, -1)
+			  : getxattr("r1", "user.none", b, 10),
+		  ENODATA);
 	struct statfs sf;
 	CHECK("statfs", statfs(".", &sf) == 0 && sf.f_bsize == 4096);
 	CHECK("mkfifo", mkfifo("ff", 0644) == 0 && stat("ff", &st) == 0 && S_ISFIFO(st.st_mode));

@@ -33,7 +33,8 @@ int main(void)
 	CHECK_ERR("read_write_end", read(p[1], b, 1), EBADF);
 	CHECK_ERR("pipe_lseek", lseek(p[0], 0, SEEK_SET), ESPIPE);
 	struct pollfd pf[3] = {{p[0], POLLIN, 77}, {p[1], POLLOUT, 77}, {-1, POLLIN, 77}};
-	CHECK("poll", poll(pf, 3, 0) == 1 && pf[0].revents == 0 && pf[1].revents == POLLOUT && pf[2].revents == 0);
+	CHECK("poll",
+	      poll(pf, 3, 0) == 1 && pf[0].revents == 0 && pf[1].revents == POLLOUT && pf[2].revents == 0);
 	struct pollfd bad = {12345, POLLIN, 0};
 	CHECK("poll_nval", poll(&bad, 1, 0) == 1 && bad.revents == POLLNVAL);
 	int ep = epoll_create1(EPOLL_CLOEXEC);
@@ -106,10 +107,12 @@ int main(void)
 	FD_SET(q[0], &r);
 	FD_SET(q[1], &w);
 	struct timeval tv = {0, 0};
-	CHECK("select", select(q[1] + 1, &r, &w, NULL, &tv) == 1 && !FD_ISSET(q[0], &r) && FD_ISSET(q[1], &w));
+	CHECK("select",
+	      select(q[1] + 1, &r, &w, NULL, &tv) == 1 && !FD_ISSET(q[0], &r) && FD_ISSET(q[1], &w));
 	FD_SET(q[0], &r);
 	tv = (struct timeval){0, 20000};
-	CHECK("select_timeout", select(q[0] + 1, &r, NULL, NULL, &tv) == 0 && tv.tv_sec == 0 && tv.tv_usec == 0);
+	CHECK("select_timeout",
+	      select(q[0] + 1, &r, NULL, NULL, &tv) == 0 && tv.tv_sec == 0 && tv.tv_usec == 0);
 	FD_ZERO(&r);
 	close(q[0]);
 	FD_SET(q[0], &r);

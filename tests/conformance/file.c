@@ -70,11 +70,12 @@ int main(void)
 	CHECK("fsync", fsync(fd) == 0 && fdatasync(fd) == 0);
 	CHECK("fadvise", posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL) == 0);
 	CHECK("fallocate", fallocate(fd, 0, 0, 8192) == 0 && fstat(fd, &st) == 0 && st.st_size == 8192);
-	CHECK("fallocate_keep", fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 65536) == 0 && fstat(fd, &st) == 0 && st.st_size == 8192);
+	CHECK("fallocate_keep",
+	      fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 65536) == 0 && fstat(fd, &st) == 0 && st.st_size == 8192);
 	memset(b, 'q', 64);
 	pwrite(fd, b, 64, 4096);
 	CHECK("punch", fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096, 4096) == 0 &&
-	      pread(fd, b, 1, 4096) == 1 && b[0] == 0);
+			       pread(fd, b, 1, 4096) == 1 && b[0] == 0);
 	CHECK_ERR("fallocate_ro", fallocate(ro, 0, 0, 10), EBADF);
 	unlink("a");
 	CHECK("fstat_unlinked", fstat(fd, &st) == 0 && st.st_nlink == 0);

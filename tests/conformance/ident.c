@@ -34,7 +34,8 @@ int main(int argc, char **argv)
 	CHECK("getgroups", getgroups(0, NULL) >= 0);
 	CHECK("getsid", getsid(0) >= 0 && getpgid(0) >= 0);
 	struct utsname u;
-	CHECK("uname", uname(&u) == 0 && !strcmp(u.sysname, "Linux") && !strcmp(u.machine, "x86_64") && u.nodename[0]);
+	CHECK("uname",
+	      uname(&u) == 0 && !strcmp(u.sysname, "Linux") && !strcmp(u.machine, "x86_64") && u.nodename[0]);
 	struct sysinfo si;
 	CHECK("sysinfo", sysinfo(&si) == 0 && si.totalram > 0 && si.mem_unit >= 1);
 	struct rlimit rl;
@@ -48,7 +49,9 @@ int main(int argc, char **argv)
 	while (k > 0)
 		close(fds[--k]);
 	rl.rlim_cur = rl.rlim_max + 1;
-	CHECK_ERR("rlimit_inval", rl.rlim_max == RLIM_INFINITY ? (errno = EINVAL, -1) : setrlimit(RLIMIT_NOFILE, &rl), EINVAL);
+	CHECK_ERR("rlimit_inval",
+		  rl.rlim_max == RLIM_INFINITY ? (errno = EINVAL, -1) : setrlimit(RLIMIT_NOFILE, &rl),
+		  EINVAL);
 	CHECK("prctl_name", prctl(PR_SET_NAME, "conf-name-that-is-long") == 0);
 	char nm[17] = {0};
 	prctl(PR_GET_NAME, nm);
@@ -60,9 +63,11 @@ int main(int argc, char **argv)
 	struct __user_cap_data_struct cd[2];
 	CHECK("capget", syscall(SYS_capget, &ch, cd) == 0);
 	unsigned char a[64] = {0}, b[64] = {0};
-	CHECK("getrandom", getrandom(a, 64, 0) == 64 && getrandom(b, 64, GRND_NONBLOCK) == 64 && memcmp(a, b, 64));
+	CHECK("getrandom",
+	      getrandom(a, 64, 0) == 64 && getrandom(b, 64, GRND_NONBLOCK) == 64 && memcmp(a, b, 64));
 	CHECK_ERR("getrandom_flags", getrandom(a, 64, 0x80), EINVAL);
-	CHECK("at_random", getauxval(AT_RANDOM) && getauxval(AT_PAGESZ) == 4096 && getauxval(AT_SYSINFO_EHDR));
+	CHECK("at_random",
+	      getauxval(AT_RANDOM) && getauxval(AT_PAGESZ) == 4096 && getauxval(AT_SYSINFO_EHDR));
 	CHECK("at_execfn", getauxval(AT_EXECFN) != 0 && getauxval(AT_SECURE) == 0);
 	int fd = open("/dev/urandom", O_RDONLY);
 	CHECK("urandom", read(fd, a, 64) == 64 && read(fd, b, 64) == 64 && memcmp(a, b, 64));
@@ -81,9 +86,11 @@ int main(int argc, char **argv)
 	char ex[512], self[512];
 	ssize_t n = readlink("/proc/self/exe", ex, sizeof(ex) - 1);
 	ex[n > 0 ? n : 0] = 0;
-	CHECK("proc_exe", n > 0 && ex[0] == '/' && stat(ex, &st) == 0 && realpath(argv[0], self) && !strcmp(ex, self));
+	CHECK("proc_exe",
+	      n > 0 && ex[0] == '/' && stat(ex, &st) == 0 && realpath(argv[0], self) && !strcmp(ex, self));
 	CHECK("proc_cmdline", file_has("/proc/self/cmdline", "ident"));
-	CHECK("proc_status", file_has("/proc/self/status", "VmRSS:") && file_has("/proc/self/status", "Threads:\t1"));
+	CHECK("proc_status",
+	      file_has("/proc/self/status", "VmRSS:") && file_has("/proc/self/status", "Threads:\t1"));
 	CHECK("proc_maps", file_has("/proc/self/maps", "[stack]") && file_has("/proc/self/maps", "ident"));
 	CHECK("proc_stat", file_has("/proc/self/stat", "(conf-name-that-"));
 	CHECK("proc_meminfo", file_has("/proc/meminfo", "MemTotal:"));
@@ -97,8 +104,10 @@ int main(int argc, char **argv)
 	SHOW("proc_fd", "%s", ex);
 	int again = open(link, O_RDWR);
 	CHECK("reopen_fd", again >= 0);
-	CHECK("fdinfo", (snprintf(link, sizeof(link), "/proc/self/fdinfo/%d", fd), file_has(link, "pos:\t0")));
-	CHECK("dev_fd", open("/dev/fd/0", O_RDONLY) >= 0 || errno == ENXIO || errno == ENOENT || errno == EACCES);
+	CHECK("fdinfo",
+	      (snprintf(link, sizeof(link), "/proc/self/fdinfo/%d", fd), file_has(link, "pos:\t0")));
+	CHECK("dev_fd",
+	      open("/dev/fd/0", O_RDONLY) >= 0 || errno == ENXIO || errno == ENOENT || errno == EACCES);
 	CHECK_ERR("proc_enoent", open("/proc/self/nothing", O_RDONLY), ENOENT);
 	CHECK("nprocs", sysconf(_SC_NPROCESSORS_ONLN) >= 1);
 	struct termios t;
@@ -109,11 +118,13 @@ int main(int argc, char **argv)
 	int sl = open(ptsname(m), O_RDWR | O_NOCTTY);
 	CHECK("pts", sl >= 0 && isatty(sl));
 	char buf[100];
-	CHECK("pts_canon", write(m, "line\n", 5) == 5 && read(sl, buf, 100) == 5 && !memcmp(buf, "line\n", 5));
+	CHECK("pts_canon",
+	      write(m, "line\n", 5) == 5 && read(sl, buf, 100) == 5 && !memcmp(buf, "line\n", 5));
 	CHECK("pts_echo", read(m, buf, 100) == 6 && !memcmp(buf, "line\r\n", 6));
 	CHECK("pts_onlcr", write(sl, "a\n", 2) == 2 && read(m, buf, 100) == 3 && !memcmp(buf, "a\r\n", 3));
 	struct winsize ws = {30, 90, 0, 0}, w2;
-	CHECK("winsize", ioctl(m, TIOCSWINSZ, &ws) == 0 && ioctl(sl, TIOCGWINSZ, &w2) == 0 && w2.ws_row == 30 && w2.ws_col == 90);
+	CHECK("winsize", ioctl(m, TIOCSWINSZ, &ws) == 0 && ioctl(sl, TIOCGWINSZ, &w2) == 0 &&
+				 w2.ws_row == 30 && w2.ws_col == 90);
 	tcgetattr(sl, &t);
 	cfmakeraw(&t);
 	CHECK("raw", tcsetattr(sl, TCSANOW, &t) == 0 && write(m, "q", 1) == 1 && read(sl, buf, 10) == 1);

@@ -57,12 +57,18 @@ int main(void)
 	CHECK_ERR("mmap_noflags", (long)mmap(NULL, 4096, PROT_READ, MAP_ANONYMOUS, -1, 0), EINVAL);
 	CHECK_ERR("mmap_badfd", (long)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 999, 0), EBADF);
 	CHECK_ERR("mmap_unaligned_off", (long)mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, 0, 5), EINVAL);
-	char *q = mmap(p + 16384, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	char *q =
+		mmap(p + 16384, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	CHECK("fixed", q == p + 16384 && q[0] == 0);
-	CHECK_ERR("fixed_noreplace", (long)mmap(p + 16384, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), EEXIST);
-	CHECK("dontneed", madvise(p + 20480, 8192, MADV_DONTNEED) == 0 && p[20480] == 0 && p[20480 + 8192] == 7);
+	CHECK_ERR("fixed_noreplace",
+		  (long)mmap(p + 16384, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			     -1, 0),
+		  EEXIST);
+	CHECK("dontneed",
+	      madvise(p + 20480, 8192, MADV_DONTNEED) == 0 && p[20480] == 0 && p[20480 + 8192] == 7);
 	CHECK("madv_free", madvise(p + 40960, 4096, MADV_FREE) == 0);
-	CHECK("wipeonfork", madvise(p + 40960, 4096, MADV_WIPEONFORK) == 0 && madvise(p + 40960, 4096, MADV_KEEPONFORK) == 0);
+	CHECK("wipeonfork", madvise(p + 40960, 4096, MADV_WIPEONFORK) == 0 &&
+				    madvise(p + 40960, 4096, MADV_KEEPONFORK) == 0);
 	CHECK_ERR("madv_bad", madvise(p, 4096, 999), EINVAL);
 	CHECK_ERR("madv_hole", madvise(p + 8192, 4096, MADV_DONTNEED), ENOMEM);
 	/* mremap */
@@ -74,7 +80,8 @@ int main(void)
 	char *m3 = mremap(m2, 1 << 20, 8192, 0);
 	CHECK("mremap_shrink", m3 == m2 && m3[4096] == 1 && touch_r(m3 + 8192) == SIGSEGV);
 	char *dst = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CHECK("mremap_fixed", mremap(m3, 8192, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, dst) == dst && dst[4096] == 1);
+	CHECK("mremap_fixed",
+	      mremap(m3, 8192, 8192, MREMAP_MAYMOVE | MREMAP_FIXED, dst) == dst && dst[4096] == 1);
 	CHECK_ERR("mremap_bad", (long)mremap((void *)0x5000, 4096, 8192, 0), EFAULT);
 	/* files */
 	int fd = open("f", O_CREAT | O_RDWR, 0644);
@@ -85,7 +92,8 @@ int main(void)
 	}
 	char *f = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	CHECK("file_private", f[0] == 'a' && f[4096] == 'b' && f[8192 + 99] == 'c' && f[8192 + 100] == 0);
-	CHECK("sigbus_past_end", touch_r(f + 12288) == SIGBUS && sig_code == BUS_ADRERR && sig_addr == f + 12288);
+	CHECK("sigbus_past_end",
+	      touch_r(f + 12288) == SIGBUS && sig_code == BUS_ADRERR && sig_addr == f + 12288);
 	f[0] = 'Z';
 	CHECK("private_not_written", pread(fd, page, 1, 0) == 1 && page[0] == 'a');
 	char *s = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -124,7 +132,8 @@ int main(void)
 	/* big reservations */
 	char *big = mmap(NULL, 1ul << 36, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	CHECK("reserve_64g", big != MAP_FAILED);
-	CHECK("commit_in_middle", mprotect(big + (1ul << 35), 4096, PROT_READ | PROT_WRITE) == 0 && (big[1ul << 35] = 1));
+	CHECK("commit_in_middle",
+	      mprotect(big + (1ul << 35), 4096, PROT_READ | PROT_WRITE) == 0 && (big[1ul << 35] = 1));
 	CHECK("release", munmap(big, 1ul << 36) == 0);
 	/* null page and execution of data */
 	CHECK("null", touch_r((char *)0) == SIGSEGV && sig_code == SEGV_MAPERR && sig_addr == NULL);

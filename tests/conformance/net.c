@@ -15,7 +15,8 @@ static int listener(struct sockaddr_in *a)
 	socklen_t n = sizeof(*a);
 	CHECK("bind", bind(s, (struct sockaddr *)a, sizeof(*a)) == 0);
 	CHECK("listen", listen(s, 8) == 0);
-	CHECK("getsockname", getsockname(s, (struct sockaddr *)a, &n) == 0 && a->sin_port != 0 && n == sizeof(*a));
+	CHECK("getsockname",
+	      getsockname(s, (struct sockaddr *)a, &n) == 0 && a->sin_port != 0 && n == sizeof(*a));
 	return s;
 }
 static void *sender(void *arg)
@@ -68,7 +69,8 @@ int main(void)
 	CHECK("recv4", recv(s, b, 100, 0) == 4);
 	v = 1;
 	n = sizeof(v);
-	CHECK("nodelay", setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, n) == 0 && (v = 0, getsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, &n)) == 0 && v);
+	CHECK("nodelay", setsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, n) == 0 &&
+				 (v = 0, getsockopt(c, IPPROTO_TCP, TCP_NODELAY, &v, &n)) == 0 && v);
 	CHECK("so_type", getsockopt(c, SOL_SOCKET, SO_TYPE, &v, &n) == 0 && v == SOCK_STREAM);
 	CHECK("so_domain", getsockopt(c, SOL_SOCKET, SO_DOMAIN, &v, &n) == 0 && v == AF_INET);
 	CHECK("so_acceptconn", getsockopt(l, SOL_SOCKET, SO_ACCEPTCONN, &v, &n) == 0 && v == 1);
@@ -116,7 +118,8 @@ int main(void)
 	CHECK("nonblock_connect", r == 0 || errno == EINPROGRESS);
 	pf = (struct pollfd){c, POLLOUT, 0};
 	n = sizeof(v);
-	CHECK("connect_pollout", poll(&pf, 1, 1000) == 1 && (pf.revents & POLLOUT) && getsockopt(c, SOL_SOCKET, SO_ERROR, &v, &n) == 0 && v == 0);
+	CHECK("connect_pollout", poll(&pf, 1, 1000) == 1 && (pf.revents & POLLOUT) &&
+					 getsockopt(c, SOL_SOCKET, SO_ERROR, &v, &n) == 0 && v == 0);
 	int dup_l = socket(AF_INET, SOCK_STREAM, 0);
 	CHECK_ERR("addrinuse", bind(dup_l, (struct sockaddr *)&a, sizeof(a)), EADDRINUSE);
 	CHECK_ERR("recv_notconn", recv(dup_l, b, 1, 0), ENOTCONN);
@@ -144,14 +147,16 @@ int main(void)
 	CHECK("sendto", sendto(u2, "dgram-one", 9, 0, (struct sockaddr *)&ua, sizeof(ua)) == 9);
 	CHECK("sendto_empty", sendto(u2, "", 0, 0, (struct sockaddr *)&ua, sizeof(ua)) == 0);
 	n = sizeof(peer);
-	CHECK("recvfrom_trunc", recvfrom(u1, b, 5, MSG_TRUNC, (struct sockaddr *)&peer, &n) == 9 && !memcmp(b, "dgram", 5));
+	CHECK("recvfrom_trunc",
+	      recvfrom(u1, b, 5, MSG_TRUNC, (struct sockaddr *)&peer, &n) == 9 && !memcmp(b, "dgram", 5));
 	CHECK("recv_empty", recv(u1, b, 5, 0) == 0);
 	CHECK_ERR("udp_again", recv(u2, b, 5, 0), EAGAIN);
 	CHECK("reply", sendto(u1, "r", 1, 0, (struct sockaddr *)&peer, n) == 1);
 	pf = (struct pollfd){u2, POLLIN, 0};
 	CHECK("udp_poll", poll(&pf, 1, 1000) == 1 && recv(u2, b, 5, 0) == 1);
 	CHECK_ERR("udp_send_noaddr", send(u1, "x", 1, 0), EDESTADDRREQ);
-	CHECK("udp_connect", connect(u2, (struct sockaddr *)&ua, sizeof(ua)) == 0 && send(u2, "c", 1, 0) == 1);
+	CHECK("udp_connect",
+	      connect(u2, (struct sockaddr *)&ua, sizeof(ua)) == 0 && send(u2, "c", 1, 0) == 1);
 	struct mmsghdr mm[3];
 	struct iovec mi[3] = {{"1", 1}, {"22", 2}, {"333", 3}};
 	memset(mm, 0, sizeof(mm));

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /* sigaction, masks, alternate stack, restart rules, siginfo, ucontext, sigtimedwait, signalfd, pending, nesting. */
 #include "conf.h"
+#include <poll.h>
 #include <setjmp.h>
 #include <sys/signalfd.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
-#include <poll.h>
 
 static volatile sig_atomic_t got, nested, max_nested, last_code, last_pid_ok, order[16], n_order, on_alt;
 static char alt[65536];
@@ -187,7 +187,8 @@ int main(void)
 	sigprocmask(SIG_BLOCK, &m, NULL);
 	raise(SIGUSR1);
 	siginfo_t si;
-	CHECK("sigwaitinfo", sigwaitinfo(&m, &si) == SIGUSR1 && (si.si_code == SI_TKILL || si.si_code == SI_USER));
+	CHECK("sigwaitinfo",
+	      sigwaitinfo(&m, &si) == SIGUSR1 && (si.si_code == SI_TKILL || si.si_code == SI_USER));
 	ts = (struct timespec){0, 1000000};
 	CHECK_ERR("sigtimedwait", sigtimedwait(&m, &si, &ts), EAGAIN);
 	int sfd = signalfd(-1, &m, SFD_NONBLOCK | SFD_CLOEXEC);

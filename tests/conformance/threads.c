@@ -128,7 +128,8 @@ int main(void)
 	CHECK_ERR("futex_timeout", futex(&fx, FUTEX_WAIT_PRIVATE, 0, &ts, NULL, 0), ETIMEDOUT);
 	CHECK_ERR("futex_bitset0", futex(&fx, FUTEX_WAIT_BITSET_PRIVATE, 0, NULL, NULL, 0), EINVAL);
 	CHECK_ERR("futex_efault", futex((uint32_t *)8, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0), EFAULT);
-	CHECK_ERR("futex_unaligned", futex((uint32_t *)((char *)&fx + 1), FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0), EINVAL);
+	CHECK_ERR("futex_unaligned",
+		  futex((uint32_t *)((char *)&fx + 1), FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0), EINVAL);
 	CHECK_ERR("futex_op", futex(&fx, 77, 0, NULL, NULL, 0), ENOSYS);
 	pthread_create(&t[0], NULL, futex_waiter, (void *)1);
 	pthread_create(&t[1], NULL, futex_waiter, (void *)2);
@@ -141,7 +142,9 @@ int main(void)
 	CHECK("wake_requeued", futex(&fy, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) == 1);
 	pthread_join(t[0], NULL);
 	CHECK_ERR("cmp_requeue", futex(&fx, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)1, &fy, 77), EAGAIN);
-	CHECK("wake_op", futex(&fx, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, &fy, FUTEX_OP(FUTEX_OP_ADD, 3, FUTEX_OP_CMP_EQ, 0)) == 0 && fy == 3);
+	CHECK("wake_op", futex(&fx, FUTEX_WAKE_OP_PRIVATE, 1, (void *)1, &fy,
+			       FUTEX_OP(FUTEX_OP_ADD, 3, FUTEX_OP_CMP_EQ, 0)) == 0 &&
+				 fy == 3);
 	sem_t sem;
 	sem_init(&sem, 0, 0);
 	struct timespec abs;
@@ -155,7 +158,8 @@ int main(void)
 	void *r;
 	CHECK("cancel", pthread_cancel(t[0]) == 0 && pthread_join(t[0], &r) == 0 && r == PTHREAD_CANCELED);
 	char nm[16];
-	CHECK("setname", pthread_setname_np(pthread_self(), "abc") == 0 && prctl(PR_GET_NAME, nm) == 0 && !strcmp(nm, "abc"));
+	CHECK("setname", pthread_setname_np(pthread_self(), "abc") == 0 && prctl(PR_GET_NAME, nm) == 0 &&
+				 !strcmp(nm, "abc"));
 	CHECK("yield", sched_yield() == 0);
 	CHECK("gettid_main", syscall(SYS_gettid) == getpid());
 	for (int k = 0; k < 500; k++) {

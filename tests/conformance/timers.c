@@ -2,9 +2,9 @@
 /* clocks, sleeps, timerfd, POSIX timers, interval timers. */
 #include "conf.h"
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
-#include <sys/resource.h>
 
 static volatile sig_atomic_t hits;
 static void h(int s, siginfo_t *si, void *u)
@@ -22,7 +22,9 @@ int main(void)
 	struct timespec a, b, r;
 	CHECK("realtime", clock_gettime(CLOCK_REALTIME, &a) == 0 && a.tv_sec > 1600000000);
 	CHECK("time_agrees", llabs((long long)time(NULL) - a.tv_sec) <= 1);
-	clockid_t ids[] = {CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID};
+	clockid_t ids[] = {CLOCK_MONOTONIC,	   CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE,
+			   CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME,	CLOCK_PROCESS_CPUTIME_ID,
+			   CLOCK_THREAD_CPUTIME_ID};
 	for (unsigned i = 0; i < sizeof(ids) / sizeof(*ids); i++)
 		CHECK("clock", clock_gettime(ids[i], &b) == 0 && clock_getres(ids[i], &r) == 0);
 	CHECK_ERR("clock_bad", clock_gettime(77, &a), EINVAL);
@@ -39,7 +41,8 @@ int main(void)
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &s);
 	clock_gettime(CLOCK_MONOTONIC, &b);
-	uint64_t na = (uint64_t)a.tv_sec * 1000000000u + (uint64_t)a.tv_nsec, ns = (uint64_t)s.tv_sec * 1000000000u + (uint64_t)s.tv_nsec,
+	uint64_t na = (uint64_t)a.tv_sec * 1000000000u + (uint64_t)a.tv_nsec,
+		 ns = (uint64_t)s.tv_sec * 1000000000u + (uint64_t)s.tv_nsec,
 		 nb = (uint64_t)b.tv_sec * 1000000000u + (uint64_t)b.tv_nsec;
 	CHECK("vdso_agrees", na <= ns && ns <= nb);
 	uint64_t t0 = conf_now_ns();
@@ -50,7 +53,8 @@ int main(void)
 	if (a.tv_nsec >= 1000000000)
 		a.tv_sec++, a.tv_nsec -= 1000000000;
 	t0 = conf_now_ns();
-	CHECK("clock_nanosleep_abs", clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &a, NULL) == 0 && conf_now_ns() - t0 >= 29000000 );
+	CHECK("clock_nanosleep_abs", clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &a, NULL) == 0 &&
+					     conf_now_ns() - t0 >= 29000000);
 	a = (struct timespec){0, 2000000000};
 	CHECK_ERR("nanosleep_inval", nanosleep(&a, NULL), EINVAL);
 	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -64,15 +68,18 @@ int main(void)
 	a = (struct timespec){0, 55000000};
 	nanosleep(&a, NULL);
 	CHECK("timerfd_expirations", read(fd, &n, 8) == 8 && n >= 4);
-	CHECK("timerfd_gettime", timerfd_gettime(fd, &cur) == 0 && cur.it_interval.tv_nsec == 10000000 && cur.it_value.tv_nsec <= 10000000);
+	CHECK("timerfd_gettime", timerfd_gettime(fd, &cur) == 0 && cur.it_interval.tv_nsec == 10000000 &&
+					 cur.it_value.tv_nsec <= 10000000);
 	CHECK_ERR("timerfd_small_read", read(fd, &n, 4), EINVAL);
 	clock_gettime(CLOCK_REALTIME, &a);
 	int rfd = timerfd_create(CLOCK_REALTIME, 0);
 	it = (struct itimerspec){{0, 0}, {a.tv_sec, a.tv_nsec}};
-	CHECK("timerfd_abs_past", timerfd_settime(rfd, TFD_TIMER_ABSTIME, &it, NULL) == 0 && read(rfd, &n, 8) == 8 && n == 1);
+	CHECK("timerfd_abs_past",
+	      timerfd_settime(rfd, TFD_TIMER_ABSTIME, &it, NULL) == 0 && read(rfd, &n, 8) == 8 && n == 1);
 	struct sigaction sa = {.sa_sigaction = h, .sa_flags = SA_SIGINFO};
 	sigaction(SIGRTMIN, &sa, NULL);
-	struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 99};
+	struct sigevent ev = {
+		.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN, .sigev_value.sival_int = 99};
 	timer_t tm;
 	CHECK("timer_create", timer_create(CLOCK_MONOTONIC, &ev, &tm) == 0);
 	it = (struct itimerspec){{0, 5000000}, {0, 5000000}};
@@ -89,9 +96,14 @@ int main(void)
 	t0 = conf_now_ns();
 	do
 		getrusage(RUSAGE_SELF, &ru);
-	while (ru.ru_utime.tv_sec * 1000000 + ru.ru_utime.tv_usec + ru.ru_stime.tv_sec * 1000000 + ru.ru_stime.tv_usec < 40000 &&
+	while (ru.ru_utime.tv_sec * 1000000 + ru.ru_utime.tv_usec + ru.ru_stime.tv_sec * 1000000 +
+			       ru.ru_stime.tv_usec <
+		       40000 &&
 	       conf_now_ns() - t0 < 5000000000ull);
-	CHECK("getrusage", getrusage(RUSAGE_SELF, &ru) == 0 && ru.ru_utime.tv_sec * 1000000 + ru.ru_utime.tv_usec + ru.ru_stime.tv_sec * 1000000 + ru.ru_stime.tv_usec >= 40000);
+	CHECK("getrusage", getrusage(RUSAGE_SELF, &ru) == 0 &&
+				   ru.ru_utime.tv_sec * 1000000 + ru.ru_utime.tv_usec +
+						   ru.ru_stime.tv_sec * 1000000 + ru.ru_stime.tv_usec >=
+					   40000);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
 	CHECK("cputime", a.tv_sec * 1000 + a.tv_nsec / 1000000 >= 30);
 	t0 = conf_now_ns();

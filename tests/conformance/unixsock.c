@@ -56,7 +56,8 @@ int main(void)
 	CHECK_ERR("send_bad_fd", send_fd(p[0], 4321), EBADF);
 	struct ucred uc;
 	socklen_t n = sizeof(uc);
-	CHECK("peercred", getsockopt(p[0], SOL_SOCKET, SO_PEERCRED, &uc, &n) == 0 && uc.pid == getpid() && uc.uid == getuid());
+	CHECK("peercred", getsockopt(p[0], SOL_SOCKET, SO_PEERCRED, &uc, &n) == 0 && uc.pid == getpid() &&
+				  uc.uid == getuid());
 	shutdown(p[0], SHUT_WR);
 	CHECK("eof", read(p[1], b, 10) == 0);
 	CHECK("other_way", write(p[1], "x", 1) == 1 && read(p[0], b, 10) == 1);
@@ -91,7 +92,8 @@ int main(void)
 	SHOW("accept_peer_len", "%u", n);
 	CHECK("early_read", read(s, b, 100) == 5);
 	n = sizeof(v);
-	CHECK("getsockname", getsockname(s, (struct sockaddr *)&v, &n) == 0 && !strcmp(v.sun_path, "sock") && n == un);
+	CHECK("getsockname",
+	      getsockname(s, (struct sockaddr *)&v, &n) == 0 && !strcmp(v.sun_path, "sock") && n == un);
 	int l2 = socket(AF_UNIX, SOCK_STREAM, 0);
 	CHECK_ERR("bind_in_use", bind(l2, (struct sockaddr *)&u, un), EADDRINUSE);
 	un = name(&u, "abstract-cowbell-test", true);

@@ -89,11 +89,17 @@ static void raw_syscalls(void)
 	long r;
 
 	for (long nr = 400; nr < 1024; nr++)
-		__asm__ volatile("syscall" : "=a"(r) : "0"(nr), "D"(-1), "S"(-1), "d"(0) : "rcx", "r11", "memory");
+		__asm__ volatile("syscall"
+				 : "=a"(r)
+				 : "0"(nr), "D"(-1), "S"(-1), "d"(0)
+				 : "rcx", "r11", "memory");
 	__asm__ volatile("syscall" : "=a"(r) : "0"(PROCESS_DOORBELL_NR) : "rcx", "r11", "memory");
 	if (r != -ENOSYS)
 		printf("the doorbell's number gave %ld\n", r);
-	__asm__ volatile("syscall" : "=a"(r) : "0"(SYS_init_module), "D"(0), "S"(0), "d"(0) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "0"(SYS_init_module), "D"(0), "S"(0), "d"(0)
+			 : "rcx", "r11", "memory");
 	if (r != -ENOSYS && r != -EPERM)
 		printf("init_module gave %ld\n", r);
 }
@@ -125,12 +131,14 @@ static void gate_mmap_anonymous(void)
 
 static void gate_mmap_image_writable(void)
 {
-	gate(SYS_mmap, 0x100000000, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, info()->regions[1].fd, 0);
+	gate(SYS_mmap, 0x100000000, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+	     info()->regions[1].fd, 0);
 }
 
 static void gate_mmap_above(void)
 {
-	gate(SYS_mmap, PROCESS_STUB_VA, 4096, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, (long)info()->ram_fd, 0);
+	gate(SYS_mmap, PROCESS_STUB_VA, 4096, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED,
+	     (long)info()->ram_fd, 0);
 }
 
 static void gate_mmap_other_fd(void)

@@ -92,7 +92,8 @@ int main(int argc, char **argv)
 	uint64_t cpu = gs(0), thread = gs(8), entry = gs(16);
 
 	if (!strcmp(w, "page0"))
-		return result(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
+		return result(mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED &&
 			      errno == EPERM && faults(rd, 0) && faults(rd, 0xfff) && faults(wr0, 0x10));
 	if (!strcmp(w, "stack-guard")) {
 		int s = sigsetjmp(jb, 1);
@@ -135,7 +136,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(w, "addresses")) {
 		void *h = malloc(16), *m = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		printf("%lx %lx %lx %lx %lx %lx\n", (long)main, (long)&ss, (long)h, (long)m, (long)entry, (long)cpu);
+		printf("%lx %lx %lx %lx %lx %lx\n", (long)main, (long)&ss, (long)h, (long)m, (long)entry,
+		       (long)cpu);
 		return 0;
 	}
 	fprintf(stderr, "protect: unknown probe '%s'\n", w);

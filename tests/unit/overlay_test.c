@@ -35,18 +35,52 @@ static u32 rnd(u32 n)
 struct thread *test_current;
 static long frames, blocks;
 
-void *kmalloc(size_t n) { blocks++; return malloc(n); }
-void *kzalloc(size_t n) { blocks++; return calloc(1, n); }
-void *krealloc(void *p, size_t n) { blocks += !p; return realloc(p, n); }
-void kfree(void *p) { blocks -= p != NULL; free(p); }
-char *kstrdup(const char *s) { char *p = kmalloc(strlen(s) + 1); memcpy(p, s, strlen(s) + 1); return p; }
-u64 real_ns(void) { static u64 t; return ++t; }
-void log_line(enum log_level l, const char *fmt, ...) {}
-_Noreturn void panic(const char *fmt, ...) { printf("Bail out! panic: %s\n", fmt); exit(1); }
+void *kmalloc(size_t n)
+{
+	blocks++;
+	return malloc(n);
+}
+void *kzalloc(size_t n)
+{
+	blocks++;
+	return calloc(1, n);
+}
+void *krealloc(void *p, size_t n)
+{
+	blocks += !p;
+	return realloc(p, n);
+}
+void kfree(void *p)
+{
+	blocks -= p != NULL;
+	free(p);
+}
+char *kstrdup(const char *s)
+{
+	char *p = kmalloc(strlen(s) + 1);
+	memcpy(p, s, strlen(s) + 1);
+	return p;
+}
+u64 real_ns(void)
+{
+	static u64 t;
+	return ++t;
+}
+void log_line(enum log_level l, const char *fmt, ...)
+{
+}
+_Noreturn void panic(const char *fmt, ...)
+{
+	printf("Bail out! panic: %s\n", fmt);
+	exit(1);
+}
 
 /* A frame's gpa is its address here, with its references in front of it. */
 void *aligned_alloc(size_t a, size_t n);
-static u32 *refs_of(gpa_t g) { return (u32 *)(g.v + PAGE_SIZE); }
+static u32 *refs_of(gpa_t g)
+{
+	return (u32 *)(g.v + PAGE_SIZE);
+}
 gpa_t frame_alloc_user(unsigned order, bool *dirty)
 {
 	if (order)
@@ -58,25 +92,80 @@ gpa_t frame_alloc_user(unsigned order, bool *dirty)
 	*refs_of(GPA((u64)p)) = 1;
 	return GPA((u64)p);
 }
-void *frame_ptr(gpa_t g) { return (void *)g.v; }
-void frame_get(gpa_t g) { ++*refs_of(g); }
-void frame_put(gpa_t g) { if (!--*refs_of(g)) { frames--; free((void *)g.v); } }
-void frame_put_run(gpa_t g, u64 n) {}
-void frame_get_run(gpa_t g, u64 n) {}
-u64 frames_total(void) { return 1 << 20; }
-u64 frames_free(void) { return 1 << 19; }
-void mm_truncate_inode(struct inode *i, u64 from) {}
-int mm_forget_image_page(struct inode *i, u64 pgoff, gpa_t image) { return 0; }
-void waitq_init(struct waitq *q) { list_init(&q->waiters); }
+void *frame_ptr(gpa_t g)
+{
+	return (void *)g.v;
+}
+void frame_get(gpa_t g)
+{
+	++*refs_of(g);
+}
+void frame_put(gpa_t g)
+{
+	if (!--*refs_of(g)) {
+		frames--;
+		free((void *)g.v);
+	}
+}
+void frame_put_run(gpa_t g, u64 n)
+{
+}
+void frame_get_run(gpa_t g, u64 n)
+{
+}
+u64 frames_total(void)
+{
+	return 1 << 20;
+}
+u64 frames_free(void)
+{
+	return 1 << 19;
+}
+void mm_truncate_inode(struct inode *i, u64 from)
+{
+}
+int mm_forget_image_page(struct inode *i, u64 pgoff, gpa_t image)
+{
+	return 0;
+}
+void waitq_init(struct waitq *q)
+{
+	list_init(&q->waiters);
+}
 
-struct vfs_cred vfs_cred(void) { return (struct vfs_cred){0, 0}; }
-u64 vfs_new_dev(void) { static u64 d = 40; return d++; }
-int dev_open(struct inode *i, struct file *f) { return -ENXIO; }
-int fifo_open(struct inode *i, struct file *f) { return -ENXIO; }
-void fifo_inode_gone(struct inode *i) {}
-s64 generic_lseek(struct file *f, s64 off, int whence) { return -EINVAL; }
-void inode_get(struct inode *i) { i->refs++; }
-void inode_put(struct inode *i) { if (!--i->refs) i->ops->evict(i); }
+struct vfs_cred vfs_cred(void)
+{
+	return (struct vfs_cred){0, 0};
+}
+u64 vfs_new_dev(void)
+{
+	static u64 d = 40;
+	return d++;
+}
+int dev_open(struct inode *i, struct file *f)
+{
+	return -ENXIO;
+}
+int fifo_open(struct inode *i, struct file *f)
+{
+	return -ENXIO;
+}
+void fifo_inode_gone(struct inode *i)
+{
+}
+s64 generic_lseek(struct file *f, s64 off, int whence)
+{
+	return -EINVAL;
+}
+void inode_get(struct inode *i)
+{
+	i->refs++;
+}
+void inode_put(struct inode *i)
+{
+	if (!--i->refs)
+		i->ops->evict(i);
+}
 void inode_init(struct inode *ino, struct superblock *sb, const struct inode_ops *ops, u32 mode, u64 num)
 {
 	ino->refs = 1;
@@ -352,7 +441,8 @@ static void compare_data(struct inode *ino, struct node *n, const char *path)
 		}
 		bool image = false;
 		for (u32 l = 0; l < memfs_n_layers; l++)
-			image |= g.v >= memfs_layers[l].gpa && g.v < memfs_layers[l].gpa + memfs_layers[l].fs.size;
+			image |= g.v >= memfs_layers[l].gpa &&
+				 g.v < memfs_layers[l].gpa + memfs_layers[l].fs.size;
 		if (!image)
 			frame_put(g);
 		pg += run;
@@ -502,7 +592,8 @@ static void step(struct inode *root)
 	u32 len = (u32)strlen(name);
 	if (!(n = kid(dn, name))) {
 		bool dir = rnd(2);
-		int err = dir ? memfs_mkdir(d, name, len, 0755, &ino) : memfs_create(d, name, len, S_IFREG | 0644, 0, &ino);
+		int err = dir ? memfs_mkdir(d, name, len, 0755, &ino)
+			      : memfs_create(d, name, len, S_IFREG | 0644, 0, &ino);
 		if (err)
 			differ(name, "cannot be made");
 		else

@@ -71,8 +71,8 @@ size_t arch_xstate_size(void)
 void arch_xstate_init(void *area)
 {
 	memset(area, 0, arch_xstate_size());
-	*(u16 *)area = 0x37f;		       /* x87 control word */
-	*(u32 *)((char *)area + 24) = 0x1f80;  /* MXCSR: read even where XSTATE_BV is clear */
+	*(u16 *)area = 0x37f; /* x87 control word */
+	*(u32 *)((char *)area + 24) = 0x1f80; /* MXCSR: read even where XSTATE_BV is clear */
 	*(u32 *)((char *)area + 28) = 0xffff;
 }
 
@@ -89,12 +89,12 @@ void arch_thread_setup(struct thread *t, void (*fn)(void *), void *arg)
 	u64 *sp = (u64 *)ALIGN_UP(t->kstack_top - sizeof(struct regs) - 32, 16) - 2;
 
 	*--sp = (u64)thread_first_switch;
-	*--sp = 0;	  /* rbx */
-	*--sp = 0;	  /* rbp */
-	*--sp = (u64)fn;  /* r12 */
+	*--sp = 0; /* rbx */
+	*--sp = 0; /* rbp */
+	*--sp = (u64)fn; /* r12 */
 	*--sp = (u64)arg; /* r13 */
-	*--sp = 0;	  /* r14 */
-	*--sp = 0;	  /* r15 */
+	*--sp = 0; /* r14 */
+	*--sp = 0; /* r15 */
 	t->kstack_sp = (u64)sp;
 }
 
@@ -130,12 +130,13 @@ void exception_in_libos(struct regs *r, int vector, u64 error, u64 addr)
 	u64 fixup = extable_fixup(r->rip);
 
 	if (fixup) {
-		if (vector == TRAP_PF && addr < BOOT_TASK_SIZE && current && current->proc && current->proc->as &&
-		    mm_fault(current->proc->as, addr, error | PF_USER) == 0)
+		if (vector == TRAP_PF && addr < BOOT_TASK_SIZE && current && current->proc &&
+		    current->proc->as && mm_fault(current->proc->as, addr, error | PF_USER) == 0)
 			return;
 		r->rip = fixup;
 		return;
 	}
-	panic("exception %d (error %#lx, address %#lx) in the library OS at text+%#lx, rsp %#lx, rax %#lx rdi %#lx",
+	panic("exception %d (error %#lx, address %#lx) in the library OS at text+%#lx, rsp %#lx, rax %#lx "
+	      "rdi %#lx",
 	      vector, error, addr, r->rip - (u64)libos_text_start, r->rsp, r->rax, r->rdi);
 }

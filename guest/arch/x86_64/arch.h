@@ -11,12 +11,8 @@
  * A fault at an instruction in [from, to) that mm_fault() cannot mend goes on
  * at `fixup`, with all registers as they were at the fault. 12 bytes an entry.
  */
-.macro EX_TABLE from, to, fixup
-	.pushsection .extable, "a", @progbits
-	.balign 4
-	.long \from - ., \to - ., \fixup - .
-	.popsection
-.endm
+.macro EX_TABLE from, to, fixup.pushsection.extable, "a",
+	@progbits.balign 4.long \from -., \to -., \fixup -..popsection.endm
 #else
 #include "guest/arch/x86_64/regs.h"
 #include "guest/base.h"
@@ -24,8 +20,8 @@
 struct thread;
 
 /* The same for inline assembly; labels as strings, "1b" and so on. */
-#define EX_TABLE(from, to, fixup)                                                                  \
-	".pushsection .extable, \"a\", @progbits\n.balign 4\n.long " from " - ., " to " - ., " fixup      \
+#define EX_TABLE(from, to, fixup)                                                                            \
+	".pushsection .extable, \"a\", @progbits\n.balign 4\n.long " from " - ., " to " - ., " fixup         \
 	" - .\n.popsection\n"
 
 extern char libos_text_start[], libos_text_end[];

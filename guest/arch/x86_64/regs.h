@@ -14,16 +14,28 @@ struct regs {
 	uint64_t r15, r14, r13, r12, rbp, rbx;
 	uint64_t r11, r10, r9, r8;
 	uint64_t rax, rcx, rdx, rsi, rdi;
-	uint64_t orig_rax;	/* system call number; -1 when entered by a trap or kick */
+	uint64_t orig_rax; /* system call number; -1 when entered by a trap or kick */
 	uint64_t rip, cs, rflags, rsp, ss;
 };
 
 enum trap_vector {
-	TRAP_DE = 0, TRAP_DB = 1, TRAP_BP = 3, TRAP_OF = 4, TRAP_BR = 5, TRAP_UD = 6, TRAP_NM = 7,
-	TRAP_DF = 8, TRAP_NP = 11, TRAP_SS = 12, TRAP_GP = 13, TRAP_PF = 14, TRAP_MF = 16,
-	TRAP_AC = 17, TRAP_XF = 19,
-	TRAP_KICK = 256,	/* not hardware: the monitor diverted the app */
-	TRAP_SYSCALL = 257,	/* an unpatched `syscall` site */
+	TRAP_DE = 0,
+	TRAP_DB = 1,
+	TRAP_BP = 3,
+	TRAP_OF = 4,
+	TRAP_BR = 5,
+	TRAP_UD = 6,
+	TRAP_NM = 7,
+	TRAP_DF = 8,
+	TRAP_NP = 11,
+	TRAP_SS = 12,
+	TRAP_GP = 13,
+	TRAP_PF = 14,
+	TRAP_MF = 16,
+	TRAP_AC = 17,
+	TRAP_XF = 19,
+	TRAP_KICK = 256, /* not hardware: the monitor diverted the app */
+	TRAP_SYSCALL = 257, /* an unpatched `syscall` site */
 };
 
 /* Page-fault error code bits. */

@@ -12,7 +12,7 @@
 
 #include "abi/boot.h"
 
-#define NS 1000000000ull
+#define NS		 1000000000ull
 #define NR_clock_gettime 228
 #define NR_clock_getres	 229
 #define STR_(x)		 #x
@@ -46,11 +46,14 @@ static inline void now(int real, uint64_t *sec_out, uint64_t *nsec_out)
 	do {
 		while (__builtin_expect((seq = t->seq) & 1, 0))
 			__builtin_ia32_pause();
-		__asm__ volatile("rdtscp" : "=a"(a), "=d"(d)::"ecx", "memory"); /* waits for earlier loads, as Linux reads it */
+		__asm__ volatile("rdtscp"
+				 : "=a"(a), "=d"(d)::"ecx",
+				   "memory"); /* waits for earlier loads, as Linux reads it */
 		uint64_t delta = ((uint64_t)d << 32 | a) - t->base_tsc;
 
 		delta = (int64_t)delta < 0 ? 0 : delta;
-		nsec = t->base[real].nsec + (uint64_t)(((unsigned __int128)delta * t->mult) >> BOOT_TIME_SHIFT);
+		nsec = t->base[real].nsec +
+		       (uint64_t)(((unsigned __int128)delta * t->mult) >> BOOT_TIME_SHIFT);
 		sec = t->base[real].sec;
 		__asm__ volatile("" ::: "memory");
 	} while (__builtin_expect(t->seq != seq, 0));
@@ -73,8 +76,9 @@ static inline long libos_call(long nr, long a, long b)
 	return res;
 }
 
-#define MONO_CLOCKS (1u << 1 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 9) /* MONOTONIC, RAW, COARSE, BOOTTIME, _ALARM */
-#define REAL_CLOCKS (1u << 0 | 1u << 5 | 1u << 8 | 1u << 11)	       /* REALTIME, COARSE, _ALARM, TAI */
+#define MONO_CLOCKS                                                                                          \
+	(1u << 1 | 1u << 4 | 1u << 6 | 1u << 7 | 1u << 9) /* MONOTONIC, RAW, COARSE, BOOTTIME, _ALARM */
+#define REAL_CLOCKS (1u << 0 | 1u << 5 | 1u << 8 | 1u << 11) /* REALTIME, COARSE, _ALARM, TAI */
 
 int __vdso_clock_gettime(int clock, struct timespec64 *ts)
 {
@@ -137,10 +141,10 @@ __asm__(".globl vdso_main_mark\n"
 	".type vdso_main_mark, @function\n"
 	"vdso_main_mark:\n\t"
 	"mov $" STR(BOOT_NR_MAIN_MARK) ", %eax\n\t"
-	"lea 1f(%rip), %rcx\n\t"
-	"jmp *%gs:16\n"
-	"1:\tjmp *%rax\n\t"
-	".size vdso_main_mark, . - vdso_main_mark");
+				       "lea 1f(%rip), %rcx\n\t"
+				       "jmp *%gs:16\n"
+				       "1:\tjmp *%rax\n\t"
+				       ".size vdso_main_mark, . - vdso_main_mark");
 
 /* The names without the prefix, as Linux's vDSO has them. */
 int clock_gettime(int, struct timespec64 *) __attribute__((weak, alias("__vdso_clock_gettime")));
