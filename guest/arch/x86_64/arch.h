@@ -11,8 +11,14 @@
  * A fault at an instruction in [from, to) that mm_fault() cannot mend goes on
  * at `fixup`, with all registers as they were at the fault. 12 bytes an entry.
  */
-.macro EX_TABLE from, to, fixup.pushsection.extable, "a",
-	@progbits.balign 4.long \from -., \to -., \fixup -..popsection.endm
+/* clang-format off */
+.macro EX_TABLE from, to, fixup
+	.pushsection .extable, "a", @progbits
+	.balign 4
+	.long \from - ., \to - ., \fixup - .
+	.popsection
+.endm
+/* clang-format on */
 #else
 #include "guest/arch/x86_64/regs.h"
 #include "guest/base.h"

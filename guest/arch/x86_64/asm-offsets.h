@@ -4,11 +4,11 @@
 #define COWBELL_GUEST_ASM_OFFSETS_H
 
 /* struct cpu */
-#define CPU_THREAD	 8
-#define CPU_USER_RSP	 24
-#define CPU_SCRATCH	 48
-#define CPU_SHARED	 112
-#define CPU_NEED_RESCHED 120
+#define CPU_THREAD	  8
+#define CPU_USER_RSP	  24
+#define CPU_SCRATCH	  48
+#define CPU_SHARED	  112
+#define CPU_NEED_RESCHED  120
 
 /* struct thread */
 #define THREAD_KSTACK_TOP   0
