@@ -401,7 +401,7 @@ static void scan_code(struct scan *s, const struct code *c)
 				hi = c->off + c->size;
 			}
 			if (lo != s->lo || hi != s->hi) {
-				uint8_t *class = realloc(s->class, hi - lo);
+				uint8_t *class = hi > lo ? realloc(s->class, hi - lo) : NULL;
 
 				if (!class) {
 					s->failed = true;

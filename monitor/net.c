@@ -108,8 +108,8 @@ static bool step_connect(struct ring_server *rs, struct handle *h, struct rs_req
 	if (err) {
 		union rs_addr none = {.sa.sa_family = AF_UNSPEC};
 
-		connect(h->fd, &none.sa,
-			sizeof(none.sa)); /* or the next one would only tell that this one failed */
+		/* or the next one would only tell that this one failed */
+		(void)connect(h->fd, &none.sa, sizeof(none.sa));
 		memset(&h->peer, 0, sizeof(h->peer));
 		h->readable = h->err = h->hup = h->rdhup = false; /* it may connect again */
 	}
@@ -165,7 +165,7 @@ static bool step_accept(struct ring_server *rs, struct handle *h, struct rs_req 
 		}
 		if (err == -ECONNABORTED || err == -EINTR || err == -EPROTO)
 			continue;
-		if (err) {
+		if (err || !n) {
 			req_done(rs, r, err, 0, 0);
 			return true;
 		}

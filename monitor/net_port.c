@@ -148,7 +148,7 @@ void net_close(struct ring_server *rs, struct handle *h)
 	if (h->dgram && h->peer.sa.sa_family) {
 		union rs_addr none = {.sa.sa_family = AF_UNSPEC};
 
-		connect(h->fd, &none.sa, sizeof(none.sa));
+		(void)connect(h->fd, &none.sa, sizeof(none.sa)); /* forget the peer */
 	}
 	*(h->dgram ? &p->udp_taken : &p->tcp_taken) = false;
 	h->port = -1;
