@@ -17,6 +17,10 @@
  *
  * Signals only set bits in handlers; the loop acts. What the program should
  * hear is queued as a ring event.
+ *
+ * A guest that hangs in its library OS takes no kick and hears no signal. After a
+ * SIGTERM, SIGINT, SIGQUIT or SIGHUP it gets HEAR_NS for that, then it is ended. Whether the
+ * program catches or ignores the signal plays no part: any doorbell or kick taken will do.
  */
 #include "monitor/instance.h"
 
@@ -50,6 +54,7 @@ HOST_SYSCALL(core, exit_group);
 #define LOOK_NS	     10000000ull /* how long a computing guest goes unseen */
 #define RETRY_NS     1000000ull	 /* until a kick arrives */
 #define TICK_MIN_NS  1000000ull
+#define HEAR_NS	     5000000000ull /* until a guest that should end has taken a kick */
 
 static struct instance the_instance; /* signal handlers need it */
 
@@ -124,6 +129,16 @@ static void catch_signals(struct instance *in)
 	}
 }
 
+/* The name of a signal that is to end a program; NULL: of another. */
+static const char *ending(int sig)
+{
+	return sig == SIGTERM ? "SIGTERM" :
+	       sig == SIGINT  ? "SIGINT" :
+	       sig == SIGQUIT ? "SIGQUIT" :
+	       sig == SIGHUP  ? "SIGHUP" :
+				NULL;
+}
+
 /* Host signals become events of the ring. True: there were some. */
 static bool take_signals(struct instance *in)
 {
@@ -134,6 +149,11 @@ static bool take_signals(struct instance *in)
 			continue;
 		if (sig == SIGCONT)
 			ring_server_resume_tty();
+		if (ending(sig) && !in->unheard) {
+			in->unheard = sig;
+			in->unheard_ns = 0;
+			in->unheard_at_ns = clock_ns_now();
+		}
 		if (sig == SIGWINCH)
 			ring_server_event(in->rs, RING_EV_WINCH, 0);
 		else
@@ -230,6 +250,33 @@ static void look(struct instance *in)
 		in->backend->kick(in->ctx);
 }
 
+/*
+ * After an interruption and before a new kick. True: the guest heard nothing for too long.
+ * Between two looks pass RETRY_NS; what is far above that is time in which we were stopped or the host
+ * was busy, and counts little.
+ */
+static bool deaf(struct instance *in, int *status)
+{
+	uint64_t now, ns;
+
+	if (!in->unheard)
+		return false;
+	now = clock_ns_now();
+	ns = now - in->unheard_at_ns;
+	in->unheard_at_ns = now;
+	in->unheard_ns += ns < LOOK_NS ? ns : LOOK_NS;
+	if (!__atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED)) {
+		in->unheard = 0;
+		return false;
+	}
+	if (in->unheard_ns < HEAR_NS)
+		return false;
+	say("%s: the instance was ended: it did not react to %s within %llu s", in->cfg->name,
+	    ending(in->unheard), HEAR_NS / 1000000000ull);
+	*status = 128 + in->unheard;
+	return true;
+}
+
 static int status_of(int wait_status)
 {
 	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
@@ -276,8 +323,11 @@ static int loop(struct instance *in)
 			take_signals(in);
 			if (turn(in, &status))
 				return status;
+			in->unheard = 0;
 			break;
 		case RUN_KICKED:
+			if (deaf(in, &status))
+				return status;
 			look(in);
 			break;
 		case RUN_DIED:
