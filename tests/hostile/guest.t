@@ -64,5 +64,14 @@ for my $m (monitors()) {
 		ok($ok && $err =~ $says && ($out =~ /still here/ xor $st != 0), "$m: $name") or diag "status $st\n$out\n$err";
 	}
 }
+# A library OS that hangs hears no signal, and its user still gets rid of it; a program that only blocks it goes on.
+for my $m (monitors()) {
+	my @kill = ('timeout', '--preserve-status', '-s', 'TERM', '1', $COWBELL, 'run', '--monitor', $m);
+	my ($st, undef, $err) = run_out({dir => $tmp, timeout => 40}, @kill, '--', $bin, 'loop-in-libos');
+	ok($st == 143 && $err =~ /the instance was ended: it did not react to SIGTERM within 5 s/, "$m: SIGTERM ends a library OS that hangs")
+		or diag "status $st\n$err";
+	($st, undef, $err) = run_out({dir => $tmp, timeout => 40}, @kill, '--timeout', '9s', '--', $bin, 'loop-blocked');
+	ok($st == 124 && $err =~ /timed out/, "$m: and not a program that blocks it") or diag "status $st\n$err";
+}
 is(guests(), $orphans, 'no guest process outlives its monitor');
 done_testing();
