@@ -91,7 +91,8 @@ static void measure(void)
 	latest = take();
 	ns_per_tick = (double)(latest.ns - first.ns) / (double)(latest.tsc - first.tsc);
 	interval = (latest.ns - first.ns) / 2;
-	next_tsc = latest.tsc + (uint64_t)((double)(interval < INTERVAL_MAX ? interval : INTERVAL_MAX) / ns_per_tick);
+	next_tsc = latest.tsc +
+		   (uint64_t)((double)(interval < INTERVAL_MAX ? interval : INTERVAL_MAX) / ns_per_tick);
 }
 
 void clock_start(struct boot_time *t)

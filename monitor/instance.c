@@ -52,7 +52,7 @@ HOST_SYSCALL(core, exit_group);
 #define EXIT_MONITOR 125
 #define EXIT_TIMEOUT 124
 #define LOOK_NS	     10000000ull /* how long a computing guest goes unseen */
-#define RETRY_NS     1000000ull	 /* until a kick arrives */
+#define RETRY_NS     1000000ull /* until a kick arrives */
 #define TICK_MIN_NS  1000000ull
 #define HEAR_NS	     5000000000ull /* until a guest that should end has taken a kick */
 
@@ -96,7 +96,7 @@ static void on_forwarded(int sig)
 		ring_server_interrupt(in->rs);
 }
 
-static void catch(int sig, void (*handler)(int))
+static void catch (int sig, void (*handler)(int))
 {
 	struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_RESTART};
 
@@ -112,18 +112,18 @@ static void catch_signals(struct instance *in)
 		/* As nohup wants it: what was ignored stays ignored. */
 		if (sigaction(forwarded[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
 			continue;
-		catch(forwarded[i], on_forwarded);
+		catch (forwarded[i], on_forwarded);
 	}
-	catch(SIGALRM, on_timer);
-	catch(SIGPIPE, SIG_IGN);
-	catch(SIGXFSZ, SIG_IGN); /* the program gets EFBIG */
+	catch (SIGALRM, on_timer);
+	catch (SIGPIPE, SIG_IGN);
+	catch (SIGXFSZ, SIG_IGN); /* the program gets EFBIG */
 	if (in->cfg->timeout_ns) {
 		struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
 		struct itimerspec its = {.it_value = {.tv_sec = in->cfg->timeout_ns / 1000000000ull,
 						      .tv_nsec = in->cfg->timeout_ns % 1000000000ull}};
 		timer_t timer;
 
-		catch(SIGRTMIN, on_timeout);
+		catch (SIGRTMIN, on_timeout);
 		if (timer_create(CLOCK_MONOTONIC, &ev, &timer) == 0)
 			timer_settime(timer, 0, &its, NULL);
 	}
@@ -132,11 +132,11 @@ static void catch_signals(struct instance *in)
 /* The name of a signal that is to end a program; NULL: of another. */
 static const char *ending(int sig)
 {
-	return sig == SIGTERM ? "SIGTERM" :
-	       sig == SIGINT  ? "SIGINT" :
-	       sig == SIGQUIT ? "SIGQUIT" :
-	       sig == SIGHUP  ? "SIGHUP" :
-				NULL;
+	return sig == SIGTERM	? "SIGTERM"
+	       : sig == SIGINT	? "SIGINT"
+	       : sig == SIGQUIT ? "SIGQUIT"
+	       : sig == SIGHUP	? "SIGHUP"
+				: NULL;
 }
 
 /* Host signals become events of the ring. True: there were some. */
@@ -202,10 +202,10 @@ static void hook_stopped(void *arg, int sig)
 		sig = SIGTTOU;
 	ring_server_suspend_tty();
 	if (caught)
-		catch(SIGTSTP, SIG_DFL);
+		catch (SIGTSTP, SIG_DFL);
 	kill(in->pid, sig);
 	if (caught)
-		catch(SIGTSTP, on_forwarded);
+		catch (SIGTSTP, on_forwarded);
 	ring_server_resume_tty();
 }
 
@@ -365,8 +365,8 @@ static const struct backend *choose(const struct monitor_config *cfg)
 /* The port of an address; 0: any, so that the user has to be told. */
 static int port_of(const struct sockaddr_storage *a)
 {
-	return a->ss_family == AF_INET ? ((const struct sockaddr_in *)a)->sin_port :
-					 ((const struct sockaddr_in6 *)a)->sin6_port;
+	return a->ss_family == AF_INET ? ((const struct sockaddr_in *)a)->sin_port
+				       : ((const struct sockaddr_in6 *)a)->sin6_port;
 }
 
 static int assemble(struct instance *in)

@@ -37,10 +37,10 @@
 #include "abi/ring.h"
 #include "monitor/ring_server.h"
 
-#define PG	   BOOT_PAGE_SIZE
-#define HUGE	   (2ull << 20)
-#define UP(x, a)   (((uint64_t)(x) + ((a)-1)) & ~((uint64_t)(a)-1))
-#define DOWN(x, a) ((uint64_t)(x) & ~((uint64_t)(a)-1))
+#define PG		BOOT_PAGE_SIZE
+#define HUGE		(2ull << 20)
+#define UP(x, a)	(((uint64_t)(x) + ((a)-1)) & ~((uint64_t)(a)-1))
+#define DOWN(x, a)	((uint64_t)(x) & ~((uint64_t)(a)-1))
 
 #define BOOT_STACK_SIZE (16u << 10)
 #define EXC_STACK_SIZE	(16u << 10)
@@ -110,7 +110,8 @@ static int image_open(struct libos_image *im)
 	const Elf64_Phdr *load[4], *dynamic = NULL;
 	int n = 0;
 
-	if (size < sizeof(*eh) || memcmp(eh->e_ident, ELFMAG, SELFMAG) || eh->e_phentsize != sizeof(Elf64_Phdr) ||
+	if (size < sizeof(*eh) || memcmp(eh->e_ident, ELFMAG, SELFMAG) ||
+	    eh->e_phentsize != sizeof(Elf64_Phdr) ||
 	    !inside(eh->e_phoff, (uint64_t)eh->e_phnum * sizeof(Elf64_Phdr), size))
 		return fail(ENOEXEC, "the built-in library OS is not an ELF file");
 	for (int i = 0; i < eh->e_phnum; i++) {
@@ -198,7 +199,8 @@ int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map
 		const uint8_t *host = NULL;
 
 		if (map_layers) {
-			host = mmap(NULL, UP(cfg->layer_size[i], PG), PROT_READ, MAP_SHARED, cfg->layer_fd[i], 0);
+			host = mmap(NULL, UP(cfg->layer_size[i], PG), PROT_READ, MAP_SHARED, cfg->layer_fd[i],
+				    0);
 			if (host == MAP_FAILED)
 				return fail(errno, "cannot map an image layer");
 		}
@@ -241,7 +243,8 @@ static uint64_t place(struct placer *p, uint64_t size, uint64_t align)
 		bool clash = false;
 
 		for (int i = 0; i < p->n; i++)
-			clash |= va < p->used[i].va + p->used[i].size + HUGE && p->used[i].va < va + size + HUGE;
+			clash |= va < p->used[i].va + p->used[i].size + HUGE &&
+				 p->used[i].va < va + size + HUGE;
 		if (clash)
 			continue;
 		p->used[p->n].va = va;
@@ -362,8 +365,8 @@ static int load_libos(struct builder *b, struct boot_info *bi, const struct libo
 	map_listed(b, hv, g->r.gpa, text_len, PROT_READ | PROT_EXEC, false);
 	map_listed(b, hv + text_len, g->r.gpa + text_len, g->r.size - text_len, PROT_READ, false);
 	map_listed(b, base + ram_va, gpa, im->data->p_vaddr - ram_va, PROT_READ, false);
-	map_listed(b, base + im->data->p_vaddr, gpa + (im->data->p_vaddr - ram_va), im->end - im->data->p_vaddr,
-		   PROT_READ | PROT_WRITE, false);
+	map_listed(b, base + im->data->p_vaddr, gpa + (im->data->p_vaddr - ram_va),
+		   im->end - im->data->p_vaddr, PROT_READ | PROT_WRITE, false);
 
 	g->r.va = hv;
 	bi->libos_va = base;
@@ -445,7 +448,8 @@ static int load_boot_data(struct builder *b, struct boot_info *bi, const struct 
 		return fail(E2BIG, "arguments and environment are longer than 4 MiB");
 	s.size = s.used;
 	va = place(&b->placer,
-		   16 * PG + UP(s.size, PG) + sizeof(struct ring_page) + BOOT_STACK_SIZE + EXC_STACK_SIZE, PG);
+		   16 * PG + UP(s.size, PG) + sizeof(struct ring_page) + BOOT_STACK_SIZE + EXC_STACK_SIZE,
+		   PG);
 	if (!va)
 		return fail(ENOMEM, "no room for boot data");
 
@@ -530,13 +534,16 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
 		bi->host_file_mask |= (uint32_t)ring_server_writes_at_once(fd) << fd;
 	}
-	bi->log_level = cfg->verbose >= 2 ? BOOT_LOG_DEBUG : cfg->verbose == 1 ? BOOT_LOG_INFO : BOOT_LOG_WARN;
+	bi->log_level = cfg->verbose >= 2   ? BOOT_LOG_DEBUG
+			: cfg->verbose == 1 ? BOOT_LOG_INFO
+					    : BOOT_LOG_WARN;
 	bi->n_regions = b->m->n_regions;
 	for (int i = 0; i < b->m->n_regions; i++)
 		bi->regions[i] = b->m->regions[i].r;
 }
 
-int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg, enum boot_plat plat)
+int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg,
+	       enum boot_plat plat)
 {
 	struct builder b = {.m = m, .plan = plan};
 	struct boot_info bi = {0};

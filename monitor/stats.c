@@ -34,7 +34,9 @@ static void collect(struct instance *in, struct figures *f)
 	f->first_user_us = since_start(in, f->g.first_user_tsc);
 	f->main_us = since_start(in, f->g.main_tsc);
 	f->listen_us = since_start(in, f->g.first_listen_tsc);
-	f->total_us = (double)((uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec - in->cfg->start_ns) / 1e3;
+	f->total_us =
+		(double)((uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec - in->cfg->start_ns) /
+		1e3;
 	f->exits = in->backend->exits ? in->backend->exits(in->ctx) : 0;
 	f->guest_calls = in->backend->guest_syscalls ? in->backend->guest_syscalls(in->ctx) : 0;
 }
@@ -49,10 +51,11 @@ static int print_json(const struct instance *in, const struct figures *f, char *
 			"\"kicks\":%llu,\"syscalls\":%llu,\"syscall_traps\":%llu,\"sites_patched\":%llu,"
 			"\"page_faults\":%llu,\"pages_used\":%llu,\"pages_peak\":%llu,"
 			"\"monitor_host_calls\":%d,\"guest_host_calls\":%d}\n",
-			in->backend->name, f->first_insn_us, f->first_user_us, f->main_us, f->listen_us, f->total_us,
-			LLU(f->exits), LLU(f->g.doorbells), LLU(in->vcpu->stat_kicks), LLU(f->g.syscalls),
-			LLU(f->g.syscall_traps), LLU(f->g.sites_patched), LLU(f->g.faults), LLU(f->g.pages_used),
-			LLU(f->g.pages_peak), in->n_host_calls, f->guest_calls);
+			in->backend->name, f->first_insn_us, f->first_user_us, f->main_us, f->listen_us,
+			f->total_us, LLU(f->exits), LLU(f->g.doorbells), LLU(in->vcpu->stat_kicks),
+			LLU(f->g.syscalls), LLU(f->g.syscall_traps), LLU(f->g.sites_patched),
+			LLU(f->g.faults), LLU(f->g.pages_used), LLU(f->g.pages_peak), in->n_host_calls,
+			f->guest_calls);
 }
 
 static int print_text(const struct instance *in, const struct figures *f, char *b, size_t n)
@@ -87,8 +90,8 @@ void stats_print(struct instance *in)
 	int n;
 
 	collect(in, &f);
-	n = in->cfg->stats == STATS_JSON ? print_json(in, &f, text, sizeof(text)) :
-					   print_text(in, &f, text, sizeof(text));
+	n = in->cfg->stats == STATS_JSON ? print_json(in, &f, text, sizeof(text))
+					 : print_text(in, &f, text, sizeof(text));
 	if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0)
 		return; /* nobody reads it */
 }

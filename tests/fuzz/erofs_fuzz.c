@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: ISC
-/* libFuzzer target: paths looked up in an EROFS image that somebody brings (image/erofs_read.c). */
+/* libFuzzer target: paths looked up in an EROFS image that somebody brings (image/erofs_path.c, lib/erofs.c). */
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "image/erofs_read.h"
+#include "image/erofs_path.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
@@ -23,8 +23,10 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 		fd = memfd_create("erofs", 0);
 	if (ftruncate(fd, 0) || pwrite(fd, data, size, 0) != (ssize_t)size)
 		return 0;
-	if (!erofs_fd_open(&im, fd))
-		for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
-			erofs_fd_lookup(&im, paths[i]);
+	if (erofs_image_open(&im, fd))
+		return 0;
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		erofs_image_lookup(&im, paths[i]);
+	erofs_image_close(&im);
 	return 0;
 }
