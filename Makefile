@@ -57,10 +57,10 @@ $(B)/gen/syscall_table.c: guest/linux/syscalls.tbl tools/gen-syscalls
 	tools/gen-syscalls guest/linux/syscalls.tbl > $@
 
 # Offsets of C structures for assembly.
-$(B)/gen/asm-offsets.h: tools/asm-offsets.c $(B)/uapi/.done $(wildcard guest/*.h guest/*/*.h guest/arch/x86_64/regs.h)
+$(B)/gen/asm-offsets.h: tools/asm-offsets.c $(B)/uapi/.done $(wildcard abi/*.h lib/*.h guest/*.h guest/*/*.h guest/arch/x86_64/*.h)
 	mkdir -p $(@D)
 	$(CC) $(GUEST_CFLAGS) -S -o - $< | sed -n 's/^->\([A-Z0-9_]*\) \$$\([0-9]*\)/#define \1 \2/p' > $@
-$(B)/guest-obj/guest/arch/x86_64/entry.S.o $(B)/guest-obj/guest/arch/x86_64/arch.c.o: $(B)/gen/asm-offsets.h
+$(B)/guest-obj/guest/arch/x86_64/entry.S.o $(B)/guest-obj/guest/arch/x86_64/switch.S.o: $(B)/gen/asm-offsets.h
 
 $(B)/guest-obj/%.c.o: %.c $(B)/uapi/.done
 	mkdir -p $(@D)

@@ -46,7 +46,7 @@ struct ksigaction {
 enum thread_state { THREAD_RUNNABLE, THREAD_SLEEPING, THREAD_SLEEPING_INTR, THREAD_DEAD };
 
 struct thread {
-	/* offsets 0..63 are used by assembly (asm-offsets.h) */
+	/* what every switch and system call touches, in one cache line */
 	u64 kstack_top; /* struct regs lies just below */
 	u64 kstack_sp; /* saved while not running */
 	u64 fs_base;

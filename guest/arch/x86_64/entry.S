@@ -23,7 +23,6 @@
 #include "abi/libos.h"
 #include "gen/asm-offsets.h"
 #include "guest/arch/x86_64/arch.h"
-#include "guest/arch/x86_64/asm-offsets.h"
 
 #define RFLAGS_NT 0x4000
 

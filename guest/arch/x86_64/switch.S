@@ -8,7 +8,7 @@
  * never goes back costs nothing. XSAVE and XSAVEOPT write the standard format,
  * which signal frames and snapshots use as it is.
  */
-#include "guest/arch/x86_64/asm-offsets.h"
+#include "gen/asm-offsets.h"
 
 	.text
 
