@@ -168,10 +168,10 @@ lint:
 # input in build/fuzz/; the program itself run with that file replays it.
 FUZZ_SECONDS ?= 30
 FUZZ_SRC_elf := image/elf.c
-FUZZ_SRC_erofs := image/erofs_read.c
+FUZZ_SRC_erofs := image/erofs_path.c lib/erofs.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
 define fuzz_rule
-build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h cli/*.h)
+build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
 	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $$@ $$(filter %.c,$$^)
 endef

@@ -19,7 +19,7 @@
 
 #include "image/collect.h"
 #include "image/elf.h"
-#include "image/erofs_read.h"
+#include "image/erofs_path.h"
 #include "lib/host/say.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,7 +75,7 @@ static int tree_mode(void *arg, const char *path)
 
 static int image_mode(void *arg, const char *path)
 {
-	return erofs_fd_lookup(arg, path);
+	return erofs_image_lookup(arg, path);
 }
 
 /* An ELF program must be one that we can run; a script is the guest's business. */
@@ -165,12 +165,13 @@ static int prepare_image(const struct image_request *req, int fd, struct image_s
 {
 	struct erofs_image im;
 	struct lookup l = {image_mode, &im};
-	const char *why = erofs_fd_open(&im, fd);
+	const char *why = erofs_image_open(&im, fd);
 	int status = 0;
 
 	if (why)
 		return say_fail(EXIT_OURS, "--root %s: %s", req->root, why);
 	out->exe = find_in_root(req, &l, &status);
+	erofs_image_close(&im);
 	if (!out->exe)
 		return status;
 	out->fd[0] = fcntl(fd, F_DUPFD_CLOEXEC, 3);

@@ -67,7 +67,7 @@ static bool inside(const struct erofs *fs, uint64_t off, uint64_t n)
 	return off <= fs->size && n <= fs->size - off;
 }
 
-int erofs_open(struct erofs *fs, const void *base, uint64_t size)
+int erofs_super(struct erofs *fs, const void *base, uint64_t size)
 {
 	const uint8_t *sb = (const uint8_t *)base + SB_OFF;
 
@@ -83,13 +83,20 @@ int erofs_open(struct erofs *fs, const void *base, uint64_t size)
 	fs->n_inodes = le64(sb + 16);
 	fs->build_time = le64(sb + 24);
 	fs->build_nsec = le32(sb + 32);
+	fs->incompat = le32(sb + 80);
+	fs->blocks = le32(sb + 36);
 	fs->meta_off = (uint64_t)le32(sb + 40) << fs->blkbits;
 	fs->xattr_off = (uint64_t)le32(sb + 44) << fs->blkbits;
-	if (fs->meta_off >= size)
-		return -EUCLEAN;
+	return fs->meta_off < size ? 0 : -EUCLEAN;
+}
 
+int erofs_open(struct erofs *fs, const void *base, uint64_t size)
+{
 	struct erofs_inode root;
-	int err = erofs_inode(fs, fs->root_nid, &root);
+	int err = erofs_super(fs, base, size);
+
+	if (!err)
+		err = erofs_inode(fs, fs->root_nid, &root);
 	if (err)
 		return err;
 	return (root.mode & 0170000) == 0040000 ? 0 : -EUCLEAN;

@@ -19,8 +19,10 @@ struct erofs {
 	const uint8_t *base;
 	uint64_t size;
 	uint32_t blkbits;
+	uint32_t incompat; /* zero padding: nothing by itself, but only compressed images have it */
 	uint64_t meta_off, xattr_off;
 	uint64_t root_nid;
+	uint64_t blocks; /* that the image says it has; not checked */
 	uint64_t n_inodes;
 	uint64_t build_time;
 	uint32_t build_nsec;
@@ -50,8 +52,12 @@ struct erofs_dirent {
 	uint64_t next_pos; /* where to go on */
 };
 
-/* Check the superblock. 0, -EINVAL (not EROFS), -EOPNOTSUPP (needs a feature that is not here), -EUCLEAN. */
+/*
+ * Check the superblock and that the root is a directory. 0, -EINVAL (not EROFS), -EOPNOTSUPP (needs a feature that
+ * is not here), -EUCLEAN. erofs_super() leaves the root out: it looks at the first 1152 bytes only.
+ */
 int erofs_open(struct erofs *fs, const void *base, uint64_t size);
+int erofs_super(struct erofs *fs, const void *base, uint64_t size);
 int erofs_inode(const struct erofs *fs, uint64_t nid, struct erofs_inode *out);
 /* Pointer to the file's byte `off` and how many follow it contiguously; NULL at or beyond the end. */
 const void *erofs_data(const struct erofs *fs, const struct erofs_inode *ino, uint64_t off, uint64_t *n);

@@ -150,13 +150,16 @@ out_is('--root: links stay inside', "inside\ninside\n", '--root', $root, 'cat', 
 spew("$root/etc/where", "changed\n");
 out_is('--root: a change is seen', "changed\n", '--root', $root, '/bin/cat', '/etc/where');
 SKIP: {
-	skip('erofs-utils is not installed', 2) unless have('mkfs.erofs');
+	skip('erofs-utils is not installed', 3) unless have('mkfs.erofs');
 	system("mkfs.erofs $cache/root.erofs $root >/dev/null 2>&1") == 0 or BAIL_OUT('mkfs.erofs');
 	out_is('--root: an EROFS image', "changed\n", '--root', "$cache/root.erofs", 'cat', '/link');
 	my $img = slurp("$cache/root.erofs");
 	spew("$cache/cut.erofs", substr($img, 0, length($img) / 2));
 	my ($c_st, $c_out, $c_err) = cowbell('--root', "$cache/cut.erofs", 'cat', '/link');
 	ok($c_st == 125 && $c_err =~ /truncated/, '--root: a truncated image') or diag "$c_st $c_err";
+	skip('mkfs.erofs without lz4', 1) if system("mkfs.erofs -zlz4 $cache/z.erofs $root >/dev/null 2>&1");
+	($c_st, $c_out, $c_err) = cowbell('--root', "$cache/z.erofs", 'cat', '/link');
+	ok($c_st == 125 && $c_err =~ /with compression/, '--root: a compressed image') or diag "$c_st $c_err";
 }
 SKIP: {
 	skip('fsck.erofs is not installed', 1) unless have('fsck.erofs');
