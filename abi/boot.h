@@ -148,19 +148,16 @@ struct boot_info {
 	uint64_t xstate_size; /* bytes of an XSAVE area for xcr0 */
 	uint64_t xcr0;
 	uint64_t ram_fd; /* process platform: descriptor of guest RAM */
-	uint64_t gate_limit; /* process platform: reserved */
-	int64_t tz_off; /* reserved, 0 */
 	uint32_t uid, gid; /* identity of the program in the guest */
 	uint32_t host_tty_mask; /* bit n: stream n (0..2) is a terminal */
-	uint32_t log_level; /* enum boot_log */
-	struct boot_region regions[BOOT_MAX_REGIONS];
 	uint32_t host_file_mask; /* bit n: stream n is a file or a device: a write has its result at once */
-	uint32_t pad_end;
+	uint32_t log_level; /* enum boot_log */
+	uint32_t pad;
+	struct boot_region regions[BOOT_MAX_REGIONS];
 };
 
 enum boot_flag {
 	BOOT_F_STRACE = 1, /* print decoded system calls on the log stream */
-	BOOT_F_UNLINKED = 2, /* reserved */
 	BOOT_F_EGRESS_NONE = 4, /* hint only: the monitor enforces */
 	BOOT_F_STATS = 8, /* somebody wants main_tsc: worth a detour at the program's entry */
 };

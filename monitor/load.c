@@ -517,7 +517,8 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->size = sizeof(*bi);
 	bi->plat = plat;
 	bi->n_vcpus = 1;
-	bi->flags = (cfg->strace ? BOOT_F_STRACE : 0) | (cfg->stats != STATS_NONE ? BOOT_F_STATS : 0);
+	bi->flags = (cfg->strace ? BOOT_F_STRACE : 0) | (cfg->stats != STATS_NONE ? BOOT_F_STATS : 0) |
+		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE);
 	bi->ram_size = b->m->ram_size;
 	bi->ram_max = b->m->ram_max;
 	bi->cr3_gpa = b->plan->cr3_gpa;

@@ -80,7 +80,6 @@ struct thread {
 	} restart;
 	bool exiting;
 	int pdeathsig;
-	u64 ptrace_reserved;
 	void (*kfn)(void *); /* a thread of the library OS itself: entry and argument */
 	void *karg;
 	u64 trap_no, trap_err, trap_addr; /* of the last fault, for sigcontext */
