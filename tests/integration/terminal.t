@@ -19,6 +19,19 @@ def ok(name, good, why=''):
         print('\n'.join('# ' + l for l in repr(why)[-600:].split('\\n')), flush=True)
 
 
+def states(k):
+    """Of each thread of process k."""
+    try:
+        return [open('/proc/%d/task/%s/stat' % (k, x)).read().rsplit(')', 1)[1].split()[0] for x in os.listdir('/proc/%d/task' % k)]
+    except OSError:
+        return []
+
+
+def half_stopped(pid):
+    """Children of pid whose first thread is stopped and another one is not."""
+    return [k for k in children(pid) if state(k) == 'T' and set(states(k)) != {'T'}]
+
+
 def skip(name, why):
     global count
     count += 1
@@ -398,17 +411,27 @@ def jobs(m):
             break
     else:
         good = False
-    ok(m + ': a background job that reads the terminal stops', good, t.text)
+    half = [] if good else half_stopped(t.pid)
+    if half:
+        # Linux counts a process as stopped when its last thread is; KVM's own worker thread in it sometimes
+        # sleeps on, and then no shell can hear of the stop. Not ours to mend, and not what is tested here.
+        for name in ('a background job that reads the terminal stops', 'and reads in the foreground'):
+            skip(m + ': ' + name, 'a thread of the host kernel in the process did not stop')
+        for k in half:
+            os.kill(k, signal.SIGKILL)
+    else:
+        ok(m + ': a background job that reads the terminal stops', good, t.text + str([states(k) for k in children(t.pid)]))
     t.send("echo in''step\n")  # past all those prompts
     t.wait(r'instep\r\n')
     t.wait('ready> ')
-    t.send('fg\n')
-    t.wait(r't line\r\n')
-    t.send('one\n')
-    good = t.wait('line: one')
-    t.send('\x04')
-    ok(m + ': and reads in the foreground', good and t.wait('end of file'), t.text)
-    t.wait('ready> ')
+    if not half:
+        t.send('fg\n')
+        t.wait(r't line\r\n')
+        t.send('one\n')
+        good = t.wait('line: one')
+        t.send('\x04')
+        ok(m + ': and reads in the foreground', good and t.wait('end of file'), t.text)
+        t.wait('ready> ')
 
     t.send('echo piped | ' + cmd + './t line | cat\n')
     ok(m + ': in a pipeline', t.wait('line: piped') and t.wait('end of file'), t.text)
