@@ -579,12 +579,6 @@ static bool task_nth(const struct pid_of *dir, u64 n, char name[16], struct pid_
 
 /* --- odds and ends -------------------------------------------------------------------------------------- */
 
-static void show_io(struct text *t, const struct pid_of *o)
-{
-	text_add(t, "rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: "
-		    "0\ncancelled_write_bytes: 0\n");
-}
-
 static void show_cgroup(struct text *t, const struct pid_of *o)
 {
 	text_add(t, "0::/\n");
@@ -641,10 +635,9 @@ static void show_wchan(struct text *t, const struct pid_of *o)
 		{.name = "exe", .mode = S_IFLNK | 0777, .show = show_exe, .follow = follow_exe},             \
 		{.name = "fd", .mode = S_IFDIR | 0500, .lookup = fd_lookup, .nth = fd_nth},                  \
 		{.name = "fdinfo", .mode = S_IFDIR | 0555, .lookup = fdinfo_lookup, .nth = fdinfo_nth},      \
-		P_FILE("gid_map", 0644, show_id_map), P_FILE("io", 0400, show_io),                           \
-		P_FILE("limits", 0444, show_limits), P_FILE("loginuid", 0644, show_loginuid),                \
-		P_FILE("maps", 0444, show_maps), P_FILE("mountinfo", 0444, show_mountinfo),                  \
-		P_FILE("mounts", 0444, proc_mounts),                                                         \
+		P_FILE("gid_map", 0644, show_id_map), P_FILE("limits", 0444, show_limits),                   \
+		P_FILE("loginuid", 0644, show_loginuid), P_FILE("maps", 0444, show_maps),                    \
+		P_FILE("mountinfo", 0444, show_mountinfo), P_FILE("mounts", 0444, proc_mounts),              \
 		{.name = "oom_adj", .mode = S_IFREG | 0644, .show = show_zero, .write = write_ignored},      \
 		P_FILE("oom_score", 0444, show_zero),                                                        \
 		{.name = "oom_score_adj",                                                                    \
