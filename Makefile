@@ -7,7 +7,7 @@ CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-MAKEFLAGS += -r
+MAKEFLAGS += -r --no-print-directory
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
