@@ -584,13 +584,35 @@ static void show_cgroup(struct text *t, const struct pid_of *o)
 	text_add(t, "0::/\n");
 }
 
-static void show_zero(struct text *t, const struct pid_of *o)
+static void show_oom_score_adj(struct text *t, const struct pid_of *o)
 {
-	text_add(t, "0\n");
+	struct process *p = pseudo_process(o);
+
+	if (p)
+		text_add(t, "%d\n", p->oom_score_adj);
 }
 
-static s64 write_ignored(const struct pid_of *o, char *buf, size_t n)
+static s64 write_oom_score_adj(const struct pid_of *o, char *buf, size_t n)
 {
+	struct process *p = pseudo_process(o);
+	bool negative = n && buf[0] == '-';
+	size_t i = negative;
+	s32 v = 0;
+
+	if (!p)
+		return -ESRCH;
+	if (n && buf[n - 1] == '\n')
+		n--;
+	if (i == n)
+		return -EINVAL;
+	for (; i < n; i++) {
+		if (buf[i] < '0' || buf[i] > '9' || v > 1000)
+			return -EINVAL;
+		v = v * 10 + (buf[i] - '0');
+	}
+	if (v > 1000)
+		return -EINVAL;
+	p->oom_score_adj = negative ? -v : v;
 	return 0;
 }
 
@@ -638,12 +660,10 @@ static void show_wchan(struct text *t, const struct pid_of *o)
 		P_FILE("gid_map", 0644, show_id_map), P_FILE("limits", 0444, show_limits),                   \
 		P_FILE("loginuid", 0644, show_loginuid), P_FILE("maps", 0444, show_maps),                    \
 		P_FILE("mountinfo", 0444, show_mountinfo), P_FILE("mounts", 0444, proc_mounts),              \
-		{.name = "oom_adj", .mode = S_IFREG | 0644, .show = show_zero, .write = write_ignored},      \
-		P_FILE("oom_score", 0444, show_zero),                                                        \
 		{.name = "oom_score_adj",                                                                    \
 		 .mode = S_IFREG | 0644,                                                                     \
-		 .show = show_zero,                                                                          \
-		 .write = write_ignored},                                                                    \
+		 .show = show_oom_score_adj,                                                                 \
+		 .write = write_oom_score_adj},                                                              \
 		P_FILE("personality", 0400, show_personality),                                               \
 		{.name = "root", .mode = S_IFLNK | 0777, .show = show_root, .follow = follow_root},          \
 		P_FILE("schedstat", 0444, show_schedstat), P_FILE("smaps", 0444, show_smaps),                \

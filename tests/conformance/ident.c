@@ -83,6 +83,12 @@ int main(int argc, char **argv)
 	struct stat st;
 	CHECK("null_rdev", stat("/dev/null", &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == 0x103);
 	/* /proc */
+	fd = open("/proc/self/oom_score_adj", O_RDWR);
+	CHECK("oom_score_adj", write(fd, "500\n", 4) == 4 && file_has("/proc/self/oom_score_adj", "500\n"));
+	CHECK_ERR("oom_score_adj_range", write(fd, "1001", 4), EINVAL);
+	CHECK_ERR("oom_score_adj_text", write(fd, "x", 1), EINVAL);
+	close(fd);
+	fd = open("/dev/full", O_RDWR); /* shown below */
 	char ex[512], self[512];
 	ssize_t n = readlink("/proc/self/exe", ex, sizeof(ex) - 1);
 	ex[n > 0 ? n : 0] = 0;
