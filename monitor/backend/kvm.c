@@ -298,6 +298,7 @@ static int create_vm(struct backend_ctx *c)
 	c->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->vcpu_fd, 0);
 	if (c->run == MAP_FAILED)
 		return fail("cannot map the virtual CPU", -errno);
+	c->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_EVENTS;
 	return 0;
 }
 
@@ -333,7 +334,6 @@ static int kvm_create(struct backend_ctx **out, struct guest_mem *m, const struc
 		free(c);
 		return r;
 	}
-	c->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_EVENTS;
 	*out = c;
 	return 0;
 }
