@@ -515,11 +515,12 @@ int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock,
 {
 	size_t size = 0x1000 + sizeof(struct stub_data);
 	uint8_t *image = calloc(1, size);
-	struct builder builder = {.d = (struct stub_data *)(image + 0x1000)}, *b = &builder;
+	struct builder builder = {0}, *b = &builder;
 	int fd;
 
 	if (!image)
 		return -ENOMEM;
+	b->d = (struct stub_data *)(image + 0x1000);
 	*b->d = (struct stub_data){.sock = sock,
 				   .entry = plan->entry,
 				   .rsp = plan->stack_top,
