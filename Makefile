@@ -38,9 +38,10 @@ GUEST_OBJ := $(patsubst %,$(B)/guest-obj/%.o,$(GUEST_SRC)) $(patsubst $(B)/%,$(B
 
 # --- the host side --------------------------------------------------------------
 # -Wno-format-truncation: snprintf into a path buffer is how a path is bounded; a cut one is then not found.
-HOST_CFLAGS := -Wno-format-truncation -std=gnu11 $(OPT) -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
-HOST_LIBS := -lZydis -lZycore -l:libmd.a -lpthread
-HOST_SRC := $(sort $(wildcard lib/*.c lib/host/*.c monitor/*.c monitor/backend/*.c image/*.c cli/*.c))
+HOST_CFLAGS := -Wno-format-truncation -std=gnu11 $(OPT) -ffunction-sections -fdata-sections -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
+# Static where a start of `cowbell run` would pay for loading it; libcurl is loaded when a registry is talked to.
+HOST_LIBS := -lZydis -lZycore -l:libarchive.a -l:libz.a -l:libzstd.a -l:libjansson.a -l:libsodium.a -l:libnettle.a -l:libmd.a -lpthread -ldl
+HOST_SRC := $(sort $(wildcard lib/*.c lib/host/*.c monitor/*.c monitor/backend/*.c image/*.c image/*/*.c cli/*.c))
 HOST_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(HOST_SRC))
 
 all: $(B)/cowbell
@@ -98,7 +99,7 @@ $(B)/host-obj/libos_blob.o: $(B)/libos.stripped monitor/libos_blob.S
 	$(CC) -DLIBOS_PATH='"$(B)/libos.stripped"' -c monitor/libos_blob.S -o $@
 
 $(B)/cowbell: $(HOST_OBJ) $(B)/host-obj/libos_blob.o
-	$(CC) $(OPT) -pie -Wl,-z,relro,-z,now -o $@ $^ $(HOST_LIBS)
+	$(CC) $(OPT) -pie -Wl,--gc-sections,-z,relro,-z,now -o $@ $^ $(HOST_LIBS)
 
 # Compile everything that exists, link nothing: for work on one part.
 objects: $(GUEST_OBJ) $(HOST_OBJ)
@@ -151,7 +152,7 @@ uninstall:
 
 # --- care of the sources ------------------------------------------------------------------
 C_FILES := $(sort $(wildcard abi/*.h lib/*.[ch] lib/host/*.[ch] guest/*.[ch] guest/*/*.[ch] guest/*/*/*.[ch] monitor/*.[ch] \
-	monitor/backend/*.[ch] image/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch]))
+	monitor/backend/*.[ch] image/*.[ch] image/*/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch]))
 LINT_FILES := $(filter cli/%.c image/%.c lib/host/%.c monitor/%.c,$(C_FILES))
 
 format:

@@ -3,6 +3,7 @@
 #ifndef COWBELL_IMAGE_IMAGE_H
 #define COWBELL_IMAGE_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,7 +16,21 @@ struct image_set {
 	uint64_t size[IMAGE_MAX_LAYERS];
 	char *exe; /* guest path of the program (malloc) */
 	char *cwd; /* guest working directory (malloc) */
-	char **argv; /* what replaces the request's argv (a script of env(1)), or NULL */
+	char **argv; /* what replaces the request's argv (a script of env(1), an image's command), or NULL */
+	struct image_defaults *defaults; /* what a stored image says of itself, or NULL */
+};
+
+/* From the image's configuration; the command line's options win over it. */
+struct image_defaults {
+	char **env; /* K=V, NULL-terminated */
+	uint32_t uid, gid; /* of User, looked up in the image's own /etc/passwd and /etc/group */
+	int stop_signal; /* what SIGTERM becomes; 0: SIGTERM */
+	int n_ports;
+	struct {
+		uint16_t port;
+		bool udp;
+	} ports[64]; /* ExposedPorts */
+	char **volumes; /* guest directories, NULL-terminated */
 };
 
 struct image_request {
@@ -24,6 +39,11 @@ struct image_request {
 	const char *root; /* --root DIR|IMAGE, or NULL: collect */
 	const char *workdir; /* -w, or NULL */
 	const char *const *env; /* K=V of the program, NULL-terminated */
+	const char *process; /* --process: which of an image's process types; NULL: web, else its only one */
+	const char *
+		require_signature; /* PEM file with the public key that must have signed the image, or NULL */
+	const char *entrypoint; /* --entrypoint: replaces the image's, or NULL */
+	uint64_t max_bytes, max_entries; /* limits when a container image is unpacked; 0: the default */
 	int verbose;
 	void (*progress)(void *arg, const char *what); /* long steps; may be NULL */
 	void *progress_arg;
@@ -45,5 +65,39 @@ int image_set_hostname(struct image_set *set, const char *name);
 /* The cache: where, how many layers, how many bytes; and remove all of it. 0, or an exit status after one line. */
 int image_cache_info(char *path, size_t size, unsigned *layers, uint64_t *bytes);
 int image_cache_clear(void);
+
+/* --- the store of images: what the commands do. All return an exit status after their own output. ------------------- */
+struct image_build {
+	const char *dir; /* the app's directory */
+	const char *from; /* --from oci:..., docker-archive:..., or NULL */
+	const char *tag; /* -t NAME[:TAG], or NULL: the directory's name */
+	const char *output; /* -o FILE: an OCI archive, or NULL */
+	const char *const *env; /* --env K=V of the image, NULL-terminated, or NULL */
+	uint64_t timeout_ns; /* of each build step, 0: an hour */
+	uint64_t max_bytes, max_entries; /* 0: the default */
+	bool json;
+};
+int image_build(const struct image_build *b);
+
+int image_list(bool json, bool quiet, bool all);
+int image_inspect(const char *const *names, bool json);
+int image_tag(const char *from, const char *to);
+int image_remove(const char *const *names, bool force);
+int image_prune(bool all, bool dry_run, bool json);
+
+struct image_transfer {
+	const char *name; /* HOST/PATH:TAG */
+	const char *as; /* another name in the local store, or NULL */
+	const char *creds, *ca_file;
+	bool plain_http, json;
+	uint64_t max_bytes, max_entries;
+};
+int image_pull(const struct image_transfer *t);
+int image_push(const struct image_transfer *t);
+
+/* Ed25519 keys as PEM files, PKCS #8 and SubjectPublicKeyInfo, as openssl makes them. */
+int image_keygen(const char *private_file, const char *public_file);
+int image_sign(const char *name, const char *private_file);
+int image_verify(const char *name, const char *public_file, bool json);
 
 #endif

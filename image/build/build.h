@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * `cowbell build`: from an app's directory to an image. Inside of image/build/:
+ *
+ *   build.c       the order of work            detect.c    which language; one file per family fills the plan
+ *   out.c         what the user sees           procfile.c, appjson.c, toml.c, ignore.c   files of the app
+ *   packages      image/build/debs.c: Debian packages as layers, and their SBOM
+ *   sandbox.c     where the app's own code runs: never on the host
+ */
+#ifndef COWBELL_IMAGE_BUILD_BUILD_H
+#define COWBELL_IMAGE_BUILD_BUILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "image/image.h"
+#include "image/layer.h"
+#include "image/store/store.h"
+#include "lib/host/strings.h"
+
+/* --- out.c: Heroku's manner on standard output, or one JSON object a line ------------------------------- */
+void out_json(bool on); /* --json */
+void out_step(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* -----> Python app detected */
+void out_line(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /*        a detail */
+void out_text(const char *data,
+	      size_t n); /* output of a command, each line indented; control characters made visible */
+/* " !     " lines on standard error; several lines by \n. Gives back status. */
+int out_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- the plan: what detection found out ------------------------------------------------------------------- */
+/* A command of the app's own code, run in the sandbox in the build directory. */
+struct step {
+	const char *title; /* "Installing node modules"; static */
+	struct strings argv;
+	bool network; /* only for commands that run none of the app's code: npm ci --ignore-scripts */
+	struct step *next;
+};
+
+struct plan {
+	const char *language; /* "Python"; static */
+	char *runtime; /* program that runs the app: "python3", "node"; NULL: the app is a program itself (malloc) */
+	struct strings
+		runtime_packages; /* Debian packages of the runtime layer, such as python3; shared by all apps of the language */
+	struct strings
+		packages; /* further ones, of the language's defaults, Aptfile and cowbell.toml: a layer of their own */
+	struct strings
+		build_packages; /* must be on this machine for the steps: golang-go, cargo; else an error that names them */
+	struct strings processes; /* "web=python3 app.py", in order; Procfile's own if there is one */
+	struct strings env; /* K=V, defaults of the image */
+	struct strings ports; /* "8080/tcp" */
+	struct step *steps; /* none: nothing is built */
+	struct strings
+		take; /* paths of the build directory that go into the app layer; empty: all that is not ignored */
+	struct strings drop; /* paths that do not, such as node_modules/.cache */
+	struct strings skip; /* patterns of .slugignore and .dockerignore */
+	struct strings add; /* "PATH=CONTENTS": files of ours in the app layer, such as nginx.conf */
+	char *name, *description; /* of app.json, cowbell.toml, package.json; or NULL */
+};
+
+void plan_add_step(struct plan *p, const char *title, bool network, const char *const *argv);
+void plan_free(struct plan *p);
+
+/*
+ * detect.c: fill the plan from the directory (dirfd and its path). Procfile first: it wins the command; app.json, cowbell.toml,
+ * Aptfile are read. 0, or an exit status after out_fail().
+ */
+int plan_detect(const char *dir, struct plan *p);
+
+/* --- debs.c ------------------------------------------------------------------------------------------------- */
+/*
+ * A layer with the given packages and all they depend on, less what the packages `below` bring already. The first layer
+ * (below empty) also holds the base: directories, /etc, C library. Files come from this machine where the package is
+ * installed, else from the package that apt fetches (never installed, its scripts never run). Same package versions give the same bytes.
+ * 0, or an exit status after out_fail(). A layer that exists costs a look at dpkg's status.
+ */
+int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
+	       struct layer *out);
+/* A layer with a runtime that no package owns (a vendor's node in /usr/local or /opt). */
+int program_layer(struct store *s, const char *program, struct layer *out);
+/* Does a package of the closure hold this path (absolute)? For "is flask there". */
+bool debs_have_path(struct store *s, const struct strings *packages, const char *path);
+/* Version of a package that is installed or can be fetched; NULL: no such package. malloc. */
+char *debs_version(const char *package);
+
+/* --- sandbox.c --------------------------------------------------------------------------------------------------- */
+struct sandbox {
+	const char *dir; /* host directory that becomes /app, writable; HOME is /tmp */
+	const char *cache; /* host directory that becomes /cache, writable, or NULL */
+	const struct strings *argv, *env;
+	bool network;
+	uint64_t timeout_ns; /* 0: an hour */
+	uint64_t max_memory; /* bytes of address space per process, 0: none */
+};
+/*
+ * Run a command where it sees the system's programs and libraries read-only, /app, /tmp and nothing else of the host: no home
+ * directories, no /etc beyond what programs need, no processes, and without `network` no network at all. Its output goes to
+ * out_text(). Its exit status, or an EXIT_ status after out_fail() if it could not be run.
+ */
+int sandbox_run(const struct sandbox *sb);
+/* Are the build packages here? 0, or an exit status after out_fail() that says what to install. */
+int sandbox_check(const struct plan *p);
+
+#endif
