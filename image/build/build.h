@@ -20,6 +20,8 @@
 
 /* --- out.c: Heroku's manner on standard output, or one JSON object a line ------------------------------- */
 void out_json(bool on); /* --json */
+bool out_is_json(void);
+void out_raw(const char *line); /* one JSON object on a line, as it is */
 void out_step(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* -----> Python app detected */
 void out_line(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /*        a detail */
 void out_text(const char *data,
