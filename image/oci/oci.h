@@ -57,12 +57,15 @@ struct oci_config {
 	struct strings diff_ids; /* hex, lowest first */
 };
 
-/* NULL, or a phrase that says what is wrong; then `out` is empty. */
+/*
+ * NULL, or a phrase that says what is wrong ("it has no config"); then `out` is empty. A phrase of oci_index_pick() lasts until
+ * its next call.
+ */
 const char *oci_manifest_parse(const char *json, size_t n, struct oci_manifest *out);
 const char *oci_config_parse(const char *json, size_t n, struct oci_config *out);
 /* The entry of an index (or manifest list) for linux/amd64; ref: the name to look for among annotations, or NULL. */
 const char *oci_index_pick(const char *json, size_t n, const char *ref, struct oci_descriptor *out);
-/* JSON text, keys in a fixed order, malloc. Equal structs give equal bytes. */
+/* JSON text, keys in a fixed order, malloc. Equal structs give equal bytes. NULL: a string in it is not UTF-8. */
 char *oci_manifest_format(const struct oci_manifest *m);
 char *oci_config_format(const struct oci_config *c);
 void oci_descriptor_set(struct oci_descriptor *d, const char *media_type, const char *hex, uint64_t size,
