@@ -40,7 +40,7 @@ GUEST_OBJ := $(patsubst %,$(B)/guest-obj/%.o,$(GUEST_SRC)) $(patsubst $(B)/%,$(B
 # -Wno-format-truncation: snprintf into a path buffer is how a path is bounded; a cut one is then not found.
 HOST_CFLAGS := -Wno-format-truncation -std=gnu11 $(OPT) -ffunction-sections -fdata-sections -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
 # Static where a start of `cowbell run` would pay for loading it; libcurl is loaded when a registry is talked to.
-HOST_LIBS := -lZydis -lZycore -l:libarchive.a -l:libz.a -l:libzstd.a -l:libjansson.a -l:libsodium.a -l:libnettle.a -l:libmd.a -lpthread -ldl
+HOST_LIBS := -lZydis -lZycore -l:libarchive.a -l:libz.a -l:libzstd.a -l:libjansson.a -l:libsodium.a -l:libnettle.a -lpthread -ldl
 HOST_SRC := $(sort $(wildcard lib/*.c lib/host/*.c monitor/*.c monitor/backend/*.c image/*.c image/*/*.c cli/*.c))
 HOST_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(HOST_SRC))
 

@@ -232,13 +232,12 @@ static int give_name(struct cache *c, int fd, const char *name)
 }
 
 /* The layer also gets the table of its system call sites (sites.c), which the digest of its files decides. */
-static int write_layer(struct cache *c, struct tree *t, const char hex[65], const char *final)
+static int write_layer(struct cache *c, struct tree *t, const char *final)
 {
-	char tmp[64], id[13];
+	char tmp[64];
 	uint64_t bytes = 0;
+	int r = sites_add_to_tree(t);
 
-	snprintf(id, sizeof(id), "%.12s", hex);
-	int r = sites_add_to_tree(t, id);
 	if (r)
 		return r;
 	snprintf(tmp, sizeof(tmp), "tmp.layer.%d", (int)getpid());
@@ -262,19 +261,6 @@ static int write_layer(struct cache *c, struct tree *t, const char hex[65], cons
 	return r;
 }
 
-/* Derived from what the digest covers already, so a layer found by its digest has them. */
-static int add_sites(struct tree *t, const char hex[65])
-{
-	char name[17];
-	int r;
-
-	memcpy(name, hex, 16);
-	name[16] = 0;
-	r = sites_add_to_tree(t, name);
-	tree_sort(t);
-	return r;
-}
-
 int cache_build(struct cache *c, struct tree *t, char hex[65])
 {
 	char name[96];
@@ -289,9 +275,7 @@ int cache_build(struct cache *c, struct tree *t, char hex[65])
 		return lock;
 	if (faccessat(c->fd, name, R_OK, 0)) {
 		prune_old(c, ".", "tmp.layer.", 0); /* left by somebody who died: we hold the lock */
-		r = add_sites(t, hex);
-		if (!r)
-			r = write_layer(c, t, hex, name);
+		r = write_layer(c, t, name);
 		prune_layers(c, cache_max());
 		prune_old(c, "index", "", INDEX_AGE_S);
 	}

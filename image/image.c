@@ -16,7 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sha2.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,19 +33,21 @@
 #define TICK_NS	  20000000ll /* more than the file system's time granularity */
 #define FORMAT	  "image 3" /* change it when the same sources give another layer */
 
-static void hash_text(SHA2_CTX *s, const char *text)
+static void hash_text(struct sha256_ctx *s, const char *text)
 {
-	SHA256Update(s, (const uint8_t *)(text ? text : ""), text ? strlen(text) + 1 : 0);
-	SHA256Update(s, (const uint8_t *)"|", 1);
+	if (text)
+		sha256_update(s, strlen(text) + 1, (const uint8_t *)text);
+	sha256_update(s, 1, (const uint8_t *)"|");
 }
 
 /* What the answer depends on besides the state of files. */
 static void make_key(const struct image_request *req, const struct program *p, char key[65])
 {
-	SHA2_CTX s;
+	struct sha256_ctx s;
+	uint8_t sum[SHA256_DIGEST_SIZE];
 	char id[32];
 
-	SHA256Init(&s);
+	sha256_init(&s);
 	hash_text(&s, FORMAT);
 	hash_text(&s, p->path);
 	hash_text(&s, p->real);
@@ -59,7 +61,9 @@ static void make_key(const struct image_request *req, const struct program *p, c
 		if (a > p->argv && !stat(*a, &st) && S_ISREG(st.st_mode))
 			hash_text(&s, *a);
 	}
-	SHA256End(&s, key);
+	sha256_digest(&s, sizeof(sum), sum);
+	for (size_t i = 0; i < sizeof(sum); i++)
+		sprintf(key + 2 * i, "%02x", sum[i]);
 }
 
 /* Open what an entry names. 0 or -errno; nothing stays open on failure. */

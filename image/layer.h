@@ -16,10 +16,17 @@ struct layer {
 };
 
 /*
+ * The time of everything in a layer that we make: 1980-01-01 00:00:01 UTC. Neither 0 nor earlier, since zip files begin there.
+ * Python's .pyc files that go into such a layer must have it as their source's time, or no time (unchecked-hash).
+ */
+#define LAYER_MTIME 315532801
+
+/*
  * A tree of the directory `hostdir`, placed at `prefix` ("/app") in the layer. Normalised so that equal contents give equal
  * bytes wherever they are built: owner root, modification times one fixed second, modes 0755 or 0644 (special bits gone).
  * skip(arg, path relative to hostdir, is_dir): leave it out. Links stay as they are; sockets and devices are left out; hard links
- * become one file. NULL with *err (-E2BIG: a limit).
+ * become one file. Nothing is followed out of hostdir. lim: max_bytes, max_nodes and skip are looked at.
+ * NULL with *err: -E2BIG (a limit), -EACCES (something that may not be read), -ESTALE (it changes meanwhile), ...
  */
 struct tree *tree_from_dir(const char *hostdir, const char *prefix,
 			   bool (*skip)(void *arg, const char *rel, bool is_dir), void *arg,

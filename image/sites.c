@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The table of system call sites of one layer (abi/image.h): walks the layer's
- * tree, scans each file that may hold code, and puts the table into the tree.
- * Scanning runs on a few threads; the results are joined in the tree's order, so
- * the same tree gives the same bytes.
+ * The table of system call sites of one layer (abi/image.h): scans each file
+ * that may hold code, either of a tree of host files or of an image that is
+ * being written, and makes the table.
+ *
+ * Scanning runs on a few threads; the results are joined in the order of paths,
+ * so the same files give the same bytes. The table's file is named after its
+ * contents: equal layers have equal names, and a layer that hides another's
+ * table hides what it says itself.
  */
 #include "image/sites.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <nettle/sha2.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,38 +24,56 @@
 #define MIN_CODE_FILE 128u
 
 struct job {
-	struct node *node;
+	const struct node *node; /* of the tree, or */
+	const struct sites_ref *ref; /* of the image */
 	struct sites_found found;
 };
 
 struct jobs {
 	struct tree *tree;
+	int image_fd;
 	struct job *v;
 	size_t n, cap;
 	size_t next; /* atomic: the next one to scan */
 	bool failed;
 };
 
-static void collect_jobs(struct jobs *j, struct node *dir)
+static void add_job(struct jobs *j, const struct node *n, const struct sites_ref *ref)
 {
-	for (struct node *n = dir->child; n; n = n->sibling) {
+	if (j->n == j->cap) {
+		size_t cap = j->cap ? j->cap * 2 : 1024;
+		struct job *v = realloc(j->v, cap * sizeof(*v));
+
+		if (!v) {
+			j->failed = true;
+			return;
+		}
+		j->v = v;
+		j->cap = cap;
+	}
+	j->v[j->n++] = (struct job){.node = n, .ref = ref};
+}
+
+static void collect_jobs(struct jobs *j, const struct node *dir)
+{
+	for (const struct node *n = dir->child; n; n = n->sibling) {
 		if (S_ISDIR(n->mode))
 			collect_jobs(j, n);
-		if (!S_ISREG(n->mode) || n->data || n->size < MIN_CODE_FILE)
-			continue;
-		if (j->n == j->cap) {
-			size_t cap = j->cap ? j->cap * 2 : 1024;
-			struct job *v = realloc(j->v, cap * sizeof(*v));
-
-			if (!v) {
-				j->failed = true;
-				return;
-			}
-			j->v = v;
-			j->cap = cap;
-		}
-		j->v[j->n++] = (struct job){.node = n};
+		if (S_ISREG(n->mode) && !n->data && n->size >= MIN_CODE_FILE)
+			add_job(j, n, NULL);
 	}
+}
+
+static int scan_one(struct jobs *j, struct job *job)
+{
+	if (job->ref)
+		return sites_scan_at(j->image_fd, job->ref->off, job->ref->size, &job->found);
+	int fd = tree_open(j->tree, job->node);
+	if (fd < 0)
+		return fd;
+	int r = sites_scan(fd, &job->found);
+	close(fd);
+	return r;
 }
 
 static void *scan_jobs(void *arg)
@@ -58,15 +81,9 @@ static void *scan_jobs(void *arg)
 	struct jobs *j = arg;
 	size_t i;
 
-	while ((i = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->n) {
-		int fd = tree_open(j->tree, j->v[i].node);
-
-		if (fd < 0)
-			continue;
-		if (sites_scan(fd, &j->v[i].found) == -ENOMEM)
+	while ((i = __atomic_fetch_add(&j->next, 1, __ATOMIC_RELAXED)) < j->n)
+		if (scan_one(j, &j->v[i]) == -ENOMEM)
 			__atomic_store_n(&j->failed, true, __ATOMIC_RELAXED);
-		close(fd);
-	}
 	return NULL;
 }
 
@@ -151,17 +168,25 @@ static void *make_table(const struct entry *e, uint32_t n, size_t *size)
 	return block;
 }
 
-static int put_table(struct jobs *j, const char *name)
+static bool job_path(const struct job *job, char *buf, size_t size)
+{
+	if (job->node)
+		return tree_path(job->node, buf, size);
+	return snprintf(buf, size, "%s", job->ref->path) < (int)size;
+}
+
+/* The table of all that was found; *block NULL if that is nothing. */
+static int join(struct jobs *j, void **block, size_t *size)
 {
 	char path[PATH_MAX];
 	struct entry *e = calloc(j->n ? j->n : 1, sizeof(*e));
 	uint32_t n = 0;
-	size_t size = 0;
-	void *block = NULL;
 	int r = e ? 0 : -ENOMEM;
 
+	*block = NULL;
+	*size = 0;
 	for (size_t i = 0; !r && i < j->n; i++) {
-		if (!j->v[i].found.n_sites || !tree_path(j->v[i].node, path, sizeof(path)))
+		if (!j->v[i].found.n_sites || !job_path(&j->v[i], path, sizeof(path)))
 			continue;
 		e[n] = (struct entry){strdup(path), &j->v[i].found};
 		if (!e[n++].path)
@@ -169,30 +194,69 @@ static int put_table(struct jobs *j, const char *name)
 	}
 	if (!r && n) {
 		qsort(e, n, sizeof(*e), compare_path);
-		block = make_table(e, n, &size);
-		snprintf(path, sizeof(path), SITES_DIR "/" SITES_PREFIX "%s", name);
-		if (!block || !tree_put_dir(j->tree, SITES_DIR, 0755) ||
-		    !tree_put_file(j->tree, path, 0444, block, size))
-			r = -ENOMEM;
+		*block = make_table(e, n, size);
+		r = *block ? 0 : -ENOMEM;
 	}
 	for (uint32_t i = 0; i < n; i++)
 		free(e[i].path);
 	free(e);
-	free(block);
 	return r;
 }
 
-int sites_add_to_tree(struct tree *t, const char *name)
+/* Scan, make the table, and give the jobs back. */
+static int run(struct jobs *j, void **block, size_t *size)
+{
+	*block = NULL;
+	if (!j->failed)
+		scan_all(j);
+	int r = j->failed ? -ENOMEM : join(j, block, size);
+	for (size_t i = 0; i < j->n; i++)
+		sites_found_free(&j->v[i].found);
+	free(j->v);
+	return r;
+}
+
+static void name_table(const void *block, size_t size, char name[SITES_NAME])
+{
+	struct sha256_ctx s;
+	uint8_t sum[8];
+
+	sha256_init(&s);
+	sha256_update(&s, size, block);
+	sha256_digest(&s, sizeof(sum), sum);
+	strcpy(name, SITES_PREFIX);
+	for (size_t i = 0; i < sizeof(sum); i++)
+		sprintf(name + strlen(SITES_PREFIX) + 2 * i, "%02x", sum[i]);
+}
+
+int sites_of_image(int fd, const struct sites_ref *v, size_t n, void **block, size_t *size,
+		   char name[SITES_NAME])
+{
+	struct jobs j = {.image_fd = fd};
+
+	for (size_t i = 0; i < n; i++)
+		add_job(&j, NULL, &v[i]);
+	int r = run(&j, block, size);
+	if (*block)
+		name_table(*block, *size, name);
+	return r;
+}
+
+int sites_add_to_tree(struct tree *t)
 {
 	struct jobs j = {.tree = t};
-	int r;
+	char path[sizeof(SITES_DIR) + SITES_NAME];
+	void *block;
+	size_t size;
 
 	collect_jobs(&j, t->root);
-	if (!j.failed)
-		scan_all(&j);
-	r = j.failed ? -ENOMEM : put_table(&j, name);
-	for (size_t i = 0; i < j.n; i++)
-		sites_found_free(&j.v[i].found);
-	free(j.v);
+	int r = run(&j, &block, &size);
+	if (block) {
+		strcpy(path, SITES_DIR "/");
+		name_table(block, size, path + sizeof(SITES_DIR));
+		if (!tree_put_dir(t, SITES_DIR, 0755) || !tree_put_file(t, path, 0444, block, size))
+			r = -ENOMEM;
+	}
+	free(block);
 	return r;
 }

@@ -20,13 +20,25 @@ struct sites_found {
 
 /* Scan an open file. 0 (also when it is no ELF file of ours: nothing found), or -errno. */
 int sites_scan(int fd, struct sites_found *out);
+/* The same for a file that lies at `off`, a multiple of 4096, within another. */
+int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out);
 void sites_found_free(struct sites_found *f);
 
 /*
- * Scan every program and library of a tree and put SITES_DIR/SITES_PREFIX<name> into it, if there is anything to say.
- * `name`: a few characters that no other layer uses, such as the beginning of its digest. 0 or -errno; a file that
- * cannot be read is skipped.
+ * Scan every program and library of a tree and put SITES_DIR/SITES_PREFIX... into it, if there is anything to say.
+ * The file's name is made of its contents. 0 or -errno; a file that cannot be read is skipped.
  */
-int sites_add_to_tree(struct tree *t, const char *name);
+int sites_add_to_tree(struct tree *t);
+
+/* A file within an image: its path there, and where its bytes are (off: a multiple of 4096). */
+struct sites_ref {
+	const char *path;
+	uint64_t off, size;
+};
+#define SITES_NAME (sizeof(SITES_PREFIX) + 16) /* of a table's file, with its NUL */
+
+/* The table of files of an image: *block (malloc; NULL: there is nothing to say) and the name of its file. 0 or -errno. */
+int sites_of_image(int fd, const struct sites_ref *v, size_t n, void **block, size_t *size,
+		   char name[SITES_NAME]);
 
 #endif

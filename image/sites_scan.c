@@ -494,33 +494,39 @@ static void scan_elf(struct scan *s)
 		scan_code(s, &code[i]);
 }
 
-int sites_scan(int fd, struct sites_found *out)
+int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out)
 {
-	struct scan s = {.out = out};
-	struct stat st;
+	struct scan s = {.out = out, .size = size};
 	char magic[4];
 	void *p;
 
 	memset(out, 0, sizeof(*out));
-	if (fstat(fd, &st))
-		return -errno;
-	out->file_size = (uint64_t)st.st_size;
-	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(Elf64_Ehdr) ||
-	    (uint64_t)st.st_size > MAX_FILE || pread(fd, magic, 4, 0) != 4 || memcmp(magic, ELFMAG, 4))
+	out->file_size = size;
+	if (size < sizeof(Elf64_Ehdr) || size > MAX_FILE || pread(fd, magic, 4, (off_t)off) != 4 ||
+	    memcmp(magic, ELFMAG, 4))
 		return 0;
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, (off_t)off);
 	if (p == MAP_FAILED)
 		return -errno;
 	s.file = p;
-	s.size = (uint64_t)st.st_size;
 	scan_elf(&s);
-	munmap(p, (size_t)st.st_size);
+	munmap(p, (size_t)size);
 	free(s.starts);
 	free(s.class);
 	if (!s.failed)
 		return 0;
 	sites_found_free(out);
 	return -ENOMEM;
+}
+
+int sites_scan(int fd, struct sites_found *out)
+{
+	struct stat st;
+
+	memset(out, 0, sizeof(*out));
+	if (fstat(fd, &st))
+		return -errno;
+	return S_ISREG(st.st_mode) ? sites_scan_at(fd, 0, (uint64_t)st.st_size, out) : 0;
 }
 
 void sites_found_free(struct sites_found *f)

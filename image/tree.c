@@ -8,6 +8,12 @@
  * A node's own position never passes through a link. Links are resolved
  * against the tree's root, so a --root tree cannot point out of itself.
  *
+ * A node's host file lies at the same path below the tree's root, unless one
+ * of the directories above it is a mount: then it lies below that host
+ * directory (tree_mount(); an app's directory stands at /app). Files are
+ * opened without following any link, so a directory that turns into a link
+ * while we look leads nowhere.
+ *
  * Nodes live in chunks and are freed together. A hash over (parent, name)
  * makes lookups cheap; children hang in a list until tree_sort().
  */
@@ -17,10 +23,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sha2.h>
+#include <linux/openat2.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "abi/image.h"
@@ -29,6 +37,12 @@
 #define MAX_LINKS    40
 #define MAX_DEPTH    128
 #define LAYER_FORMAT "layer 2" /* change it when the same tree gives other bytes */
+
+struct mount {
+	struct mount *next;
+	const struct node *at;
+	int fd;
+};
 
 struct chunk {
 	struct chunk *next;
@@ -165,20 +179,56 @@ void tree_free(struct tree *t)
 	}
 	if (t->root_fd >= 0)
 		close(t->root_fd);
+	for (struct mount *m = t->mounts, *next; m; m = next) {
+		next = m->next;
+		close(m->fd);
+		free(m);
+	}
 	free(t->buckets);
 	free(t);
 }
 
-bool tree_path(const struct node *n, char *buf, size_t size)
+static struct node *put(struct tree *t, const char *path, uint32_t mode);
+
+struct node *tree_mount(struct tree *t, const char *path, const char *hostdir)
+{
+	struct mount *m = malloc(sizeof(*m));
+	int fd = m ? open(hostdir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	struct node *n = fd >= 0 ? put(t, path, S_IFDIR | 0755) : NULL;
+
+	if (!n) {
+		if (fd >= 0) {
+			close(fd);
+			errno = ENOMEM;
+		}
+		free(m);
+		return NULL;
+	}
+	*m = (struct mount){t->mounts, n, fd};
+	t->mounts = m;
+	return n;
+}
+
+static const struct mount *mount_at(const struct tree *t, const struct node *n)
+{
+	const struct mount *m = t->mounts;
+
+	while (m && m->at != n)
+		m = m->next;
+	return m;
+}
+
+/* Path from `top` (not included) to n, each name after a '/'; "/" for top itself. */
+static bool path_from(const struct node *top, const struct node *n, char *buf, size_t size)
 {
 	size_t pos = size;
 
 	if (size < 2)
 		return false;
 	buf[--pos] = 0;
-	if (!n->parent)
+	if (n == top)
 		buf[--pos] = '/';
-	for (; n->parent; n = n->parent) {
+	for (; n != top; n = n->parent) {
 		if (pos < n->name_len + 1)
 			return false;
 		pos -= n->name_len;
@@ -187,6 +237,38 @@ bool tree_path(const struct node *n, char *buf, size_t size)
 	}
 	memmove(buf, buf + pos, size - pos);
 	return true;
+}
+
+bool tree_path(const struct node *n, char *buf, size_t size)
+{
+	const struct node *top = n;
+
+	while (top->parent)
+		top = top->parent;
+	return path_from(top, n, buf, size);
+}
+
+/* Where a node's host file is: a path for openat(fd, path + 1), "/" for the directory `fd` itself. -1: too long. */
+static int host_path(const struct tree *t, const struct node *n, char *buf, size_t size)
+{
+	const struct mount *m = NULL;
+	const struct node *top = n;
+
+	for (;; top = top->parent)
+		if ((t->mounts && (m = mount_at(t, top))) || !top->parent)
+			break;
+	return path_from(top, n, buf, size) ? m ? m->fd : t->root_fd : -1;
+}
+
+/* openat(2) that follows no link, neither in the last place nor on the way. */
+static int open_straight(int fd, const char *path, int flags)
+{
+	struct open_how how = {
+		.flags = (unsigned)flags | O_CLOEXEC | O_NOFOLLOW,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+	};
+
+	return (int)syscall(SYS_openat2, fd, *path ? path : ".", &how, sizeof(how));
 }
 
 /* Read a symlink's target into the tree's memory. */
@@ -214,7 +296,8 @@ static struct node *step(struct tree *t, struct node *dir, const char *name, siz
 
 	if (n)
 		return n;
-	if (!tree_path(dir, path, sizeof(path) - len - 1)) {
+	int host = host_path(t, dir, path, sizeof(path) - len - 1);
+	if (host < 0) {
 		errno = ENAMETOOLONG;
 		return NULL;
 	}
@@ -223,9 +306,9 @@ static struct node *step(struct tree *t, struct node *dir, const char *name, siz
 		path[at++] = '/';
 	memcpy(path + at, name, len);
 	path[at + len] = 0;
-	if (fstatat(t->root_fd, path + 1, &st, AT_SYMLINK_NOFOLLOW))
+	if (fstatat(host, path + 1, &st, AT_SYMLINK_NOFOLLOW))
 		return NULL;
-	char *target = S_ISLNK(st.st_mode) ? read_link(t, t->root_fd, path + 1) : NULL;
+	char *target = S_ISLNK(st.st_mode) ? read_link(t, host, path + 1) : NULL;
 	if (S_ISLNK(st.st_mode) && !target) {
 		errno = EIO;
 		return NULL;
@@ -296,51 +379,95 @@ struct node *tree_add_nofollow(struct tree *t, const char *path)
 	return add_from(t, t->root, path, false, 0);
 }
 
-static bool is_skipped(const struct walk_limit *lim, const char *name)
+struct walk {
+	struct tree *t;
+	const struct walk_limit *lim;
+	const struct node *top; /* where the walk began */
+};
+
+static bool is_skipped(const struct walk *w, const char *name)
 {
-	for (const char *const *s = lim->skip; s && *s; s++)
+	for (const char *const *s = w->lim->skip; s && *s; s++)
 		if (!strcmp(*s, name))
 			return true;
 	return false;
 }
 
-static int walk_dir(struct tree *t, struct node *dir, int fd, const struct walk_limit *lim, int depth);
-
-static int walk_entry(struct tree *t, struct node *dir, int fd, const char *name,
-		      const struct walk_limit *lim, int depth)
+/* What the caller's own rules leave out; they see the path below the walk's beginning. */
+static int left_out(const struct walk *w, const struct node *dir, const char *name, bool is_dir)
 {
-	struct node *n = find_child(t, dir, name, strlen(name));
+	char path[PATH_MAX];
+
+	if (!w->t->leave_out)
+		return 0;
+	if (!path_from(w->top, dir, path, sizeof(path) - NAME_MAX - 1))
+		return -ENAMETOOLONG;
+	size_t at = strlen(path);
+	if (at > 1)
+		path[at++] = '/';
+	strcpy(path + at, name);
+	return w->t->leave_out(w->t->leave_out_arg, path + 1, is_dir);
+}
+
+static bool is_device(uint32_t mode)
+{
+	return S_ISCHR(mode) || S_ISBLK(mode);
+}
+
+/* A new node for a directory entry. 1: made; 0: left out; -errno. */
+static int take_entry(const struct walk *w, struct node *dir, int fd, const char *name, struct node **out)
+{
+	const struct walk_limit *lim = w->lim;
+	struct tree *t = w->t;
 	struct stat st;
 
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW))
+		return t->strict ? -ESTALE : 0; /* gone meanwhile */
+	if (S_ISSOCK(st.st_mode) || (t->strict && is_device(st.st_mode)))
+		return 0; /* means nothing inside another system */
+	if (lim->dev && S_ISDIR(st.st_mode) && st.st_dev != lim->dev)
+		return 0;
+	int r = left_out(w, dir, name, S_ISDIR(st.st_mode));
+	if (r)
+		return r < 0 ? r : 0;
+	char *target = S_ISLNK(st.st_mode) ? read_link(t, fd, name) : NULL;
+	if (S_ISLNK(st.st_mode) && !target)
+		return t->strict ? -ESTALE : 0;
+	struct node *n = new_node(t, dir, name, strlen(name));
+	if (!n)
+		return -ENOMEM;
+	set_meta(t, n, &st);
+	n->data = target;
+	if (S_ISREG(n->mode) && t->on_file)
+		t->on_file(t->on_file_arg, t, n);
+	*out = n;
+	return 1;
+}
+
+static int walk_dir(const struct walk *w, struct node *dir, int fd, int depth);
+
+static int walk_entry(const struct walk *w, struct node *dir, int fd, const char *name, int depth)
+{
+	struct node *n = find_child(w->t, dir, name, strlen(name));
+
 	if (!n) {
-		if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW))
-			return 0; /* gone meanwhile */
-		if (S_ISSOCK(st.st_mode))
-			return 0; /* means nothing inside another system */
-		if (lim->dev && S_ISDIR(st.st_mode) && st.st_dev != lim->dev)
-			return 0;
-		char *target = S_ISLNK(st.st_mode) ? read_link(t, fd, name) : NULL;
-		if (S_ISLNK(st.st_mode) && !target)
-			return 0;
-		n = new_node(t, dir, name, strlen(name));
-		if (!n)
-			return -ENOMEM;
-		set_meta(t, n, &st);
-		n->data = target;
-		if (S_ISREG(n->mode) && t->on_file)
-			t->on_file(t->on_file_arg, t, n);
+		int r = take_entry(w, dir, fd, name, &n);
+		if (r <= 0)
+			return r;
 	}
-	if (t->bytes > lim->max_bytes || t->n_nodes > lim->max_nodes)
+	if (w->t->bytes > w->lim->max_bytes || w->t->n_nodes > w->lim->max_nodes)
 		return -E2BIG;
 	if (!S_ISDIR(n->mode))
 		return 0;
 	if (depth >= MAX_DEPTH)
 		return -E2BIG;
 	int sub = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return sub < 0 ? 0 : walk_dir(t, n, sub, lim, depth + 1); /* unreadable: an empty directory */
+	if (sub < 0 && w->t->strict)
+		return errno == ENOTDIR || errno == ENOENT || errno == ELOOP ? -ESTALE : -errno;
+	return sub < 0 ? 0 : walk_dir(w, n, sub, depth + 1); /* unreadable: an empty directory */
 }
 
-static int walk_dir(struct tree *t, struct node *dir, int fd, const struct walk_limit *lim, int depth)
+static int walk_dir(const struct walk *w, struct node *dir, int fd, int depth)
 {
 	DIR *d = fdopendir(fd);
 	struct dirent *e;
@@ -350,11 +477,13 @@ static int walk_dir(struct tree *t, struct node *dir, int fd, const struct walk_
 		close(fd);
 		return -ENOMEM;
 	}
-	while (!r && (e = readdir(d))) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || is_skipped(lim, e->d_name))
+	while (!r && (errno = 0, e = readdir(d))) {
+		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || is_skipped(w, e->d_name))
 			continue;
-		r = walk_entry(t, dir, dirfd(d), e->d_name, lim, depth);
+		r = walk_entry(w, dir, dirfd(d), e->d_name, depth);
 	}
+	if (!r && !e && errno && w->t->strict)
+		r = -errno;
 	closedir(d);
 	return r;
 }
@@ -362,16 +491,15 @@ static int walk_dir(struct tree *t, struct node *dir, int fd, const struct walk_
 int tree_walk(struct tree *t, struct node *dir, const struct walk_limit *lim)
 {
 	char path[PATH_MAX];
+	const struct walk w = {t, lim, dir};
 
 	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
-	if (!tree_path(dir, path, sizeof(path)))
+	int host = host_path(t, dir, path, sizeof(path));
+	if (host < 0)
 		return -ENAMETOOLONG;
-	int fd =
-		openat(t->root_fd, path[1] ? path + 1 : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return walk_dir(t, dir, fd, lim, 0);
+	int fd = open_straight(host, path + 1, O_RDONLY | O_DIRECTORY);
+	return fd < 0 ? -errno : walk_dir(&w, dir, fd, 0);
 }
 
 /* A node of our own making at `path`; directories on the way are made as 0755. */
@@ -452,10 +580,11 @@ struct node *tree_find(const struct tree *t, const char *path)
 int tree_open(const struct tree *t, const struct node *n)
 {
 	char path[PATH_MAX];
+	int host = host_path(t, n, path, sizeof(path));
 
-	if (!tree_path(n, path, sizeof(path)))
+	if (host < 0)
 		return -ENAMETOOLONG;
-	int fd = openat(t->root_fd, path + 1, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	int fd = open_straight(host, path + 1, O_RDONLY | O_NONBLOCK);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -521,7 +650,7 @@ void tree_sort(struct tree *t)
 	sort_children(t->root);
 }
 
-static void digest_node(SHA2_CTX *s, const struct node *n, int depth)
+static void digest_node(struct sha256_ctx *s, const struct node *n, int depth)
 {
 	/* What decides the layer's bytes; inode and change time stand for a file's contents. */
 	struct {
@@ -541,23 +670,26 @@ static void digest_node(SHA2_CTX *s, const struct node *n, int depth)
 		 (uint32_t)depth,
 		 n->data != NULL};
 
-	SHA256Update(s, (const void *)n->name, n->name_len + 1);
-	SHA256Update(s, (const void *)&rec, sizeof(rec));
+	sha256_update(s, n->name_len + 1, (const void *)n->name);
+	sha256_update(s, sizeof(rec), (const void *)&rec);
 	if (n->data)
-		SHA256Update(s, (const void *)n->data, S_ISLNK(n->mode) ? strlen(n->data) + 1 : n->size);
+		sha256_update(s, S_ISLNK(n->mode) ? strlen(n->data) + 1 : n->size, (const void *)n->data);
 	for (const struct node *c = n->child; c; c = c->sibling)
 		digest_node(s, c, depth + 1);
 }
 
 void tree_digest(struct tree *t, char hex[65])
 {
-	SHA2_CTX s;
+	struct sha256_ctx s;
+	uint8_t sum[SHA256_DIGEST_SIZE];
+	uint32_t version = SITES_VERSION; /* layers hold a table of that version */
 
 	tree_sort(t);
-	SHA256Init(&s);
-	SHA256Update(&s, (const void *)LAYER_FORMAT, sizeof(LAYER_FORMAT));
-	SHA256Update(&s, (const void *)&(uint32_t){SITES_VERSION},
-		     sizeof(uint32_t)); /* layers hold a table of that version */
+	sha256_init(&s);
+	sha256_update(&s, sizeof(LAYER_FORMAT), (const void *)LAYER_FORMAT);
+	sha256_update(&s, sizeof(version), (const void *)&version);
 	digest_node(&s, t->root, 0);
-	SHA256End(&s, hex);
+	sha256_digest(&s, sizeof(sum), sum);
+	for (size_t i = 0; i < sizeof(sum); i++)
+		sprintf(hex + 2 * i, "%02x", sum[i]);
 }

@@ -39,8 +39,14 @@ struct tree {
 	int64_t newest_ns; /* newest change time of anything in it */
 	uint32_t own_uid; /* files of this uid become root's; UINT32_MAX: nobody's do */
 	struct chunk *chunks;
+	struct mount *mounts; /* host directories that stand at a path of their own */
 	void (*on_file)(void *arg, struct tree *t, struct node *n); /* each regular file added, may be NULL */
 	void *on_file_arg;
+	/* In walks, what cannot be read or goes away is an error (-EACCES, -ESTALE), not missing; devices are left out. */
+	bool strict;
+	/* In walks: leave it out, and all below it? rel: path below the directory of the walk. May be NULL. */
+	bool (*leave_out)(void *arg, const char *rel, bool is_dir);
+	void *leave_out_arg;
 };
 
 struct walk_limit {
@@ -53,6 +59,12 @@ struct walk_limit {
 /* An empty tree of files below the host's directory `root`. NULL: no memory, or no such directory. */
 struct tree *tree_new(const char *root);
 void tree_free(struct tree *t);
+
+/*
+ * The directory `path` of the tree (made as 0755 if it is missing) is `hostdir` of the host, and so is all below it.
+ * NULL with errno.
+ */
+struct node *tree_mount(struct tree *t, const char *path, const char *hostdir);
 
 /*
  * Add one path and all that leads to it: directories, and every symbolic link
@@ -72,7 +84,7 @@ struct node *tree_put_link(struct tree *t, const char *path, const char *target)
 struct node *tree_find(const struct tree *t, const char *path);
 /* Path of a node, absolute, into buf; false if it does not fit. */
 bool tree_path(const struct node *n, char *buf, size_t size);
-/* Open a node's host file for reading, or -errno. */
+/* Open a node's host file for reading without following any link, or -errno. */
 int tree_open(const struct tree *t, const struct node *n);
 /* Drop nodes of `t` that `lower` holds with the same metadata. */
 void tree_subtract(struct tree *t, const struct tree *lower);

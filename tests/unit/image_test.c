@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* unit-sources: image/tree.c image/erofs.c image/erofs_path.c lib/erofs.c image/elf.c */
-/* unit-libs: -l:libmd.a */
+/* unit-libs: -l:libnettle.a */
 /*
  * A tree of files is written as an EROFS image and read back: names that sort around "." and "..", directories of many
  * blocks, hard links, links out of the root, contents, and digests that change when and only when they should.
