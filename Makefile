@@ -169,7 +169,7 @@ lint:
 # input in build/fuzz/; the program itself run with that file replays it.
 FUZZ_SECONDS ?= 30
 FUZZ_SRC_elf := image/elf.c
-FUZZ_SRC_erofs := image/erofs_path.c lib/erofs.c
+FUZZ_SRC_erofs := image/erofs_path.c image/overlay.c lib/erofs.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h cli/*.h lib/*.h)

@@ -21,11 +21,16 @@
 #define MAX_STRTAB  (16u << 20)
 #define USER_TOP    0x7f8000000000ull /* BOOT_TASK_SIZE: nothing is loaded above */
 
-static bool read_at(int fd, uint64_t file_size, void *p, uint64_t n, uint64_t off)
+static bool read_at(const struct elf_bytes *b, void *p, uint64_t n, uint64_t off)
 {
-	if (off > file_size || n > file_size - off)
+	if (off > b->size || n > b->size - off)
 		return false;
-	return pread(fd, p, n, (off_t)off) == (ssize_t)n;
+	return b->read(b->arg, p, n, off) == (int64_t)n;
+}
+
+static int64_t read_fd(void *arg, void *p, uint64_t n, uint64_t off)
+{
+	return pread(*(int *)arg, p, n, (off_t)off);
 }
 
 bool elf_magic(int fd)
@@ -126,7 +131,7 @@ static char *table_string(char *tab, uint64_t size, uint64_t at)
 }
 
 /* The dynamic section: `strings` already begins with room for the interpreter's name. */
-static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph, int n_ph,
+static const char *read_dynamic(const struct elf_bytes *b, const Elf64_Phdr *ph, int n_ph,
 				const Elf64_Phdr *dyn, struct elf_info *info, size_t interp_len)
 {
 	uint64_t strtab = 0, strsz = 0, off = 0;
@@ -137,7 +142,7 @@ static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph
 	Elf64_Dyn *d = calloc(n + 1, sizeof(*d));
 	if (!d)
 		return "cannot be read: out of memory";
-	const char *why = read_at(fd, file_size, d, n * sizeof(*d), dyn->p_offset) ? NULL : bad_dynamic;
+	const char *why = read_at(b, d, n * sizeof(*d), dyn->p_offset) ? NULL : bad_dynamic;
 	for (size_t i = 0; i < n && d[i].d_tag != DT_NULL; i++) {
 		if (d[i].d_tag == DT_STRTAB)
 			strtab = d[i].d_un.d_ptr;
@@ -154,7 +159,7 @@ static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph
 			info->interp = all;
 		info->strings = all;
 		char *tab = all + interp_len;
-		if (!read_at(fd, file_size, tab, strsz, off))
+		if (!read_at(b, tab, strsz, off))
 			why = bad_dynamic;
 		for (size_t i = 0; !why && i < n && d[i].d_tag != DT_NULL; i++) {
 			char *s = table_string(tab, strsz, d[i].d_un.d_val);
@@ -174,30 +179,25 @@ static const char *read_dynamic(int fd, uint64_t file_size, const Elf64_Phdr *ph
 	return why;
 }
 
-static const char *read_elf(int fd, struct elf_info *info, bool dynamic)
+static const char *read_elf(const struct elf_bytes *b, struct elf_info *info, bool dynamic)
 {
 	Elf64_Ehdr h;
 	Elf64_Phdr ph[MAX_PHDRS];
 	const Elf64_Phdr *dyn = NULL, *interp = NULL;
-	struct stat st;
 	size_t interp_len = 0;
 
-	memset(info, 0, sizeof(*info));
-	if (fstat(fd, &st))
-		return "cannot be read";
-	uint64_t size = (uint64_t)st.st_size;
 	memset(&h, 0, sizeof(h));
-	ssize_t got = pread(fd, &h, sizeof(h), 0);
+	int64_t got = b->read(b->arg, &h, sizeof(h), 0);
 	if (got <= 0)
 		return got ? "cannot be read" : "is empty";
-	if (got >= SELFMAG && !memcmp(h.e_ident, ELFMAG, SELFMAG) && got < (ssize_t)sizeof(h))
+	if (got >= SELFMAG && !memcmp(h.e_ident, ELFMAG, SELFMAG) && got < (int64_t)sizeof(h))
 		return "is truncated: the ELF header is not complete";
 	const char *why = check_header(&h);
 	if (why)
 		return why;
-	if (!read_at(fd, size, ph, h.e_phnum * sizeof(Elf64_Phdr), h.e_phoff))
+	if (!read_at(b, ph, h.e_phnum * sizeof(Elf64_Phdr), h.e_phoff))
 		return "is truncated: its program headers lie beyond the end of the file";
-	why = check_loads(ph, h.e_phnum, size);
+	why = check_loads(ph, h.e_phnum, b->size);
 	if (why)
 		return why;
 	for (int i = 0; i < h.e_phnum; i++) {
@@ -214,24 +214,41 @@ static const char *read_elf(int fd, struct elf_info *info, bool dynamic)
 		info->strings = malloc(interp_len);
 		if (!info->strings)
 			return "cannot be read: out of memory";
-		if (!read_at(fd, size, info->strings, interp_len, interp->p_offset))
+		if (!read_at(b, info->strings, interp_len, interp->p_offset))
 			return "is truncated: the name of its dynamic linker lies beyond the end of the file";
 		if (info->strings[interp_len - 1] || info->strings[0] != '/')
 			return "is a damaged or hostile ELF file: the name of its dynamic linker makes no "
 			       "sense";
 		info->interp = info->strings;
 	}
-	return dyn && dynamic ? read_dynamic(fd, size, ph, h.e_phnum, dyn, info, interp_len) : NULL;
+	return dyn && dynamic ? read_dynamic(b, ph, h.e_phnum, dyn, info, interp_len) : NULL;
+}
+
+static const char *read_file(int fd, struct elf_info *info, bool dynamic)
+{
+	struct stat st;
+
+	memset(info, 0, sizeof(*info));
+	if (fstat(fd, &st))
+		return "cannot be read";
+	struct elf_bytes b = {read_fd, &fd, (uint64_t)st.st_size};
+	return read_elf(&b, info, dynamic);
 }
 
 const char *elf_read(int fd, struct elf_info *info)
 {
-	return read_elf(fd, info, true);
+	return read_file(fd, info, true);
 }
 
 const char *elf_read_head(int fd, struct elf_info *info)
 {
-	return read_elf(fd, info, false);
+	return read_file(fd, info, false);
+}
+
+const char *elf_read_bytes(const struct elf_bytes *b, struct elf_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	return read_elf(b, info, false);
 }
 
 void elf_free(struct elf_info *info)

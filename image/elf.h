@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define ELF_MAX_NEEDED 128
 
@@ -24,6 +25,13 @@ struct elf_info {
  */
 const char *elf_read(int fd, struct elf_info *info);
 const char *elf_read_head(int fd, struct elf_info *info);
+/* elf_read_head() of what is no file of its own, such as one in an image. read: bytes read, or negative. */
+struct elf_bytes {
+	int64_t (*read)(void *arg, void *buf, uint64_t n, uint64_t off);
+	void *arg;
+	uint64_t size;
+};
+const char *elf_read_bytes(const struct elf_bytes *b, struct elf_info *info);
 void elf_free(struct elf_info *info);
 /* Does the file begin with ELF's magic? */
 bool elf_magic(int fd);

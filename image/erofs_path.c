@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Path look-up in an EROFS image, to find a program on the guest's PATH.
+ * Reading an EROFS image on the host: one directory, one file at a time. Paths are overlay.c's.
  *
  * lib/erofs.c reads the format, here as in the guest. It wants the image in
  * memory. A mapping of the file would end us with SIGBUS if somebody cut the
@@ -22,9 +22,10 @@
 
 #define BLKBITS	   12
 #define MAX_DIR	   (64u << 20)
-#define MAX_LINKS  40
 #define SUPER_END  (1024 + 128)
 #define INODE_SIZE 64 /* the larger of the two forms */
+#define XATTR_HEADER 12
+#define MAX_XATTR  (4 + 255 + 65535)
 
 /* Read a part of the file into the window, as far as the file goes. */
 static int fill(const struct erofs_image *im, uint64_t off, uint64_t n)
@@ -41,7 +42,7 @@ static int fill(const struct erofs_image *im, uint64_t off, uint64_t n)
 	return 0;
 }
 
-static int read_inode(const struct erofs_image *im, uint64_t nid, struct erofs_inode *i)
+int erofs_image_inode(const struct erofs_image *im, uint64_t nid, struct erofs_inode *i)
 {
 	if (nid > im->size / 32)
 		return -EUCLEAN;
@@ -81,7 +82,7 @@ static const char *open_window(struct erofs_image *im)
 		return "is an EROFS image with blocks that are not 4 KiB; make it with mkfs.erofs -b4096";
 	if (im->fs.blocks << BLKBITS > im->size)
 		return "is truncated: the image is shorter than it says";
-	if (read_inode(im, im->fs.root_nid, &root) || !S_ISDIR(root.mode))
+	if (erofs_image_inode(im, im->fs.root_nid, &root) || !S_ISDIR(root.mode))
 		return "is a damaged EROFS image";
 	return NULL;
 }
@@ -115,78 +116,55 @@ void erofs_image_close(struct erofs_image *im)
 	im->window = NULL;
 }
 
-static int lookup_from(const struct erofs_image *im, uint64_t *trail, int depth, const char *path,
-		       int *links);
-
-/* Follow one link that lies in the directory on top of the trail. The trail's new depth, or -errno. */
-static int follow_link(const struct erofs_image *im, const struct erofs_inode *link, uint64_t *trail,
-		       int depth, int *links)
-{
-	char target[PATH_MAX];
-	const void *p;
-	uint64_t n = 0;
-
-	if (++*links > MAX_LINKS)
-		return -ELOOP;
-	if (!link->size || read_data(im, link, sizeof(target) - 1))
-		return -EIO;
-	for (uint64_t off = 0; (p = erofs_data(&im->fs, link, off, &n)); off += n)
-		memcpy(target + off, p, n);
-	target[link->size] = 0;
-	return lookup_from(im, trail, depth, target, links);
-}
-
-/* An entry of a directory. */
-static int find_child(const struct erofs_image *im, const struct erofs_inode *dir, const char *name,
-		      size_t len, struct erofs_inode *out)
+int erofs_image_find(const struct erofs_image *im, const struct erofs_inode *dir, const char *name, size_t len,
+		     struct erofs_inode *out)
 {
 	struct erofs_dirent d;
+	int err = read_data(im, dir, MAX_DIR);
 
-	if (read_data(im, dir, MAX_DIR) || erofs_lookup(&im->fs, dir, name, len, &d) ||
-	    read_inode(im, d.nid, out))
-		return -ENOENT;
-	return 0;
+	if (!err)
+		err = erofs_lookup(&im->fs, dir, name, len, &d);
+	return err ? err : erofs_image_inode(im, d.nid, out);
 }
 
-enum { MAX_TRAIL = 256 };
-
-/* trail[0..depth] are the nids from the root to the current node. */
-static int lookup_from(const struct erofs_image *im, uint64_t *trail, int depth, const char *path, int *links)
+int64_t erofs_image_read(const struct erofs_image *im, const struct erofs_inode *i, void *buf, uint64_t n,
+			 uint64_t off)
 {
-	struct erofs_inode i, child;
+	uint64_t done = 0, left = 0;
 
-	if (*path == '/')
-		depth = 0;
-	for (size_t len; *(path += strspn(path, "/")); path += len) {
-		len = strcspn(path, "/");
-		if (read_inode(im, trail[depth], &i) || !S_ISDIR(i.mode))
-			return -ENOTDIR;
-		if (len == 2 && !strncmp(path, "..", 2)) {
-			depth -= depth > 0;
-		} else if (len != 1 || *path != '.') {
-			if (find_child(im, &i, path, len, &child))
-				return -ENOENT;
-			if (S_ISLNK(child.mode)) {
-				depth = follow_link(im, &child, trail, depth, links);
-				if (depth < 0)
-					return depth;
-			} else {
-				if (depth + 1 >= MAX_TRAIL)
-					return -ENAMETOOLONG;
-				trail[++depth] = child.nid;
-			}
-		}
+	while (done < n && off + done < i->size) {
+		const uint8_t *p = erofs_data(&im->fs, i, off + done, &left);
+		if (!p || !left)
+			return -EUCLEAN;
+		left = left < n - done ? left : n - done;
+		/* Not through the window: a program may be large, and only its head is wanted. */
+		ssize_t r = pread(im->fd, (uint8_t *)buf + done, left, (off_t)(p - im->window));
+		if (r <= 0)
+			return r ? -errno : -EUCLEAN;
+		done += (uint64_t)r;
 	}
-	return depth;
+	return (int64_t)done;
 }
 
-int erofs_image_lookup(const struct erofs_image *im, const char *path)
+bool erofs_image_opaque(const struct erofs_image *im, const struct erofs_inode *dir)
 {
-	uint64_t trail[MAX_TRAIL] = {im->fs.root_nid};
-	int links = 0, depth = lookup_from(im, trail, 0, path, &links);
-	struct erofs_inode i;
+	static const char *const names[] = {"trusted.overlay.opaque", "user.overlay.opaque"};
+	struct erofs_inode mark;
+	char v = 0;
 
-	if (depth < 0)
-		return depth;
-	return read_inode(im, trail[depth], &i) ? -EIO : (int)i.mode;
+	if (!erofs_image_find(im, dir, ".wh..wh..opq", 12, &mark))
+		return true;
+	if (dir->xattr_size < XATTR_HEADER || fill(im, dir->xattr_off, dir->xattr_size))
+		return false;
+	/* Shared attributes lie elsewhere: the header has their places. */
+	const uint8_t *h = im->window + dir->xattr_off;
+	for (unsigned k = 0; k < h[4] && XATTR_HEADER + 4 * (k + 1) <= dir->xattr_size; k++) {
+		uint32_t id;
+		memcpy(&id, h + XATTR_HEADER + 4 * k, 4);
+		fill(im, im->fs.xattr_off + 4ull * id, MAX_XATTR);
+	}
+	for (int k = 0; k < 2; k++)
+		if (erofs_getxattr(&im->fs, dir, names[k], &v, 1) == 1 && v == 'y')
+			return true;
+	return false;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
-/* Looking up paths in an EROFS image that somebody brings. See erofs_path.c. */
+/* Reading an EROFS image that somebody brings. See erofs_path.c. */
 #ifndef COWBELL_IMAGE_EROFS_PATH_H
 #define COWBELL_IMAGE_EROFS_PATH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/erofs.h"
@@ -17,7 +18,14 @@ struct erofs_image {
 /* NULL, or a phrase that says why the file is no image that can be used. The descriptor stays the caller's. */
 const char *erofs_image_open(struct erofs_image *im, int fd);
 void erofs_image_close(struct erofs_image *im);
-/* Follow a path, links included. Its mode, or -errno. */
-int erofs_image_lookup(const struct erofs_image *im, const char *path);
+/* All 0 or -errno; -EUCLEAN for an image that contradicts itself. */
+int erofs_image_inode(const struct erofs_image *im, uint64_t nid, struct erofs_inode *i);
+int erofs_image_find(const struct erofs_image *im, const struct erofs_inode *dir, const char *name, size_t len,
+		     struct erofs_inode *out);
+/* File or link data: bytes read, fewer at the end. */
+int64_t erofs_image_read(const struct erofs_image *im, const struct erofs_inode *i, void *buf, uint64_t n,
+			 uint64_t off);
+/* Does the directory hide those of the layers below? */
+bool erofs_image_opaque(const struct erofs_image *im, const struct erofs_inode *dir);
 
 #endif

@@ -19,7 +19,7 @@
 
 #include "image/collect.h"
 #include "image/elf.h"
-#include "image/erofs_path.h"
+#include "image/overlay.h"
 #include "lib/host/say.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,7 +75,7 @@ static int tree_mode(void *arg, const char *path)
 
 static int image_mode(void *arg, const char *path)
 {
-	return erofs_image_lookup(arg, path);
+	return overlay_mode(arg, path);
 }
 
 /* An ELF program must be one that we can run; a script is the guest's business. */
@@ -163,21 +163,21 @@ static int prepare_dir(const struct image_request *req, const struct stat *st, s
 
 static int prepare_image(const struct image_request *req, int fd, struct image_set *out)
 {
-	struct erofs_image im;
-	struct lookup l = {image_mode, &im};
-	const char *why = erofs_image_open(&im, fd);
-	int status = 0;
+	struct overlay o;
+	struct lookup l = {image_mode, &o};
+	int status = 0, bad;
+	const char *why = overlay_open(&o, &fd, 1, &bad);
 
 	if (why)
 		return say_fail(EXIT_OURS, "--root %s: %s", req->root, why);
 	out->exe = find_in_root(req, &l, &status);
-	erofs_image_close(&im);
+	out->size[0] = o.layer[0].size & ~4095ull;
+	overlay_close(&o);
 	if (!out->exe)
 		return status;
 	out->fd[0] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (out->fd[0] < 0)
 		return say_fail(EXIT_OURS, "--root %s: %s", req->root, strerror(errno));
-	out->size[0] = im.size & ~4095ull;
 	out->n = 1;
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/tree.c image/erofs.c image/erofs_path.c lib/erofs.c image/elf.c */
+/* unit-sources: image/tree.c image/erofs.c image/erofs_path.c image/overlay.c lib/erofs.c image/elf.c */
 /* unit-libs: -l:libnettle.a */
 /*
  * A tree of files is written as an EROFS image and read back: names that sort around "." and "..", directories of many
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "image/elf.h"
-#include "image/erofs_path.h"
+#include "image/overlay.h"
 #include "image/tree.h"
 #include "tests/unit/tap.h"
 
@@ -77,38 +77,39 @@ static void test_image(void)
 {
 	struct tree *t = walked();
 	int fd = memfd_create("image", 0);
-	struct erofs_image im;
+	struct overlay im;
+	int bad;
 	uint64_t bytes = 0;
 	char name[64];
 	int missing = 0;
 
 	is(erofs_write(t, fd, &bytes), 0, "the image is written");
 	is(bytes % 4096, 0, "whole blocks");
-	ok(!erofs_image_open(&im, fd), "and can be opened");
-	ok(S_ISDIR(erofs_image_lookup(&im, "/a/b")), "a directory");
-	is(erofs_image_lookup(&im, "/a/b") & 07777, 0700, "its mode");
-	ok(S_ISREG(erofs_image_lookup(&im, "/link")), "a link is followed");
-	ok(S_ISREG(erofs_image_lookup(&im, "/abs/empty")), "an absolute link is followed from the root");
-	ok(S_ISREG(erofs_image_lookup(&im, "/a/up/a/hello")), ".. beyond the root stays at the root");
-	is(erofs_image_lookup(&im, "/loop"), -ELOOP, "a link to itself");
-	is(erofs_image_lookup(&im, "/out"), -ENOENT, "a link out of the root leads nowhere");
-	is(erofs_image_lookup(&im, "/a/hello/x"), -ENOTDIR, "a file is no directory");
-	ok(S_ISREG(erofs_image_lookup(&im, "/!first")) && S_ISREG(erofs_image_lookup(&im, "/-x")) &&
-		   S_ISREG(erofs_image_lookup(&im, "/..x")),
+	ok(!overlay_open(&im, &fd, 1, &bad), "and can be opened");
+	ok(S_ISDIR(overlay_mode(&im, "/a/b")), "a directory");
+	is(overlay_mode(&im, "/a/b") & 07777, 0700, "its mode");
+	ok(S_ISREG(overlay_mode(&im, "/link")), "a link is followed");
+	ok(S_ISREG(overlay_mode(&im, "/abs/empty")), "an absolute link is followed from the root");
+	ok(S_ISREG(overlay_mode(&im, "/a/up/a/hello")), ".. beyond the root stays at the root");
+	is(overlay_mode(&im, "/loop"), -ELOOP, "a link to itself");
+	is(overlay_mode(&im, "/out"), -ENOENT, "a link out of the root leads nowhere");
+	is(overlay_mode(&im, "/a/hello/x"), -ENOTDIR, "a file is no directory");
+	ok(S_ISREG(overlay_mode(&im, "/!first")) && S_ISREG(overlay_mode(&im, "/-x")) &&
+		   S_ISREG(overlay_mode(&im, "/..x")),
 	   "names that sort around . and ..");
 	for (int i = 0; i < 1000; i++) {
 		snprintf(name, sizeof(name), "/many/some-file-with-a-longer-name-%d", i);
-		missing += !S_ISREG(erofs_image_lookup(&im, name));
+		missing += !S_ISREG(overlay_mode(&im, name));
 	}
 	is(missing, 0, "every file of a directory of many blocks");
-	is(erofs_image_lookup(&im, "/many/none"), -ENOENT, "and none that is not there");
+	is(overlay_mode(&im, "/many/none"), -ENOENT, "and none that is not there");
 	check_contents(t, fd, "/a/hello", "hello");
 	check_contents(t, fd, "/a/b/empty", "");
 	is(tree_find(t, "/a/hello")->block, tree_find(t, "/a/hard")->block, "hard links share their blocks");
-	ok(!ftruncate(fd, 4096) && erofs_image_lookup(&im, "/many/some-file-with-a-longer-name-999") < 0,
+	ok(!ftruncate(fd, 4096) && overlay_mode(&im, "/many/some-file-with-a-longer-name-999") < 0,
 	   "a file that was cut after it was opened: not found");
-	erofs_image_close(&im);
-	ok(erofs_image_open(&im, fd) != NULL, "nor can it be opened again");
+	overlay_close(&im);
+	ok(overlay_open(&im, &fd, 1, &bad) != NULL, "nor can it be opened again");
 	tree_free(t);
 	close(fd);
 }

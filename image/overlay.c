@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Path look-up through the layers of an image, on the host: is the program there, who is its user, what directories
+ * are missing. The rules are those of guest/vfs/memfs_dir.c, which has the last word:
+ *
+ *   the highest layer that has a name decides what it is; directories merge with those below, until a layer has
+ *   a file of that name, a whiteout (".wh.NAME", or a character device 0:0), or an opaque directory
+ *
+ * Only what is asked for is read. The layers come from anybody: erofs_path.c checks what it reads, every
+ * loop is bounded, and what does not make sense is an error to the caller.
+ */
+#include "image/overlay.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MAX_LINKS 40
+#define MAX_TRAIL 256
+
+/* One name: the highest layer's inode, and for a directory all that merge in it, highest first. */
+struct merged {
+	int n;
+	struct {
+		int layer;
+		uint64_t nid;
+	} part[OVERLAY_MAX_LAYERS];
+};
+
+/* Where a walk is: from the root to the node reached last. */
+struct walk {
+	const struct overlay *o;
+	int depth, links;
+	struct merged trail[MAX_TRAIL];
+};
+
+const char *overlay_open(struct overlay *o, const int *fd, int n, int *bad)
+{
+	o->n = 0;
+	for (int i = 0; i < n && i < OVERLAY_MAX_LAYERS; i++) {
+		const char *why = erofs_image_open(&o->layer[i], fd[i]);
+		if (why) {
+			*bad = i;
+			overlay_close(o);
+			return why;
+		}
+		o->n++;
+	}
+	return NULL;
+}
+
+void overlay_close(struct overlay *o)
+{
+	while (o->n)
+		erofs_image_close(&o->layer[--o->n]);
+}
+
+static bool is_whiteout(const struct erofs_inode *i)
+{
+	return S_ISCHR(i->mode) && !i->rdev;
+}
+
+static bool has_whiteout_file(const struct erofs_image *im, const struct erofs_inode *dir, const char *name,
+			      size_t len)
+{
+	char wh[4 + NAME_MAX] = ".wh.";
+	struct erofs_inode i;
+
+	if (len > NAME_MAX - 4)
+		return false;
+	memcpy(wh + 4, name, len);
+	return !erofs_image_find(im, dir, wh, len + 4, &i);
+}
+
+static int inode_of(const struct overlay *o, const struct merged *m, int part, struct erofs_inode *i)
+{
+	return erofs_image_inode(&o->layer[m->part[part].layer], m->part[part].nid, i);
+}
+
+/* A name in a merged directory. */
+static int find_child(const struct overlay *o, const struct merged *dir, const char *name, size_t len,
+		      struct merged *out)
+{
+	out->n = 0;
+	if (len >= 4 && !memcmp(name, ".wh.", 4))
+		return -ENOENT;
+	for (int p = 0; p < dir->n; p++) {
+		const struct erofs_image *im = &o->layer[dir->part[p].layer];
+		struct erofs_inode di, i;
+		int err = inode_of(o, dir, p, &di);
+		bool last = p + 1 == dir->n;
+
+		if (!err)
+			err = erofs_image_find(im, &di, name, len, &i);
+		if (err == -ENOENT) {
+			if (!last && has_whiteout_file(im, &di, name, len))
+				break;
+			continue;
+		}
+		if (err)
+			return -EIO;
+		if (is_whiteout(&i) || (out->n && !S_ISDIR(i.mode)))
+			break;
+		out->part[out->n].layer = dir->part[p].layer;
+		out->part[out->n++].nid = i.nid;
+		if (!S_ISDIR(i.mode) || (!last && erofs_image_opaque(im, &i)))
+			break;
+	}
+	return out->n ? 0 : -ENOENT;
+}
+
+static int go(struct walk *w, const char *path);
+
+static int go_link(struct walk *w, int layer, const struct erofs_inode *link)
+{
+	char target[PATH_MAX];
+
+	if (++w->links > MAX_LINKS)
+		return -ELOOP;
+	if (!link->size || link->size >= sizeof(target))
+		return -EIO;
+	int64_t n = erofs_image_read(&w->o->layer[layer], link, target, link->size, 0);
+	if (n != (int64_t)link->size)
+		return -EIO;
+	target[n] = 0;
+	return go(w, target);
+}
+
+static int go_name(struct walk *w, const char *name, size_t len)
+{
+	struct merged *here = &w->trail[w->depth], *next = here + 1;
+	struct erofs_inode i;
+
+	if (len == 1 && *name == '.')
+		return 0;
+	if (len == 2 && !memcmp(name, "..", 2)) {
+		w->depth -= w->depth > 0;
+		return 0;
+	}
+	if (w->depth + 1 >= MAX_TRAIL || len > NAME_MAX)
+		return -ENAMETOOLONG;
+	int err = find_child(w->o, here, name, len, next);
+	if (!err)
+		err = inode_of(w->o, next, 0, &i);
+	if (err)
+		return err;
+	if (S_ISLNK(i.mode))
+		return go_link(w, next->part[0].layer, &i);
+	w->depth++;
+	return 0;
+}
+
+static int go(struct walk *w, const char *path)
+{
+	struct erofs_inode i;
+
+	if (*path == '/')
+		w->depth = 0;
+	for (size_t len; *(path += strspn(path, "/")); path += len) {
+		len = strcspn(path, "/");
+		int err = inode_of(w->o, &w->trail[w->depth], 0, &i);
+		if (!err && !S_ISDIR(i.mode))
+			err = -ENOTDIR;
+		if (!err)
+			err = go_name(w, path, len);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int overlay_lookup(const struct overlay *o, const char *path, struct overlay_file *out)
+{
+	struct walk w; /* some 70 KiB: not zeroed */
+
+	w.o = o;
+	w.depth = w.links = 0;
+	w.trail[0].n = 0;
+	for (int i = o->n; i-- > 0;) {
+		w.trail[0].part[w.trail[0].n].layer = i;
+		w.trail[0].part[w.trail[0].n++].nid = o->layer[i].fs.root_nid;
+	}
+	int err = w.trail[0].n ? go(&w, path) : -ENOENT;
+	if (err)
+		return err;
+	out->layer = w.trail[w.depth].part[0].layer;
+	return inode_of(o, &w.trail[w.depth], 0, &out->i) ? -EIO : 0;
+}
+
+int overlay_mode(const struct overlay *o, const char *path)
+{
+	struct overlay_file f;
+	int err = overlay_lookup(o, path, &f);
+
+	return err ? err : (int)f.i.mode;
+}
+
+int64_t overlay_read(const struct overlay *o, const struct overlay_file *f, void *buf, uint64_t n, uint64_t off)
+{
+	return erofs_image_read(&o->layer[f->layer], &f->i, buf, n, off);
+}
