@@ -14,7 +14,6 @@
  */
 #include "image/packages.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,25 +24,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define INFO_DIR "/var/lib/dpkg/info"
 #define MAX_FILE (256u << 20)
 
-struct package {
-	const char *name, *depends, *pre_depends, *provides,
-		*arch; /* inside `status`, NUL-terminated, or NULL */
-	bool system; /* essential or required */
-	bool installed, done;
-};
+/* Marks of the closure. */
+enum { DONE = 1 };
 
 struct dpkg {
-	char *status;
-	struct package *pkgs;
-	size_t n, cap;
+	struct control db;
 	char *owner; /* the last answer */
 };
 
-/* A whole file with a NUL after it, or NULL. */
-static char *slurp(const char *path, size_t *size)
+char *dpkg_slurp(const char *path, size_t *size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
@@ -69,74 +60,18 @@ static char *slurp(const char *path, size_t *size)
 	return buf;
 }
 
-/* --- the status file ---------------------------------------------------------- */
-
-static void take_field(struct package *p, const char *line)
-{
-	static const struct {
-		const char *key;
-		size_t at;
-	} fields[] = {
-		{"Package: ", offsetof(struct package, name)},
-		{"Depends: ", offsetof(struct package, depends)},
-		{"Pre-Depends: ", offsetof(struct package, pre_depends)},
-		{"Provides: ", offsetof(struct package, provides)},
-		{"Architecture: ", offsetof(struct package, arch)},
-	};
-
-	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-		size_t n = strlen(fields[i].key);
-		if (!strncmp(line, fields[i].key, n))
-			*(const char **)((char *)p + fields[i].at) = line + n;
-	}
-	if (!strcmp(line, "Essential: yes") || !strcmp(line, "Priority: required"))
-		p->system = true;
-	if (!strncmp(line, "Status: ", 8) && strstr(line, " installed"))
-		p->installed = true;
-}
-
-static bool add_package(struct dpkg *d, const struct package *p)
-{
-	if (!p->name || !p->installed)
-		return true;
-	if (d->n == d->cap) {
-		size_t cap = d->cap ? d->cap * 2 : 1024;
-		struct package *v = realloc(d->pkgs, cap * sizeof(*v));
-		if (!v)
-			return false;
-		d->pkgs = v;
-		d->cap = cap;
-	}
-	d->pkgs[d->n++] = *p;
-	return true;
-}
-
 struct dpkg *dpkg_open(void)
 {
 	struct dpkg *d = calloc(1, sizeof(*d));
-	struct package p = {0};
 	size_t size;
 
 	if (!d)
 		return NULL;
-	d->status = slurp(DPKG_STATUS, &size);
-	if (!d->status) {
-		free(d);
+	char *text = dpkg_slurp(DPKG_STATUS, &size);
+	if (!text || !control_read(&d->db, text, size, true)) {
+		dpkg_close(d);
 		return NULL;
 	}
-	for (char *line = d->status, *next; line; line = next) {
-		next = strchr(line, '\n');
-		if (next)
-			*next++ = 0;
-		if (*line) {
-			take_field(&p, line);
-		} else {
-			if (!add_package(d, &p))
-				break;
-			memset(&p, 0, sizeof(p));
-		}
-	}
-	add_package(d, &p);
 	return d;
 }
 
@@ -145,9 +80,13 @@ void dpkg_close(struct dpkg *d)
 	if (!d)
 		return;
 	free(d->owner);
-	free(d->pkgs);
-	free(d->status);
+	control_free(&d->db);
 	free(d);
+}
+
+struct control *dpkg_control(struct dpkg *d)
+{
+	return &d->db;
 }
 
 /* --- owners --------------------------------------------------------------------- */
@@ -175,7 +114,7 @@ static const char *unmerged(const char *path)
 const char *dpkg_owner(struct dpkg *d, const char *path)
 {
 	const char *other = unmerged(path);
-	DIR *dir = opendir(INFO_DIR);
+	DIR *dir = opendir(DPKG_INFO_DIR);
 	struct dirent *e;
 	bool found = false;
 
@@ -185,9 +124,9 @@ const char *dpkg_owner(struct dpkg *d, const char *path)
 		char file[512];
 		size_t n = strlen(e->d_name), size;
 		if (n < 6 || strcmp(e->d_name + n - 5, ".list") ||
-		    snprintf(file, sizeof(file), INFO_DIR "/%s", e->d_name) >= (int)sizeof(file))
+		    snprintf(file, sizeof(file), DPKG_INFO_DIR "/%s", e->d_name) >= (int)sizeof(file))
 			continue;
-		char *list = slurp(file, &size);
+		char *list = dpkg_slurp(file, &size);
 		/* the shorter one is a suffix of the other: one search finds candidates of both */
 		if (list && strstr(list, other ? other : path) &&
 		    (has_line(list, path, strlen(path)) || (other && has_line(list, other, strlen(other))))) {
@@ -205,40 +144,7 @@ const char *dpkg_owner(struct dpkg *d, const char *path)
 
 /* --- closure -------------------------------------------------------------------- */
 
-static bool name_is(const char *word, size_t len, const char *name)
-{
-	return strlen(name) == len && !strncmp(word, name, len);
-}
-
-/* Does a comma-separated relation field name the package? */
-static bool field_names(const char *field, const char *word, size_t len)
-{
-	for (const char *p = field; p && *p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
-		p += strspn(p, " ");
-		if (!strncmp(p, word, len) && strchr(" ,(:|", p[len]))
-			return true; /* strchr also finds the NUL at the end */
-	}
-	return false;
-}
-
-static struct package *find_package(struct dpkg *d, const char *word, size_t len)
-{
-	struct package *foreign = NULL;
-
-	for (size_t i = 0; i < d->n; i++)
-		if (name_is(word, len, d->pkgs[i].name)) {
-			if (d->pkgs[i].arch && strcmp(d->pkgs[i].arch, "i386"))
-				return &d->pkgs[i];
-			foreign = &d->pkgs[i];
-		}
-	for (size_t i = 0; i < d->n && !foreign; i++)
-		if (d->pkgs[i].provides && field_names(d->pkgs[i].provides, word, len))
-			return &d->pkgs[i];
-	return foreign;
-}
-
-/* What a running program has no use for, though packages depend on it. */
-static bool is_system(const struct package *p)
+bool dpkg_is_system(const struct deb *p)
 {
 	static const char *const names[] = {"adduser",
 					    "debconf",
@@ -275,8 +181,7 @@ static bool is_system(const struct package *p)
 	return false;
 }
 
-/* Parts of packages that are bulk and never read by a program at work. */
-static bool is_bulk(const char *path)
+bool dpkg_is_bulk(const char *path)
 {
 	static const char *const dirs[] = {"/usr/share/doc/",
 					   "/usr/share/man/",
@@ -310,63 +215,65 @@ static bool is_bulk(const char *path)
 	return n > 2 && !strcmp(path + n - 2, ".a");
 }
 
-static int package_files(const struct package *p, int (*each)(void *, const char *), void *arg)
+bool dpkg_list_path(const struct deb *p, char *buf, size_t size)
+{
+	if (snprintf(buf, size, DPKG_INFO_DIR "/%s.list", p->name) < (int)size && !access(buf, R_OK))
+		return true;
+	return p->arch && snprintf(buf, size, DPKG_INFO_DIR "/%s:%s.list", p->name, p->arch) < (int)size &&
+	       !access(buf, R_OK);
+}
+
+int dpkg_files(const struct deb *p, int (*each)(void *, const char *), void *arg)
 {
 	char file[512];
 	size_t size;
 	int r = 0;
 
-	snprintf(file, sizeof(file), INFO_DIR "/%s.list", p->name);
-	char *list = slurp(file, &size);
-	if (!list && p->arch) {
-		snprintf(file, sizeof(file), INFO_DIR "/%s:%s.list", p->name, p->arch);
-		list = slurp(file, &size);
-	}
+	char *list = dpkg_list_path(p, file, sizeof(file)) ? dpkg_slurp(file, &size) : NULL;
+	if (!list)
+		return -ENOENT;
 	for (char *line = list, *next; line && *line && !r; line = next) {
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = 0;
-		if (line[0] == '/' && line[1] && line[1] != '.' && !is_bulk(line))
+		if (line[0] == '/' && line[1] && line[1] != '.' && !dpkg_is_bulk(line))
 			r = each(arg, line);
 	}
 	free(list);
 	return r;
 }
 
-static int closure(struct dpkg *d, struct package *p, int (*each)(void *, const char *), void *arg,
-		   int depth);
+static int closure(struct dpkg *d, struct deb *p, int (*each)(void *, const char *), void *arg, int depth);
 
 /* "a (>= 1), b | c:any, d": of alternatives, the first that is installed. */
 static int follow_field(struct dpkg *d, const char *field, int (*each)(void *, const char *), void *arg,
 			int depth)
 {
+	struct deb *found = NULL;
+	struct relation rel;
+	bool last;
 	int r = 0;
 
-	for (const char *p = field; p && *p && !r;) {
-		const char *end = p + strcspn(p, ",");
-		struct package *found = NULL;
-		while (p < end && !found) {
-			p += strspn(p, " |");
-			size_t len = strcspn(p, " ,(:|");
-			if (len)
-				found = find_package(d, p, len);
-			p += strcspn(p, "|,");
-			if (*p == '|')
-				p++;
-		}
-		if (found && !is_system(found))
+	while (!r && relation_next(&field, &rel, &last)) {
+		if (!found)
+			found = control_satisfy(&d->db, &rel);
+		if (!last)
+			continue;
+		if (found && !dpkg_is_system(found))
 			r = closure(d, found, each, arg, depth + 1);
-		p = *end ? end + 1 : end;
+		found = NULL;
 	}
 	return r;
 }
 
-static int closure(struct dpkg *d, struct package *p, int (*each)(void *, const char *), void *arg, int depth)
+static int closure(struct dpkg *d, struct deb *p, int (*each)(void *, const char *), void *arg, int depth)
 {
-	if (p->done || depth > 64)
+	if (p->mark == DONE || depth > 64)
 		return 0;
-	p->done = true;
-	int r = package_files(p, each, arg);
+	p->mark = DONE;
+	int r = dpkg_files(p, each, arg);
+	if (r == -ENOENT)
+		r = 0;
 	if (!r)
 		r = follow_field(d, p->pre_depends, each, arg, depth);
 	if (!r)
@@ -376,9 +283,10 @@ static int closure(struct dpkg *d, struct package *p, int (*each)(void *, const 
 
 int dpkg_closure(struct dpkg *d, const char *package, int (*each)(void *arg, const char *path), void *arg)
 {
-	struct package *p = find_package(d, package, strlen(package));
+	struct relation rel = {.name = package, .name_len = strlen(package)};
+	struct deb *p = control_satisfy(&d->db, &rel);
 
-	for (size_t i = 0; i < d->n; i++)
-		d->pkgs[i].done = false;
+	for (size_t i = 0; i < d->db.n; i++)
+		d->db.v[i]->mark = 0;
 	return p ? closure(d, p, each, arg, 0) : 0;
 }
