@@ -36,7 +36,7 @@
 #define CHUNK_SIZE   (256u << 10)
 #define MAX_LINKS    40
 #define MAX_DEPTH    128
-#define LAYER_FORMAT "layer 2" /* change it when the same tree gives other bytes */
+#define LAYER_FORMAT "layer 3" /* change it when the same tree gives other bytes */
 
 struct mount {
 	struct mount *next;
@@ -50,7 +50,7 @@ struct chunk {
 	_Alignas(16) char mem[];
 };
 
-static void *tree_alloc(struct tree *t, size_t n)
+void *tree_alloc(struct tree *t, size_t n)
 {
 	n = (n + 15) & ~(size_t)15;
 	if (!t->chunks || t->chunks->used + n > t->chunks->size) {

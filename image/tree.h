@@ -23,7 +23,9 @@ struct node {
 	char *data; /* symlink: its target. file made by us: its contents. else NULL: read the host's file */
 	uint32_t n_children;
 	bool visited; /* collector: ELF closure done, or directory walked */
-	/* erofs.c */
+	/* the EROFS writers */
+	struct node *link; /* a hard link: the node whose inode it shares; that one's own `link` is NULL */
+	const char *content; /* of a small file, to be stored inline; NULL: it has blocks */
 	uint64_t nid, dir_size;
 	uint32_t block, nlink;
 	size_t name_len;
@@ -86,6 +88,8 @@ struct node *tree_find(const struct tree *t, const char *path);
 bool tree_path(const struct node *n, char *buf, size_t size);
 /* Open a node's host file for reading without following any link, or -errno. */
 int tree_open(const struct tree *t, const struct node *n);
+/* Memory that lives as long as the tree; NULL: none left. */
+void *tree_alloc(struct tree *t, size_t n);
 /* Drop nodes of `t` that `lower` holds with the same metadata. */
 void tree_subtract(struct tree *t, const struct tree *lower);
 /* Names, metadata and contents of our own files, as a hex digest. Sorts the children of every directory. */

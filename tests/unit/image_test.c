@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/tree.c image/erofs.c image/erofs_path.c image/overlay.c lib/erofs.c image/elf.c */
+/* unit-sources: image/tree.c image/erofs.c image/erofs_meta.c image/erofs_path.c image/overlay.c lib/erofs.c image/elf.c */
 /* unit-libs: -l:libnettle.a */
 /*
  * A tree of files is written as an EROFS image and read back: names that sort around "." and "..", directories of many
@@ -29,9 +29,23 @@ static void put(const char *name, const char *text)
 		close(fd);
 }
 
+static void put_size(const char *name, const char *begin, size_t n)
+{
+	char buf[8192] = "";
+
+	memset(buf, 'x', n);
+	memcpy(buf, begin, strlen(begin));
+	put(name, buf);
+}
+
 static void make_files(void)
 {
 	char name[64];
+
+	put_size("small-elf", "\177ELF", 200);
+	put_size("size3072", "", 3072);
+	put_size("size3073", "", 3073);
+	put_size("size4096", "", 4096);
 
 	mkdir("a", 0755);
 	mkdir("a/b", 0700);
@@ -60,17 +74,55 @@ static struct tree *walked(void)
 	return t;
 }
 
-/* Contents of a file in the image, found through the node that was written. */
+/* The inode of a node that was written, and its contents as the guest would read them. */
+static bool read_back(const struct node *n, int fd, struct erofs_inode *ino, char *buf, size_t size)
+{
+	struct stat st;
+	struct erofs fs;
+	uint64_t len = 0;
+	void *p = !fstat(fd, &st) ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+
+	if (p == MAP_FAILED)
+		return false;
+	bool good = !erofs_open(&fs, p, (uint64_t)st.st_size) && !erofs_inode(&fs, n->nid, ino);
+	const void *data = good ? erofs_data(&fs, ino, 0, &len) : NULL;
+	memset(buf, 0, size);
+	if (data)
+		memcpy(buf, data, len < size ? len : size - 1);
+	munmap(p, (size_t)st.st_size);
+	return good;
+}
+
 static void check_contents(const struct tree *t, int fd, const char *path, const char *want)
 {
 	char buf[64] = "";
+	struct erofs_inode ino;
 	struct node *n = tree_find(t, path);
 
-	if (n && n->size)
-		ok(pread(fd, buf, n->size, (off_t)n->block * 4096) == (ssize_t)n->size && !strcmp(buf, want),
-		   "contents of %s", path);
-	else
-		ok(n && !*want, "%s is empty", path);
+	ok(n && read_back(n, fd, &ino, buf, sizeof(buf)) && ino.size == strlen(want) && !strcmp(buf, want),
+	   "contents of %s", path);
+}
+
+/* Which files lie behind their inode, and which keep pages of their own. */
+static void check_places(const struct tree *t, int fd)
+{
+	static const struct {
+		const char *path;
+		bool in_place;
+	} v[] = {{"/a/hello", false},
+		 {"/small-elf", true},
+		 {"/size3072", false},
+		 {"/size3073", true},
+		 {"/size4096", true}};
+	struct erofs_inode ino;
+	char buf[8];
+
+	for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+		struct node *n = tree_find(t, v[i].path);
+		ok(n && read_back(n, fd, &ino, buf, sizeof(buf)) && (ino.layout == 0) == v[i].in_place &&
+			   (ino.layout || (ino.data_off && ino.data_off % 4096 == 0)),
+		   "%s %s", v[i].path, v[i].in_place ? "has pages of its own" : "is behind its inode");
+	}
 }
 
 static void test_image(void)
@@ -105,7 +157,11 @@ static void test_image(void)
 	is(overlay_mode(&im, "/many/none"), -ENOENT, "and none that is not there");
 	check_contents(t, fd, "/a/hello", "hello");
 	check_contents(t, fd, "/a/b/empty", "");
-	is(tree_find(t, "/a/hello")->block, tree_find(t, "/a/hard")->block, "hard links share their blocks");
+	check_places(t, fd);
+	is(tree_find(t, "/a/hello")->nid, tree_find(t, "/a/hard")->nid, "hard links are one inode");
+	struct erofs_inode ino;
+	ok(read_back(tree_find(t, "/a/hard"), fd, &ino, name, sizeof(name)) && ino.nlink == 2,
+	   "of two names");
 	ok(!ftruncate(fd, 4096) && overlay_mode(&im, "/many/some-file-with-a-longer-name-999") < 0,
 	   "a file that was cut after it was opened: not found");
 	overlay_close(&im);
