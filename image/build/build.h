@@ -35,7 +35,15 @@ struct step {
 	const char *title; /* "Installing node modules"; static */
 	struct strings argv;
 	bool network; /* only for commands that run none of the app's code: npm ci --ignore-scripts */
+	struct strings env; /* K=V for this step alone */
 	struct step *next;
+};
+
+/* What an app declares that its tree does not hold; see plan_check(). */
+struct need {
+	char *file, *name, *advice; /* "requirements.txt", "flask", what to do about it */
+	struct strings paths; /* patterns of paths in packages; one that is there is enough */
+	struct need *next;
 };
 
 struct plan {
@@ -56,6 +64,9 @@ struct plan {
 	struct strings drop; /* paths that do not, such as node_modules/.cache */
 	struct strings skip; /* patterns of .slugignore and .dockerignore */
 	struct strings add; /* "PATH=CONTENTS": files of ours in the app layer, such as nginx.conf */
+	struct strings links; /* "NAME=PATH PATH...": /usr/local/bin/NAME leads to the first that a package has */
+	struct need *needs;
+	bool find_program; /* the steps make a program whose name is not known: the only new one that is found */
 	char *name, *description; /* of app.json, cowbell.toml, package.json; or NULL */
 };
 
@@ -67,6 +78,8 @@ void plan_free(struct plan *p);
  * Aptfile are read. 0, or an exit status after out_fail().
  */
 int plan_detect(const char *dir, struct plan *p);
+/* needs.c: is everything that the app declares in its packages? 0, or an exit status after out_fail() with advice. */
+int plan_check(struct store *s, struct plan *p);
 
 /* --- debs.c ------------------------------------------------------------------------------------------------- */
 /*
@@ -80,18 +93,19 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 /* A layer with a runtime that no package owns (a vendor's node in /usr/local or /opt). */
 int program_layer(struct store *s, const char *program, struct layer *out);
 /* Does a package of the closure hold this path (absolute)? For "is flask there". */
-bool debs_have_path(struct store *s, const struct strings *packages, const char *path);
+bool debs_have_path(struct store *s, const struct strings *packages, const char *path); /* '*' as in fnmatch, case ignored then */
 /* Version of a package that is installed or can be fetched; NULL: no such package. malloc. */
 char *debs_version(const char *package);
 
 /* --- sandbox.c --------------------------------------------------------------------------------------------------- */
 struct sandbox {
 	const char *dir; /* host directory that becomes /app, writable; HOME is /tmp */
-	const char *cache; /* host directory that becomes /cache, writable, or NULL */
+	const char *cache; /* host directory that becomes /cache, writable, or NULL; shown only with network: such a step runs no code of the app's */
 	const struct strings *argv, *env;
 	bool network;
 	uint64_t timeout_ns; /* 0: an hour */
 	uint64_t max_memory; /* bytes of address space per process, 0: none */
+	uint64_t max_disk; /* bytes that dir may hold, 0: 4 GiB */
 };
 /*
  * Run a command where it sees the system's programs and libraries read-only, /app, /tmp and nothing else of the host: no home

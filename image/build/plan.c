@@ -39,7 +39,17 @@ void plan_free(struct plan *p)
 	for (struct step *s = p->steps, *next; s; s = next) {
 		next = s->next;
 		strings_free(&s->argv);
+		strings_free(&s->env);
+		strings_free(&s->env);
 		free(s);
+	}
+	for (struct need *n = p->needs, *next; n; n = next) {
+		next = n->next;
+		strings_free(&n->paths);
+		free(n->file);
+		free(n->name);
+		free(n->advice);
+		free(n);
 	}
 	free(p->runtime);
 	free(p->name);
