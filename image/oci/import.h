@@ -39,6 +39,8 @@ struct registry_options {
 	const char *creds; /* "USER:PASSWORD", or NULL: from the environment or the auth file */
 	bool plain_http;
 	const char *ca_file; /* PEM, or NULL */
+	uint64_t stall_ns; /* give up when nothing moves for this long; 0: 30 s */
+	uint64_t max_bytes; /* of one blob, and of all that are fetched; 0: 1 GiB */
 };
 int source_open_registry(struct store *s, const struct reference *r, const struct registry_options *o,
 			 struct image_source *out);
@@ -51,6 +53,12 @@ int image_import(struct store *s, struct image_source *src, const struct import_
 /* The same by name: oci:..., oci-archive:..., docker-archive:... */
 int image_import_named(struct store *s, const struct source_name *n, const struct import_limits *lim,
 		       char hex[65]);
+/*
+ * For `build --from`: import from what the user wrote (oci:DIR, ...) and give it a name. Holds the store itself.
+ * 0, or an exit status after one line.
+ */
+int image_import_as(struct store *s, const char *source_word, const struct import_limits *lim,
+		    const struct reference *as, char hex[65]);
 /* Write an image of the store as an OCI archive (a tar file of an OCI layout). Atomic. */
 int image_export_archive(struct store *s, const char *hex, const char *ref, const char *file);
 

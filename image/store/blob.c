@@ -88,9 +88,7 @@ bool is_digest(const char *hex)
 
 /* --- reading ---------------------------------------------------------------------------------------- */
 
-#define BLOB_PATH_MAX (sizeof(BLOBS) + 65)
-
-static bool blob_path(char buf[BLOB_PATH_MAX], const char *hex)
+bool blob_path(char buf[BLOB_PATH_MAX], const char *hex)
 {
 	if (!is_digest(hex))
 		return false;
@@ -105,9 +103,13 @@ int store_blob(struct store *s, const char *hex, uint64_t *size)
 
 	if (!blob_path(path, hex))
 		return -EINVAL;
-	int fd = openat(s->dir, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = pending_open(s, hex);
+	if (fd == -ENOENT) {
+		fd = openat(s->dir, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		fd = fd < 0 ? -errno : fd;
+	}
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
 		close(fd);
 		return -EBADMSG;
@@ -253,7 +255,8 @@ static void blob_free(struct blob *b)
 {
 	if (b->tmp[0])
 		unlinkat(b->s->dir, b->tmp, 0);
-	close(b->fd);
+	if (b->fd >= 0)
+		close(b->fd);
 	store_release(b->s);
 	free(b);
 }
@@ -264,16 +267,16 @@ void blob_abort(struct blob *b)
 		blob_free(b);
 }
 
-static int link_fd(struct blob *b, const char *name)
+int link_fd(struct store *s, int fd, const char *name)
 {
 	char path[32];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", b->fd);
-	if (!linkat(AT_FDCWD, path, b->s->dir, name, AT_SYMLINK_FOLLOW))
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (!linkat(AT_FDCWD, path, s->dir, name, AT_SYMLINK_FOLLOW))
 		return 0;
 	if (errno != ENOENT) /* ENOENT: no /proc here */
 		return -errno;
-	return linkat(b->fd, "", b->s->dir, name, AT_EMPTY_PATH) ? -errno : 0;
+	return linkat(fd, "", s->dir, name, AT_EMPTY_PATH) ? -errno : 0;
 }
 
 /* The file is whole and on disk: its name. `replace`: what has it now is damaged. */
@@ -282,12 +285,12 @@ static int give_name(struct blob *b, const char *path, bool replace)
 	int r;
 
 	if (!b->tmp[0] && !replace) {
-		r = link_fd(b, path);
+		r = link_fd(b->s, b->fd, path);
 		return r == -EEXIST ? 0 : r; /* another process was faster with the same bytes */
 	}
 	if (!b->tmp[0]) {
 		tmp_name(b->tmp);
-		r = link_fd(b, b->tmp);
+		r = link_fd(b->s, b->fd, b->tmp);
 		if (r) {
 			b->tmp[0] = 0;
 			return r;
@@ -324,6 +327,11 @@ static int commit(struct blob *b, const char *expect, char hex[65], uint64_t *si
 		return 0;
 	if (fdatasync(b->fd) || fchmod(b->fd, 0400) || !blob_path(path, hex))
 		return -errno;
+	if (there == -ENOENT && pending_take(b->s, hex, b->fd, b->tmp)) { /* its name comes with the others' */
+		b->fd = -1;
+		b->tmp[0] = 0;
+		return 0;
+	}
 	return give_name(b, path, there != -ENOENT);
 }
 

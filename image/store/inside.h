@@ -7,12 +7,14 @@
 
 #define BLOBS	     "blobs/sha256"
 #define TMP_NAME_MAX 32
+#define BLOB_PATH_MAX (sizeof(BLOBS) + 65)
 
 struct store {
 	int dir; /* the store's directory */
 	int gate, lock; /* flock(2) */
 	int holds; /* nesting of store_hold() */
 	char path[4096];
+	struct pending *pending; /* pending.c: blobs between store_begin() and store_end(), or NULL */
 };
 
 /* store.c: for prune alone. waiting(arg) is called once if somebody holds the store. */
@@ -36,5 +38,15 @@ bool digest_unpack(const char *s, char *hex);
 
 /* memo.c: a memo's value by its file name (malloc, or NULL). */
 char *memo_value(struct store *s, const char *file);
+
+/* blob.c: "blobs/sha256/HEX" into buf; false: no digest. Give an open file a name. 0 or -errno. */
+bool blob_path(char buf[BLOB_PATH_MAX], const char *hex);
+int link_fd(struct store *s, int fd, const char *name);
+
+/* pending.c. Take the file over (and its temporary name, if it has one); false: nothing is held back now. */
+bool pending_take(struct store *s, const char *hex, int fd, const char *tmp);
+bool pending_has(struct store *s, const char *hex);
+/* A descriptor, or -ENOENT. */
+int pending_open(struct store *s, const char *hex);
 
 #endif

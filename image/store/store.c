@@ -149,6 +149,7 @@ void store_close(struct store *s)
 {
 	if (!s)
 		return;
+	store_end(s, false);
 	if (s->holds)
 		flock(s->lock, LOCK_UN); /* a child that has the descriptor still must not keep it */
 	if (s->lock >= 0)

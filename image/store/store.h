@@ -44,6 +44,13 @@ int blob_fd(struct blob *b);
 int blob_commit(struct blob *b, const char *expect, char hex[65], uint64_t *size);
 void blob_abort(struct blob *b);
 
+/*
+ * All or nothing: blobs committed from here on are seen by this process only, until store_end(keep) gives all of them their
+ * names, or drops them as if they had never been. Does not nest; holds the store. Memos are not held back.
+ */
+void store_begin(struct store *s);
+int store_end(struct store *s, bool keep);
+
 /* A small blob at once. */
 int store_put(struct store *s, const void *data, size_t n, char hex[65]);
 /* Read-only descriptor, or -ENOENT... ; not verified (large). */
