@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Node. The modules are installed in two parts, so that nobody's code but npm's own ever sees the network:
+ *
+ *   1. npm ci (or install, without a lock file), --ignore-scripts, with network: fetches and unpacks only. The registry, its
+ *      credentials and proxies come from the user's and the system's npm settings through the environment; the home directory
+ *      is not shown. What a hostile .npmrc or .git of the app could make npm start is overruled (fetch_env()).
+ *   2. npm rebuild, the app's own install scripts, heroku-postbuild or build: the app's and its modules' code, without network.
+ *   3. npm prune takes what only the build needed.
+ *
+ * The start command is scripts.start itself where it is simple: npm would have to start a process, which instances cannot yet.
+ */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "image/build/detect.h"
+#include "lib/host/say.h"
+
+#define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
+#define MAX_RC	(256u << 10)
+
+/* --- settings of npm that say where packages come from -------------------------------------------------------------- */
+static bool about_registry(const char *key)
+{
+	static const char *const keys[] = {"registry",
+					   "proxy",
+					   "http-proxy",
+					   "https-proxy",
+					   "noproxy",
+					   "strict-ssl",
+					   "maxsockets",
+					   "fetch-retries",
+					   "fetch-timeout",
+					   "_auth",
+					   "_authToken",
+					   "replace-registry-host",
+					   "omit-lockfile-registry-resolved",
+					   NULL};
+	size_t n = strlen(key);
+
+	if (!strncmp(key, "//", 2)) /* credentials of one registry */
+		return true;
+	if (key[0] == '@') /* registry of a scope */
+		return n > 9 && !strcmp(key + n - 9, ":registry");
+	for (const char *const *k = keys; *k; k++)
+		if (!strcmp(*k, key))
+			return true;
+	return false;
+}
+
+/* A certificate authority that the sandbox can see as a file. */
+static bool visible(const char *path)
+{
+	return (!strncmp(path, "/etc/ssl/certs/", 15) || !strncmp(path, "/usr/share/", 11)) &&
+	       !strstr(path, "..") && !access(path, R_OK);
+}
+
+static void set_config(struct strings *env, const char *key, const char *value)
+{
+	char *kv = textf("npm_config_%s=%s", key, value);
+
+	/* npm reads _ as -, but not in keys that begin with // */
+	if (strncmp(key, "//", 2))
+		for (char *p = kv + 11; *p != '='; p++)
+			*p = *p == '-' ? '_' : *p;
+	strings_set_env(env, kv);
+	free(kv);
+}
+
+/* Put the environment's variables into ${NAME}; malloc. */
+static char *expanded(const char *s)
+{
+	char *out = textf("%s", "");
+
+	while (*s) {
+		const char *end = !strncmp(s, "${", 2) ? strchr(s, '}') : NULL;
+		char *more;
+		if (end) {
+			char *name = textf("%.*s", (int)(end - s - 2), s + 2);
+			const char *v = getenv(name);
+			more = textf("%s%s", out, v ? v : "");
+			free(name);
+			s = end + 1;
+		} else {
+			size_t n = strcspn(s + 1, "$") + 1;
+			more = textf("%s%.*s", out, (int)n, s);
+			s += n;
+		}
+		free(out);
+		out = more;
+	}
+	return out;
+}
+
+static char *trim(char *s)
+{
+	while (isspace((unsigned char)*s))
+		s++;
+	for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]); n--)
+		s[n - 1] = 0;
+	size_t n = strlen(s);
+	if (n > 1 && (s[0] == '"' || s[0] == '\'') && s[n - 1] == s[0]) {
+		s[n - 1] = 0;
+		s++;
+	}
+	return s;
+}
+
+static void setting(struct strings *env, char *key, char *value)
+{
+	if (!strcmp(key, "cafile") ? visible(value) : about_registry(key))
+		set_config(env, key, value);
+}
+
+static void read_npmrc(struct strings *env, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char *line = NULL;
+	size_t cap = 0, total = 0;
+
+	if (!f)
+		return;
+	for (ssize_t n; (n = getline(&line, &cap, f)) >= 0 && (total += (size_t)n) < MAX_RC;) {
+		char *eq = strchr(line, '=');
+		if (!eq || strchr(";#[", *trim(line)))
+			continue;
+		*eq = 0;
+		char *value = expanded(trim(eq + 1));
+		setting(env, trim(line), value);
+		free(value);
+	}
+	free(line);
+	fclose(f);
+}
+
+/* The caller's own npm_config_registry and the like, and proxies. */
+static void read_environment(struct strings *env)
+{
+	static const char *const pass[] = {"http_proxy",  "https_proxy", "no_proxy", "HTTP_PROXY",
+					   "HTTPS_PROXY", "NO_PROXY",	 NULL};
+
+	for (char **e = environ; *e; e++) {
+		if (strncasecmp(*e, "npm_config_", 11))
+			continue;
+		char *key = textf("%s", *e + 11), *eq = strchr(key, '=');
+		if (eq) {
+			*eq = 0;
+			for (char *p = key; *p && strncmp(key, "//", 2); p++)
+				*p = *p == '_' && p > key ? '-' : (char)tolower((unsigned char)*p);
+			setting(env, key, eq + 1);
+		}
+		free(key);
+	}
+	for (const char *const *p = pass; *p; p++)
+		if (getenv(*p)) {
+			char *kv = textf("%s=%s", *p, getenv(*p));
+			strings_set_env(env, kv);
+			free(kv);
+		}
+}
+
+static void common_env(struct strings *env)
+{
+	static const char *const quiet[] = {
+		"npm_config_audit=false",    "npm_config_fund=false",	  "npm_config_update_notifier=false",
+		"npm_config_loglevel=error", "npm_config_logs_max=0",	  "npm_config_progress=false",
+		"npm_config_color=false",    "npm_config_cache=/tmp/npm", NULL};
+
+	for (const char *const *q = quiet; *q; q++)
+		strings_set_env(env, *q);
+	if (!access("/usr/include/node/node_api.h", R_OK)) /* native modules: npm would fetch the headers */
+		strings_set_env(env, "npm_config_nodedir=/usr");
+}
+
+/* For the step with network. Environment wins over the app's own .npmrc. */
+static void fetch_env(struct strings *env)
+{
+	const char *home = getenv("HOME"), *user = getenv("NPM_CONFIG_USERCONFIG");
+	static const char *const ours[] = {
+		"npm_config_cache=/cache", "npm_config_ignore_scripts=true",
+		/* programs that the app's settings could name, and git's settings in the app's own repository */
+		"npm_config_git=/usr/bin/git", "npm_config_script_shell=/bin/sh", "GIT_CONFIG_COUNT=1",
+		"GIT_CONFIG_KEY_0=safe.bareRepository", "GIT_CONFIG_VALUE_0=explicit",
+		"GIT_TERMINAL_PROMPT=0", NULL};
+
+	common_env(env);
+	read_npmrc(env, "/etc/npmrc");
+	read_npmrc(env, "/usr/etc/npmrc");
+	read_npmrc(env, "/usr/local/etc/npmrc");
+	char *own = home ? textf("%s/.npmrc", home) : NULL;
+	if (user || own)
+		read_npmrc(env, user ? user : own);
+	free(own);
+	read_environment(env);
+	if (!access(CA_FILE, R_OK))
+		strings_set_env(env, "NODE_EXTRA_CA_CERTS=" CA_FILE);
+	for (const char *const *o = ours; *o; o++)
+		strings_set_env(env, *o);
+}
+
+/* --- package.json ---------------------------------------------------------------------------------------------------- */
+static const char *text_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s && *s ? s : NULL;
+}
+
+static bool has_script(const json_t *pkg, const char *name)
+{
+	return text_of(json_object_get(pkg, "scripts"), name) != NULL;
+}
+
+static bool any(const json_t *pkg, const char *key)
+{
+	return json_object_size(json_object_get(pkg, key)) > 0;
+}
+
+/* Does a module run code when it is installed? A lock file says so; without one, perhaps. */
+static bool modules_have_scripts(const json_t *lock)
+{
+	const char *path;
+	json_t *m, *packages = json_object_get(lock, "packages");
+
+	if (!packages)
+		return true;
+	json_object_foreach(packages, path,
+			    m) if (*path && json_is_true(json_object_get(m, "hasInstallScript"))) return true;
+	return false;
+}
+
+static struct step *step(struct app *a, const char *title, bool network, const char *const *argv)
+{
+	struct step *s;
+
+	plan_add_step(a->plan, title, network, argv);
+	for (s = a->plan->steps; s->next; s = s->next)
+		;
+	if (network)
+		fetch_env(&s->env);
+	else
+		common_env(&s->env);
+	return s;
+}
+
+static void run_script(struct app *a, const json_t *pkg, const char *name, const char *title)
+{
+	if (has_script(pkg, name))
+		step(a, title, false, (const char *const[]){"npm", "run", name, NULL});
+}
+
+static void install_steps(struct app *a, const json_t *pkg, const json_t *lock)
+{
+	static const char *const own[] = {"preinstall", "install", "postinstall", "prepare", NULL};
+	const char *build = has_script(pkg, "heroku-postbuild") ? "heroku-postbuild"
+			    : has_script(pkg, "build")		? "build"
+								: NULL;
+	bool own_scripts = build || has_script(pkg, "prepare") || has_script(pkg, "postinstall");
+	bool modules = any(pkg, "dependencies") || any(pkg, "optionalDependencies") ||
+		       json_object_get(pkg, "workspaces") || (own_scripts && any(pkg, "devDependencies"));
+	bool dev = own_scripts && any(pkg, "devDependencies");
+
+	run_script(a, pkg, "heroku-prebuild", "Running heroku-prebuild");
+	if (modules && lock)
+		step(a, "Installing node modules (npm ci)", true,
+		     (const char *const[]){"npm", "ci", "--ignore-scripts", "--prefer-offline",
+					   dev ? "--include=dev" : "--omit=dev", NULL});
+	else if (modules)
+		step(a, "Installing node modules (npm install; there is no package-lock.json)", true,
+		     (const char *const[]){"npm", "install", "--ignore-scripts", "--no-package-lock",
+					   dev ? "--include=dev" : "--omit=dev", NULL});
+	if (modules && modules_have_scripts(lock))
+		step(a, "Running install scripts of node modules", false,
+		     (const char *const[]){"npm", "rebuild", NULL});
+	for (const char *const *s = own; *s; s++)
+		run_script(a, pkg, *s, "Running install scripts");
+	if (build)
+		step(a, "Running the build script", false, (const char *const[]){"npm", "run", build, NULL});
+	if (dev)
+		step(a, "Pruning development modules", false,
+		     (const char *const[]){"npm", "prune", "--omit=dev", "--ignore-scripts", "--offline",
+					   NULL});
+	run_script(a, pkg, "heroku-cleanup", "Running heroku-cleanup");
+	strings_add(&a->plan->drop, "node_modules/.cache");
+	if (a->plan->steps) {
+		strings_add(&a->plan->build_packages, "nodejs");
+		strings_add(&a->plan->build_packages, "npm");
+	}
+}
+
+/* --- the command ------------------------------------------------------------------------------------------------------- */
+static void start_script(struct app *a, const json_t *pkg, const char *script)
+{
+	char word[256];
+
+	if (!command_word(script, word, sizeof(word)) || strpbrk(script, "|&;<>`")) {
+		if (!a->said_processes)
+			out_line("scripts.start needs a shell, and an instance cannot start further "
+				 "processes yet: say what to "
+				 "run in a Procfile (web: node server.js)");
+		app_process(a, "web", script);
+	} else if (!strcmp(word, "node") || strchr(word, '/')) {
+		app_process(a, "web", script);
+	} else {
+		/* a module's program: it is a script for node */
+		const char *rest = strstr(script, word);
+		char *command = textf("%.*snode node_modules/.bin/%s", (int)(rest - script), script, rest);
+		app_process(a, "web", command);
+		free(command);
+	}
+}
+
+static void start_command(struct app *a, const json_t *pkg)
+{
+	const char *script = text_of(json_object_get(pkg, "scripts"), "start"),
+		   *main_file = text_of(pkg, "main");
+	static const char *const files[] = {"server.js", "index.js",   "app.js",
+					    "main.js",	 "server.mjs", "index.mjs"};
+
+	if (a->said_processes)
+		return;
+	if (script) {
+		start_script(a, pkg, script);
+		return;
+	}
+	const char *file = app_has(a, "server.js") ? "server.js"
+			   : main_file && app_has(a, main_file)
+				   ? main_file
+				   : app_first(a, files, sizeof(files) / sizeof(files[0]));
+	if (file) {
+		char *command = textf("node %s", file);
+		app_process(a, "web", command);
+		free(command);
+	}
+}
+
+/* --- the runtime ------------------------------------------------------------------------------------------------------- */
+/* The node that will be in the image: Debian's or its vendor's package, else a program of the machine. */
+static char *runtime_version(struct app *a)
+{
+	char *version = debs_version("nodejs");
+
+	if (!access("/usr/bin/node", X_OK) || (version && access("/usr/local/bin/node", X_OK))) {
+		if (version)
+			app_runtime(a, "nodejs");
+		return version;
+	}
+	free(version);
+	return NULL;
+}
+
+/* Major numbers that a range allows are all that is compared: ">=18", "20.x", "^18 || ^20". */
+static bool range_allows(const char *range, int major)
+{
+	bool some = false;
+
+	for (const char *alt = range; alt; alt = strstr(alt, "||"), alt += alt ? 2 : 0) {
+		bool fits = true, number = false;
+		const char *end = strstr(alt, "||");
+		for (const char *p = alt; *p && (!end || p < end);) {
+			size_t op = strspn(p, "<>=^~ v");
+			char *after;
+			if (!isdigit((unsigned char)p[op])) {
+				p += op ? op : 1;
+				continue;
+			}
+			bool less = memchr(p, '<', op), more = memchr(p, '>', op), equal = memchr(p, '=', op);
+			long want = strtol(p + op, &after, 10);
+			bool exact_major = !strncmp(after, ".0.0", 4) || *after != '.';
+			number = true;
+			if (less)
+				fits = fits && (equal || !exact_major ? major <= want : major < want);
+			else if (more)
+				fits = fits && (equal || !exact_major ? major >= want : major > want);
+			else
+				fits = fits && major == want;
+			p = after + strspn(after, ".0123456789xX*-");
+		}
+		some = some || fits || !number;
+	}
+	return some;
+}
+
+static int check_engine(struct app *a, const json_t *pkg, const char *version)
+{
+	const char *want = text_of(json_object_get(pkg, "engines"), "node");
+	int major = version ? atoi(version) : 0;
+
+	if (!want || !major || range_allows(want, major))
+		return 0;
+	return out_fail(EXIT_OURS,
+			"package.json wants node %s, but the runtime is node %s.\nInstall another nodejs "
+			"package (NodeSource has "
+			"them all), or change engines.node",
+			want, version);
+}
+
+static const char *found(const struct app *a)
+{
+	return app_has(a, "package.json") ? "package.json" : NULL;
+}
+
+static int fill(struct app *a)
+{
+	static const char *const locks[] = {"package-lock.json", "npm-shrinkwrap.json"};
+	int status = 0;
+	json_t *pkg = app_json(a, "package.json", &status), *lock = NULL;
+	const char *lock_name = app_first(a, locks, 2);
+
+	if (!status && lock_name)
+		lock = app_json(a, lock_name, &status);
+	if (!status) {
+		char *version = runtime_version(a);
+		if (version)
+			out_line("node %s", version);
+		status = check_engine(a, pkg, version);
+		free(version);
+	}
+	if (!status) {
+		struct plan *p = a->plan;
+		if (!p->runtime)
+			p->runtime = textf("node");
+		if (!p->name && text_of(pkg, "name"))
+			p->name = textf("%s", text_of(pkg, "name"));
+		if (!p->description && text_of(pkg, "description"))
+			p->description = textf("%s", text_of(pkg, "description"));
+		if (!strings_env(&p->env, "NODE_ENV"))
+			strings_add(&p->env, "NODE_ENV=production");
+		install_steps(a, pkg, lock);
+		start_command(a, pkg);
+	}
+	json_decref(lock);
+	json_decref(pkg);
+	return status;
+}
+
+const struct language lang_node = {
+	.name = "Node.js",
+	.word = "node",
+	.looked_for = "package.json",
+	.commands = " node nodejs npm npx ",
+	.found = found,
+	.fill = fill,
+};
