@@ -4,7 +4,7 @@
  *
  * A link is made and replaced whole (symlink in tmp/, rename), so there is no half of a name, and it takes no block
  * of its own. Of a reference's characters two cannot or should not be in a file name: '/' is written '+', ':' is
- * written ','. NAME:TAG has at most 250 characters (NAME_MAX).
+ * written ','. NAME:TAG has at most 255 characters (NAME_MAX).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 
 #include "image/store/inside.h"
 
-#define REF_MAX 250
+#define REF_MAX 255
 
 static const char b64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -64,7 +64,7 @@ static bool ref_path(const char *ref, char out[REF_MAX + 8])
 	for (size_t i = 0; i <= n; i++) {
 		char c = ref[i];
 		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-			     c == '.' || c == '_' || c == '-' || !c;
+			     c == '.' || c == '_' || c == '-' || c == '[' || c == ']' || !c; /* []: IPv6 */
 		if (!plain && c != '/' && c != ':')
 			return false;
 		colons += c == ':';
