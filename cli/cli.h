@@ -17,6 +17,11 @@ extern uint64_t cli_start_ns;
 /* --- commands (main.c) ---------------------------------------------------- */
 int cmd_run(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
+int cmd_images(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_tag(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
+int cmd_prune(int argc, char **argv);
 
 /* --- option tables (options.c) -------------------------------------------- */
 struct option_def {

@@ -22,6 +22,11 @@ static int cmd_version(int argc, char **argv);
 
 static const struct command commands[] = {
 	{"run", cmd_run, "run a program as a VM with no operating system in it"},
+	{"images", cmd_images, "list the images of the store"},
+	{"inspect", cmd_inspect, "show what an image is made of and what it starts"},
+	{"tag", cmd_tag, "give an image another name"},
+	{"rm", cmd_rm, "remove names of images"},
+	{"prune", cmd_prune, "free what no image needs"},
 	{"cache", cmd_cache, "show or empty the cache of images"},
 	{"version", cmd_version, "print the version"},
 	{"help", cmd_help, "print this help, or that of a command"},
