@@ -78,8 +78,8 @@ void plan_free(struct plan *p);
  * Aptfile are read. 0, or an exit status after out_fail().
  */
 int plan_detect(const char *dir, struct plan *p);
-/* needs.c: is everything that the app declares in its packages? 0, or an exit status after out_fail() with advice. */
-int plan_check(struct store *s, struct plan *p);
+/* needs.c: is everything that the app declares in these layers? 0, or an exit status after out_fail() with advice. */
+int plan_check(struct store *s, struct plan *p, const struct layer *layers, int n);
 
 /* --- debs.c ------------------------------------------------------------------------------------------------- */
 /*
@@ -93,9 +93,16 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 /* A layer with a runtime that no package owns (a vendor's node in /usr/local or /opt). */
 int program_layer(struct store *s, const char *program, struct layer *out);
 /* Does a package of the closure hold this path (absolute)? For "is flask there". */
-bool debs_have_path(struct store *s, const struct strings *packages, const char *path); /* '*' as in fnmatch, case ignored then */
+bool debs_have_path(struct store *s, const struct strings *packages, const char *path);
 /* Version of a package that is installed or can be fetched; NULL: no such package. malloc. */
 char *debs_version(const char *package);
+
+/* --- sbom.c: CycloneDX documents, blobs in the store. 0 or -errno ------------------------------------------- */
+struct deb;
+int sbom_debs(struct store *s, const struct deb *const *v, size_t n, const char *title, char hex[65],
+	      uint64_t *size);
+/* Of the packages that package-lock.json (version 2 or 3) installs, development ones left out. */
+int sbom_npm(struct store *s, const char *package_lock, const char *title, char hex[65], uint64_t *size);
 
 /* --- sandbox.c --------------------------------------------------------------------------------------------------- */
 struct sandbox {
