@@ -162,16 +162,17 @@ static uint8_t file_type(uint32_t mode)
 }
 
 /* Lay out a directory's blocks at `out` (dir_bytes() long). */
-static void fill_dir(uint8_t *out, const struct node **v, const char **names, size_t n)
+static void fill_dir(uint8_t *out, const struct node **v, const char **names, size_t count)
 {
-	for (size_t i = 0; i < n;) {
+	for (size_t i = 0; i < count;) {
 		size_t first = i;
 		uint32_t used = 0;
-		while (i < n && used + DIRENT_SIZE + strlen(names[i]) <= BLOCK)
+		while (i < count && used + DIRENT_SIZE + strlen(names[i]) <= BLOCK)
 			used += DIRENT_SIZE + (uint32_t)strlen(names[i++]);
 		uint32_t name_at = (uint32_t)(i - first) * DIRENT_SIZE;
 		for (size_t k = first; k < i; k++) {
-			struct erofs_dirent d = {v[k]->nid, (uint16_t)name_at, file_type(v[k]->mode), 0};
+			const struct node *n = v[k]->link ? v[k]->link : v[k];
+			struct erofs_dirent d = {n->nid, (uint16_t)name_at, file_type(n->mode), 0};
 			memcpy(out + (k - first) * DIRENT_SIZE, &d, sizeof(d));
 			memcpy(out + name_at, names[k], strlen(names[k]));
 			name_at += (uint32_t)strlen(names[k]);
@@ -266,6 +267,12 @@ static int layout_dir(struct erofs_meta *m, struct node *dir)
 	return r;
 }
 
+/* The node whose inode this name has. */
+static struct node *inode_of(struct node *n)
+{
+	return n->link ? n->link : n;
+}
+
 static int layout(struct erofs_meta *m, struct node *dir)
 {
 	int r = layout_dir(m, dir);
@@ -273,30 +280,29 @@ static int layout(struct erofs_meta *m, struct node *dir)
 	for (struct node *c = dir->child; c && !r; c = c->sibling) {
 		if (S_ISDIR(c->mode))
 			r = layout(m, c);
-		else if (!c->link)
-			r = place_inode(m, c);
+		else if (!inode_of(c)->nid)
+			r = place_inode(m, inode_of(c));
 	}
 	return r;
 }
 
-/* Links may stand before what they are links to, so their numbers come last. */
-static void count_links(struct node *dir, bool numbers)
+static void forget_places(struct node *dir)
 {
 	for (struct node *c = dir->child; c; c = c->sibling) {
+		inode_of(c)->nlink = 0;
+		inode_of(c)->nid = 0;
 		if (S_ISDIR(c->mode))
-			count_links(c, numbers);
-		else if (numbers)
-			c->nid = c->link ? c->link->nid : c->nid;
-		else
-			(c->link ? c->link : c)->nlink++;
+			forget_places(c);
 	}
 }
 
-static void clear_links(struct node *dir)
+static void count_names(struct node *dir)
 {
 	for (struct node *c = dir->child; c; c = c->sibling) {
-		c->nlink = 0;
-		clear_links(c);
+		if (S_ISDIR(c->mode))
+			count_names(c);
+		else
+			inode_of(c)->nlink++;
 	}
 }
 
@@ -305,12 +311,11 @@ int erofs_meta_layout(struct erofs_meta *m)
 	/* what the superblock leaves of the first block */
 	m->room[m->n_rooms++] = (struct erofs_room){m->end, BLOCK - (uint32_t)(m->end % BLOCK)};
 	m->end += m->room[0].left;
-	clear_links(m->t->root);
-	count_links(m->t->root, false);
+	forget_places(m->t->root);
+	count_names(m->t->root);
 	int r = layout(m, m->t->root);
 	if (r)
 		return r;
-	count_links(m->t->root, true);
 	m->mem = calloc(m->end / BLOCK, BLOCK);
 	return m->mem ? 0 : -ENOMEM;
 }
@@ -405,10 +410,12 @@ static int write_nodes(struct erofs_meta *m, int fd, struct node *dir)
 	for (struct node *c = dir->child; c && !r; c = c->sibling) {
 		if (S_ISDIR(c->mode)) {
 			r = write_nodes(m, fd, c);
-		} else if (!c->link) {
-			uint8_t *behind = write_inode(m, c);
-			if (is_inline(m, c))
-				memcpy(behind, S_ISLNK(c->mode) ? c->data : c->content, node_size(c));
+		} else {
+			const struct node *n =
+				inode_of(c); /* once for each of its names, with the same bytes */
+			uint8_t *behind = write_inode(m, n);
+			if (is_inline(m, n))
+				memcpy(behind, S_ISLNK(n->mode) ? n->data : n->content, node_size(n));
 		}
 	}
 	return r;

@@ -37,8 +37,8 @@ struct erofs_meta {
 /* Can these contents of a file lie inline? */
 bool erofs_fits_inline(const void *data, uint64_t size);
 /*
- * Give every node its inode (nid), in the order of the tree. Before: `t` is sorted; hard links are resolved (node.link, and
- * the target comes first), node.content is set where a file is to be inline; base and end say where inodes begin.
+ * Give every node its inode (nid), in the order of the tree. Before: `t` is sorted; hard links are resolved (node.link),
+ * node.content is set where a file is to be inline; base and end say where inodes begin.
  */
 int erofs_meta_layout(struct erofs_meta *m);
 /* Blocks for a directory that is not inline, from next_block on. */

@@ -577,6 +577,16 @@ struct node *tree_find(const struct tree *t, const char *path)
 	return at;
 }
 
+struct node *tree_child(const struct tree *t, const struct node *dir, const char *name, size_t len)
+{
+	return find_child(t, dir, name, len);
+}
+
+struct node *tree_add_child(struct tree *t, struct node *dir, const char *name, size_t len)
+{
+	return new_node(t, dir, name, len);
+}
+
 int tree_open(const struct tree *t, const struct node *n)
 {
 	char path[PATH_MAX];

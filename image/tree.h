@@ -22,9 +22,12 @@ struct node {
 	uint64_t dev, ino, rdev;
 	char *data; /* symlink: its target. file made by us: its contents. else NULL: read the host's file */
 	uint32_t n_children;
-	bool visited; /* collector: ELF closure done, or directory walked */
+	bool visited; /* collector: ELF closure done, or directory walked; import: an ELF file */
+	bool gone; /* import: a layer above has taken it away */
+	uint8_t from; /* import: the layer that it comes from */
 	/* the EROFS writers */
-	struct node *link; /* a hard link: the node whose inode it shares; that one's own `link` is NULL */
+	struct node *
+		link; /* a hard link: the node whose inode it shares, in the tree or not; that one's `link` is NULL */
 	const char *content; /* of a small file, to be stored inline; NULL: it has blocks */
 	uint64_t nid, dir_size;
 	uint32_t block, nlink;
@@ -84,6 +87,9 @@ struct node *tree_put_dir(struct tree *t, const char *path, uint32_t mode);
 struct node *tree_put_link(struct tree *t, const char *path, const char *target);
 /* Look up without adding; links are not followed. */
 struct node *tree_find(const struct tree *t, const char *path);
+/* One step of that, and a new, zeroed child where there is none yet. */
+struct node *tree_child(const struct tree *t, const struct node *dir, const char *name, size_t len);
+struct node *tree_add_child(struct tree *t, struct node *dir, const char *name, size_t len);
 /* Path of a node, absolute, into buf; false if it does not fit. */
 bool tree_path(const struct node *n, char *buf, size_t size);
 /* Open a node's host file for reading without following any link, or -errno. */
