@@ -324,6 +324,38 @@ static bool sig_holds(char *line)
 	       st.st_ctim.tv_sec * 1000000000ll + st.st_ctim.tv_nsec == ctime_ns;
 }
 
+char *sigs_print(const struct sigs *sigs)
+{
+	char *text = NULL;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+
+	for (size_t i = 0; f && i < sigs->n; i++) {
+		const struct sig *s = &sigs->v[i];
+		fprintf(f, "sig %llu %llu %lld %lld %s\n", (unsigned long long)s->ino,
+			(unsigned long long)s->size, (long long)s->mtime_ns, (long long)s->ctime_ns, s->path);
+	}
+	if (!f || fclose(f)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+bool sigs_hold(char *text)
+{
+	for (char *line = text; *line;) {
+		char *end = strchr(line, '\n');
+		if (!end || strncmp(line, "sig ", 4))
+			return false;
+		*end = 0;
+		if (!sig_holds(line))
+			return false;
+		line = end + 1;
+	}
+	return true;
+}
+
 bool cache_lookup(struct cache *c, const char key[65], struct index_entry *e)
 {
 	char name[96];
@@ -377,12 +409,11 @@ void cache_store(struct cache *c, const char key[65], const struct index_entry *
 		fprintf(f, "layer %s\n", e->layer[i]);
 	if (e->cwd_digest[0])
 		fprintf(f, "cwd %s\n", e->cwd_digest);
-	for (size_t i = 0; i < e->sigs.n; i++) {
-		const struct sig *s = &e->sigs.v[i];
-		fprintf(f, "sig %llu %llu %lld %lld %s\n", (unsigned long long)s->ino,
-			(unsigned long long)s->size, (long long)s->mtime_ns, (long long)s->ctime_ns, s->path);
-	}
-	bool ok = !ferror(f);
+	char *sigs = sigs_print(&e->sigs);
+	if (sigs)
+		fputs(sigs, f);
+	bool ok = sigs && !ferror(f);
+	free(sigs);
 	index_name(name, key);
 	if (fclose(f) || !ok || renameat(c->fd, tmp, c->fd, name))
 		unlinkat(c->fd, tmp, 0); /* no entry: the next run looks again */

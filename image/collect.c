@@ -503,6 +503,28 @@ int collect(const struct image_request *req, const struct program *prog, struct 
 	return r;
 }
 
+int collect_program(struct tree *t, const char *program, struct sigs *sigs)
+{
+	static const char *const no_env[] = {NULL};
+	struct image_request req = {.program = program, .env = no_env};
+	struct program prog = {.cwd = "/"};
+	struct collection out = {.runtime = t, .sigs = *sigs};
+	struct work w = {.req = &req, .prog = &prog, .out = &out};
+
+	read_ld_conf(&w, "/etc/ld.so.conf", 0);
+	target(&w, t);
+	take_executable(&w, NULL, program, true);
+	work_off(&w);
+	t->on_file = NULL;
+	for (int i = 0; i < w.n_lib_dirs; i++)
+		free(w.lib_dirs[i]);
+	free(w.q.v);
+	*sigs = out.sigs;
+	if (!w.err && !tree_add(t, program))
+		return -errno;
+	return w.err;
+}
+
 void collection_free(struct collection *c)
 {
 	tree_free(c->runtime);

@@ -31,6 +31,9 @@ struct sigs {
 /* Remember the state of a path now. Twice is harmless. */
 void sigs_add(struct sigs *s, const char *path);
 void sigs_free(struct sigs *s);
+/* cache.c: as text, a "sig ..." line each (malloc); and does every line of such a text still hold? It is cut up. */
+char *sigs_print(const struct sigs *s);
+bool sigs_hold(char *text);
 
 /* How the program was found on the host. */
 struct program {
@@ -59,6 +62,11 @@ const char *env_get(const char *const *env, const char *name);
 /* collect.c */
 int collect(const struct image_request *req, const struct program *prog, struct collection *out);
 void collection_free(struct collection *c);
+/*
+ * Put a program that no package owns into a tree that has a base already: its installation prefix, and all that this links to.
+ * 0 or -errno. sigs: what decided it.
+ */
+int collect_program(struct tree *t, const char *program, struct sigs *sigs);
 /* Walk the working directory into a tree, as collect() does: for comparing by digest. */
 struct tree *collect_cwd(const struct program *prog, int *err);
 

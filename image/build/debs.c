@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Debian packages as layers: what the rest of the build asks for, and the
+ * memos that make a second question cheap.
+ *
+ * A layer is known by what decides its bytes: the names and versions of its
+ * packages, whether each was installed when it was taken (then when dpkg
+ * wrote its list, so that a reinstallation counts), the base, and the
+ * versions of the formats. The digest of that text is the key of a memo
+ *
+ *   deblayer KEY -> "LAYER SIZE SBOM SIZE"
+ *
+ * A layer that exists thus costs reading dpkg's status and a stat(2) of each
+ * package. Memos may be lost or point at layers that are gone: then it is
+ * made again, and has the same digest.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "abi/image.h"
+#include "image/build/debs.h"
+#include "image/collect.h"
+#include "lib/host/progress.h"
+#include "lib/host/say.h"
+
+#define FORMAT "debs 1" /* change it when the same packages give other bytes */
+
+/* --- the packages of a request -------------------------------------------------------------- */
+
+static int check_names(const struct strings *packages)
+{
+	for (size_t i = 0; i < packages->n; i++)
+		if (!deb_name_ok(packages->v[i]))
+			return out_fail(EXIT_OURS,
+					"'%s' is not the name of a Debian package.\n"
+					"Names have lower-case letters, digits and + - . only: one a line in "
+					"Aptfile.",
+					packages->v[i]);
+	return 0;
+}
+
+void debs_close(struct debs *d)
+{
+	strings_free(&d->missing);
+	free(d->v);
+	dpkg_close(d->dpkg);
+}
+
+int debs_open(struct debs *d, struct store *s, const struct strings *packages, const struct strings *below)
+{
+	memset(d, 0, sizeof(*d));
+	d->s = s;
+	d->base = !below || !below->n;
+	int r = check_names(packages);
+	if (!r && below)
+		r = check_names(below);
+	if (r)
+		return r;
+	d->dpkg = dpkg_open();
+	if (!d->dpkg)
+		return out_fail(EXIT_OURS,
+				"This is not a Debian machine: there is no " DPKG_STATUS ".\n"
+				"Build on Debian 12 or later, or from a container: cowbell build --from.");
+	d->db = dpkg_control(d->dpkg);
+	r = debs_mark(d, packages, below);
+	if (!r && d->missing.n)
+		r = fetch_records(d, packages);
+	if (!r && d->missing.n) {
+		r = debs_mark(d, packages, below);
+		if (!r && d->missing.n)
+			r = out_fail(EXIT_OURS,
+				     "%s: cannot be had: no package that is installed or known to apt does",
+				     d->missing.v[0]);
+	}
+	if (r)
+		debs_close(d);
+	return r;
+}
+
+/* --- memos --------------------------------------------------------------------------------------- */
+
+static void add_stat(struct strings *key, const char *path)
+{
+	struct stat st;
+
+	if (!stat(path, &st))
+		strings_addf(key, "%s %lld.%09ld %llu", path, (long long)st.st_mtim.tv_sec,
+			     st.st_mtim.tv_nsec, S_ISREG(st.st_mode) ? (unsigned long long)st.st_size : 0ull);
+}
+
+static void layer_key(const struct debs *d, char hex[65])
+{
+	struct strings key = {0};
+	char path[512];
+
+	strings_addf(&key, FORMAT " sites %d %s", SITES_VERSION, d->base ? "base" : "more");
+	for (size_t i = 0; i < d->n; i++) {
+		const struct deb *p = d->v[i];
+		strings_addf(&key, "%s=%s:%s %d %s", p->name, p->version, p->arch ? p->arch : "", p->mark,
+			     p->installed ? "installed"
+			     : p->sha256  ? p->sha256
+					  : "");
+		if (p->installed && dpkg_list_path(p, path, sizeof(path)))
+			add_stat(&key, path);
+	}
+	add_stat(&key, "/var/lib/dpkg/alternatives");
+	add_stat(&key, "/etc/ssl/certs/java/cacerts");
+	size_t n = 0;
+	for (size_t i = 0; i < key.n; i++)
+		n += strlen(key.v[i]) + 1;
+	char *text = malloc(n + 1), *at = text;
+	for (size_t i = 0; i < key.n && text; i++)
+		at = stpcpy(stpcpy(at, key.v[i]), "\n");
+	sha256_hex(text ? text : "", text ? (size_t)(at - text) : 0, hex);
+	free(text);
+	strings_free(&key);
+}
+
+static bool memo_layer(struct store *s, const char *kind, const char *key, struct layer *out)
+{
+	char *memo = store_memo_get(s, kind, key);
+	unsigned long long size = 0, sbom_size = 0;
+	bool ok = memo && sscanf(memo, "%64[0-9a-f] %llu %64[0-9a-f] %llu", out->hex, &size, out->sbom_hex,
+				 &sbom_size) == 4;
+
+	out->size = size;
+	out->sbom_size = sbom_size;
+	free(memo);
+	return ok && is_digest(out->hex) && store_has(s, out->hex) && is_digest(out->sbom_hex) &&
+	       store_has(s, out->sbom_hex);
+}
+
+static void remember_layer(struct store *s, const char *kind, const char *key, const struct layer *l)
+{
+	char *memo = textf("%s %llu %s %llu", l->hex, (unsigned long long)l->size, l->sbom_hex,
+			   (unsigned long long)l->sbom_size);
+
+	store_memo_set(s, kind, key, memo);
+	free(memo);
+}
+
+/* --- layers ----------------------------------------------------------------------------------------- */
+
+static int build_layer(struct debs *d, const char *key, struct layer *out)
+{
+	int status = fetch_debs(d);
+	struct tree *t = status ? NULL : debs_tree(d, &status);
+
+	if (!t)
+		return status;
+	progress_begin(out->title, 0, false);
+	int r = layer_from_tree(d->s, t, out->hex, &out->size);
+	progress_end();
+	tree_free(t);
+	if (!r)
+		r = sbom_debs(d->s, (const struct deb *const *)d->v, d->n, out->title, out->sbom_hex,
+			      &out->sbom_size);
+	if (r == -ESTALE)
+		return out_fail(EXIT_OURS,
+				"packages are being changed just now; build again when that is done");
+	if (r)
+		return out_fail(EXIT_OURS, "%s: cannot be made a layer: %s", out->title, strerror(-r));
+	remember_layer(d->s, "deblayer", key, out);
+	return 0;
+}
+
+int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
+	       struct layer *out)
+{
+	struct debs d;
+	char key[65];
+	int r = debs_open(&d, s, packages, below);
+
+	memset(out, 0, sizeof(*out));
+	if (r)
+		return r;
+	if (d.first && packages->n > 1)
+		snprintf(out->title, sizeof(out->title), "%.60s %.40s and %zu more", d.first->name,
+			 d.first->version, packages->n - 1);
+	else
+		snprintf(out->title, sizeof(out->title), "%.60s %.60s", d.first ? d.first->name : "base",
+			 d.first ? d.first->version : "");
+	layer_key(&d, key);
+	if (!memo_layer(s, "deblayer", key, out)) {
+		int lock = store_lock(s, key);
+		if (lock < 0)
+			r = out_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-lock));
+		else if (!memo_layer(s, "deblayer", key, out))
+			r = build_layer(&d, key, out);
+		if (lock >= 0)
+			close(lock);
+	}
+	debs_close(&d);
+	return r;
+}
+
+/* --- runtimes that no package owns --------------------------------------------------------------------------- */
+
+static int build_program(struct debs *d, const char *program, const char *base_key, const char *key,
+			 struct layer *out)
+{
+	struct sigs sigs = {0};
+	int status = 0;
+	struct tree *t = debs_tree(d, &status);
+
+	if (!t)
+		return status;
+	progress_begin(program, 0, false);
+	int r = collect_program(t, program, &sigs);
+	if (!r) {
+		debs_canonical(t);
+		r = layer_from_tree(d->s, t, out->hex, &out->size);
+	}
+	progress_end();
+	tree_free(t);
+	if (!r)
+		r = sbom_debs(d->s, (const struct deb *const *)d->v, d->n, out->title, out->sbom_hex,
+			      &out->sbom_size);
+	char *text = r ? NULL : sigs_print(&sigs);
+	if (text) {
+		char *memo = textf("%s %llu %s %llu\n%s\n%s", out->hex, (unsigned long long)out->size,
+				   out->sbom_hex, (unsigned long long)out->sbom_size, base_key, text);
+		store_memo_set(d->s, "program", key, memo);
+		free(memo);
+	}
+	free(text);
+	sigs_free(&sigs);
+	return r ? out_fail(EXIT_OURS, "%s: cannot be made a layer: %s", program, strerror(-r)) : 0;
+}
+
+/* The memo's first line is the layer, its second the key of the base, then what decided the rest. */
+static bool memo_program(struct store *s, const char *key, const char *base_key, struct layer *out)
+{
+	char *memo = store_memo_get(s, "program", key), *base = memo ? strchr(memo, '\n') : NULL;
+	size_t n = strlen(base_key);
+	bool ok = base && !strncmp(base + 1, base_key, n) && base[1 + n] == '\n' && sigs_hold(base + 2 + n);
+
+	free(memo);
+	return ok && memo_layer(s, "program", key, out);
+}
+
+int program_layer(struct store *s, const char *program, struct layer *out)
+{
+	struct strings none = {0};
+	char base_key[65], key[65], real[PATH_MAX];
+	struct debs d;
+
+	memset(out, 0, sizeof(*out));
+	if (!realpath(program, real) || access(real, X_OK))
+		return out_fail(EXIT_OURS, "%s: %s", program, strerror(errno));
+	int r = debs_open(&d, s, &none, NULL);
+	if (r)
+		return r;
+	const char *name = strrchr(program, '/');
+	snprintf(out->title, sizeof(out->title), "%.100s", name ? name + 1 : program);
+	layer_key(&d, base_key);
+	sha256_hex(program, strlen(program), key);
+	if (!memo_program(s, key, base_key, out)) {
+		int lock = store_lock(s, key);
+		if (lock < 0)
+			r = out_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-lock));
+		else if (!memo_program(s, key, base_key, out))
+			r = build_program(&d, program, base_key, key, out);
+		if (lock >= 0)
+			close(lock);
+	}
+	debs_close(&d);
+	return r;
+}
+
+/* --- questions ---------------------------------------------------------------------------------------- */
+
+static int same_path(void *arg, const char *path)
+{
+	char buf[4096];
+
+	return merged_path(path, buf, sizeof(buf)) && !strcmp(buf, arg);
+}
+
+bool debs_have_path(struct store *s, const struct strings *packages, const char *path)
+{
+	struct debs d;
+	char want[4096];
+	bool found = false;
+
+	if (!merged_path(path, want, sizeof(want)) || debs_open(&d, s, packages, NULL))
+		return false;
+	for (size_t i = 0; i < d.n && !found; i++)
+		found = d.v[i]->installed && dpkg_files(d.v[i], same_path, want) == 1;
+	debs_close(&d);
+	return found;
+}
+
+char *debs_version(const char *package)
+{
+	struct dpkg *dpkg = deb_name_ok(package) ? dpkg_open() : NULL;
+	struct relation r = {.name = package, .name_len = strlen(package)};
+	struct deb *p = dpkg ? control_satisfy(dpkg_control(dpkg), &r) : NULL;
+	char *version = p ? strdup(p->version) : NULL;
+
+	dpkg_close(dpkg);
+	return version;
+}

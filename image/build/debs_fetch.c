@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Packages that are not installed, by way of apt, as whoever runs us: nothing
+ * is installed and no lock of the system's is needed.
+ *
+ *   1. apt-get --simulate install   apt's resolver says what would come
+ *   2. apt-cache show               the records of these: dependencies, size, SHA-256
+ *   3. apt-get download             what the layer needs of them; apt checks each file against the signed
+ *                                   lists, we check it against the record when it enters the store
+ *
+ * A .deb is a blob of the store, so it comes over the network once. Names
+ * reach apt only after deb_name_ok(), after "--", with its patterns off.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "image/build/debs.h"
+#include "lib/host/progress.h"
+#include "lib/host/say.h"
+
+#define MAX_OUTPUT (64u << 20)
+
+/* --- running a tool ---------------------------------------------------------------------- */
+
+struct capture {
+	char *text;
+	size_t n, cap;
+};
+
+/* What a descriptor has. False at its end. */
+static bool capture_more(struct capture *c, int fd)
+{
+	if (c->cap - c->n < 4096) {
+		size_t cap = c->cap ? c->cap * 2 : 16384;
+		char *text = cap > MAX_OUTPUT ? NULL : realloc(c->text, cap);
+		if (!text)
+			return false;
+		c->text = text;
+		c->cap = cap;
+	}
+	ssize_t r = read(fd, c->text + c->n, c->cap - c->n - 1);
+	if (r < 0 && errno == EINTR)
+		return true;
+	if (r > 0)
+		c->n += (size_t)r;
+	c->text[c->n] = 0;
+	return r > 0;
+}
+
+static void capture_both(struct capture *out, struct capture *err, int out_fd, int err_fd)
+{
+	struct pollfd p[2] = {{out_fd, POLLIN, 0}, {err_fd, POLLIN, 0}};
+
+	while (p[0].fd >= 0 || p[1].fd >= 0) {
+		if (poll(p, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (p[0].fd >= 0 && p[0].revents && !capture_more(out, out_fd))
+			p[0].fd = -1;
+		if (p[1].fd >= 0 && p[1].revents && !capture_more(err, err_fd))
+			p[1].fd = -1;
+		progress_add(0);
+	}
+}
+
+extern char **environ;
+
+int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out, size_t *n, char **err)
+{
+	struct capture o = {0}, e = {0};
+	posix_spawn_file_actions_t fa;
+	int po[2], pe[2], status = -1;
+	pid_t pid;
+
+	if (pipe2(po, O_CLOEXEC))
+		return -1;
+	if (pipe2(pe, O_CLOEXEC)) {
+		close(po[0]);
+		close(po[1]);
+		return -1;
+	}
+	posix_spawn_file_actions_init(&fa);
+	if (stdin_fd >= 0)
+		posix_spawn_file_actions_adddup2(&fa, stdin_fd, 0);
+	else
+		posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&fa, po[1], 1);
+	posix_spawn_file_actions_adddup2(&fa, pe[1], 2);
+	if (dir)
+		posix_spawn_file_actions_addchdir_np(&fa, dir);
+	setenv("LC_ALL", "C.UTF-8", 1); /* what tools say is read, and shown with our own words */
+	int r = posix_spawnp(&pid, argv[0], &fa, NULL, (char *const *)argv, environ);
+	posix_spawn_file_actions_destroy(&fa);
+	close(po[1]);
+	close(pe[1]);
+	if (!r) {
+		capture_both(&o, &e, po[0], pe[0]);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	}
+	close(po[0]);
+	close(pe[0]);
+	*out = o.text ? o.text : calloc(1, 1);
+	*n = o.n;
+	if (err)
+		*err = e.text ? e.text : calloc(1, 1);
+	else
+		free(e.text);
+	return status;
+}
+
+/* --- what apt would install ----------------------------------------------------------------- */
+
+#define APT_OPTIONS                                                                                          \
+	"-o", "APT::Cmd::Pattern-Only=true", "-o", "Debug::NoLocking=1", "-o",                               \
+		"APT::Get::Show-User-Simulation-Note=false"
+
+/* Close in letters: fewer than three changes. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[132];
+	size_t n = strlen(b);
+
+	if (n > 130)
+		return 99;
+	for (size_t j = 0; j <= n; j++)
+		row[j] = (unsigned)j;
+	for (size_t i = 1; a[i - 1]; i++) {
+		unsigned diagonal = row[0];
+		row[0] = (unsigned)i;
+		for (size_t j = 1; j <= n; j++) {
+			unsigned change = diagonal + (a[i - 1] != b[j - 1]);
+			diagonal = row[j];
+			unsigned least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+			row[j] = change < least ? change : least;
+		}
+	}
+	return row[n];
+}
+
+/* "Did you mean ...?", from all names that apt knows; "" if nothing is near. */
+static void suggest(const char *name, char *buf, size_t size)
+{
+	static const char *const argv[] = {"apt-cache", "pkgnames", NULL};
+	struct strings near[3] = {0};
+	char *out = NULL, *save;
+	size_t n, len = strlen(name);
+
+	buf[0] = 0;
+	if (fetch_run(argv, NULL, -1, &out, &n, NULL) == 0)
+		for (char *w = strtok_r(out, "\n", &save); w; w = strtok_r(NULL, "\n", &save)) {
+			size_t l = strlen(w);
+			if (l + 2 < len || l > len + 8)
+				continue;
+			unsigned d = distance(name, w);
+			if (d < 3)
+				strings_add_once(&near[d], w);
+			else if (len > 3 && strstr(w, name) && near[2].n < 8)
+				strings_add_once(&near[2], w); /* flask: python3-flask */
+		}
+	size_t at = 0, given = 0;
+	for (size_t d = 0; d < 3; d++) {
+		strings_sort(&near[d]);
+		for (size_t i = 0; i < near[d].n && given < 4 && at + 140 < size; i++, given++)
+			at += (size_t)snprintf(buf + at, size - at, "%s%.128s",
+					       given ? ", " : "\nDid you mean: ", near[d].v[i]);
+		strings_free(&near[d]);
+	}
+	free(out);
+}
+
+static bool have_lists(void)
+{
+	DIR *d = opendir("/var/lib/apt/lists");
+	struct dirent *e;
+	bool found = false;
+
+	while (d && !found && (e = readdir(d)))
+		found = strstr(e->d_name, "_Packages") != NULL;
+	if (d)
+		closedir(d);
+	return found;
+}
+
+static int unknown_package(const char *name)
+{
+	char hint[800];
+
+	if (!have_lists())
+		return out_fail(EXIT_OURS,
+				"%s is not installed, and apt has no lists of packages to find it in.\n"
+				"Run: sudo apt-get update",
+				name);
+	suggest(name, hint, sizeof(hint));
+	return out_fail(EXIT_OURS, "There is no Debian package %s.%s", name, hint);
+}
+
+/* "E: ..." lines of apt, for the user. */
+static void apt_errors(const char *err, const char *out, char *buf, size_t size)
+{
+	const char *const texts[] = {err, out};
+	size_t at = 0;
+
+	buf[0] = 0;
+	for (size_t i = 0; i < 2; i++)
+		for (const char *line = texts[i]; line && *line;) {
+			size_t n = strcspn(line, "\n");
+			bool shown =
+				!strncmp(line, "E: ", 3) || (i == 1 && strstr(line, "Depends: ") == line + 1);
+			if (shown && at + n + 2 < size)
+				at += (size_t)snprintf(buf + at, size - at, "\n%.*s", (int)n, line);
+			line += n + (line[n] == '\n');
+		}
+}
+
+/* Lines "Inst NAME[:ARCH] [OLD] (NEW ORIGIN [ARCH])" become "NAME=NEW". */
+static void read_plan(char *text, struct strings *out)
+{
+	char *save, name[160], version[160];
+
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *open = strchr(line, '(');
+		if (strncmp(line, "Inst ", 5) || !open || sscanf(line, "Inst %159[^: ]", name) != 1 ||
+		    sscanf(open, "(%159[^ )]", version) != 1 || !deb_name_ok(name))
+			continue;
+		strings_addf(out, "%s=%s", name, version);
+	}
+}
+
+static void start(struct strings *argv, const char *const *words)
+{
+	for (; *words; words++)
+		strings_add(argv, *words);
+}
+
+static int ask_plan(const struct strings *names, struct strings *plan)
+{
+	static const char *const words[] = {"apt-get",	 "-s",	    "-qq", "-y", "--no-install-recommends",
+					    APT_OPTIONS, "install", "--",  NULL};
+	struct strings argv = {0};
+	char *out, *err = NULL, lines[2000];
+	size_t n;
+
+	start(&argv, words);
+	for (size_t i = 0; i < names->n; i++)
+		strings_add(&argv, names->v[i]);
+	int status = fetch_run((const char *const *)argv.v, NULL, -1, &out, &n, &err);
+	strings_free(&argv);
+	if (!status) {
+		read_plan(out, plan);
+	} else {
+		apt_errors(err, out, lines, sizeof(lines));
+		status = out_fail(EXIT_OURS, "apt finds no way to these packages:%s", lines);
+	}
+	free(out);
+	free(err);
+	return status;
+}
+
+/* apt-cache show for names or NAME=VERSION: into *out. */
+static int show(const struct strings *what, char **out, size_t *n)
+{
+	static const char *const words[] = {"apt-cache", "-q", "--no-all-versions", APT_OPTIONS, "show",
+					    "--",	 NULL};
+	struct strings argv = {0};
+
+	start(&argv, words);
+	for (size_t i = 0; i < what->n; i++)
+		strings_add(&argv, what->v[i]);
+	int status = fetch_run((const char *const *)argv.v, NULL, -1, out, n, NULL);
+	strings_free(&argv);
+	return status;
+}
+
+/* Each name must be a package's, or apt would take it for something else. */
+static int check_known(const struct strings *names)
+{
+	struct control known = {0};
+	struct relation r = {0};
+	char *out;
+	size_t n;
+	int status = 0;
+
+	int ran = show(names, &out, &n);
+	if (ran < 0) {
+		free(out);
+		return out_fail(EXIT_OURS,
+				"%s is not installed, and there is no apt to fetch it with (apt-cache: %s)",
+				names->v[0], strerror(errno));
+	}
+	control_read(&known, out, n, false);
+	for (size_t i = 0; i < names->n && !status; i++) {
+		r.name = names->v[i];
+		r.name_len = strlen(names->v[i]);
+		if (!control_satisfy(&known, &r))
+			status = unknown_package(names->v[i]);
+	}
+	control_free(&known);
+	return status;
+}
+
+int fetch_records(struct debs *d, const struct strings *packages)
+{
+	struct strings plan = {0};
+	char *out;
+	size_t n;
+
+	(void)packages;
+	progress_begin("looking packages up", 0, false);
+	int status = check_known(&d->missing);
+	if (!status)
+		status = ask_plan(&d->missing, &plan);
+	if (!status && plan.n) {
+		if (show(&plan, &out, &n) || !control_read(d->db, out, n, false))
+			status = out_fail(EXIT_OURS, "apt-cache does not show %s", plan.v[0]);
+	}
+	progress_end();
+	strings_free(&plan);
+	return status;
+}
+
+/* --- the files ------------------------------------------------------------------------------- */
+
+/* One file of the scratch directory becomes a blob, if it is one that is wanted. */
+static int keep_deb(struct debs *d, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r = 0;
+	static char buf[1 << 16];
+	char hex[65];
+	uint64_t size;
+	const struct deb *p = NULL;
+
+	if (fd < 0 || sha256_fd(fd, hex)) {
+		if (fd >= 0)
+			close(fd);
+		return -EIO;
+	}
+	for (size_t i = 0; i < d->n && !p; i++)
+		if (d->v[i]->sha256 && !strcmp(d->v[i]->sha256, hex))
+			p = d->v[i];
+	struct blob *b = p ? blob_new(d->s) : NULL;
+	if (b && lseek(fd, 0, SEEK_SET) == 0) {
+		ssize_t n;
+		while (!r && (n = read(fd, buf, sizeof(buf))) > 0)
+			r = blob_write(b, buf, (size_t)n);
+		if (r)
+			blob_abort(b);
+		else
+			r = blob_commit(b, p->sha256, hex, &size);
+	}
+	close(fd);
+	return r;
+}
+
+static int keep_all(struct debs *d, const char *dir)
+{
+	DIR *dp = opendir(dir);
+	struct dirent *e;
+	char path[4096];
+	int r = 0;
+
+	while (dp && !r && (e = readdir(dp))) {
+		size_t n = strlen(e->d_name);
+		if (n > 4 && !strcmp(e->d_name + n - 4, ".deb") &&
+		    snprintf(path, sizeof(path), "%s/%s", dir, e->d_name) < (int)sizeof(path))
+			r = keep_deb(d, path);
+	}
+	if (dp)
+		closedir(dp);
+	return r;
+}
+
+static int download(struct debs *d, const struct strings *what, const char *dir)
+{
+	static const char *const words[] = {"apt-get", "-qq", APT_OPTIONS, "download", "--", NULL};
+	struct strings argv = {0};
+	char *out, *err = NULL, lines[2000], title[64];
+	size_t n;
+
+	start(&argv, words);
+	for (size_t i = 0; i < what->n; i++)
+		strings_add(&argv, what->v[i]);
+	snprintf(title, sizeof(title), "fetching %zu Debian package%s", what->n, what->n == 1 ? "" : "s");
+	progress_begin(title, 0, false);
+	int status = fetch_run((const char *const *)argv.v, dir, -1, &out, &n, &err);
+	progress_end();
+	strings_free(&argv);
+	if (status) {
+		apt_errors(err, out, lines, sizeof(lines));
+		status = out_fail(EXIT_OURS,
+				  "Packages cannot be fetched.%s\nIs the network there? Are apt's lists new: "
+				  "sudo apt-get update",
+				  lines);
+	}
+	free(out);
+	free(err);
+	if (status)
+		return status;
+	int r = keep_all(d, dir);
+	return r ? out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), strerror(-r)) : 0;
+}
+
+int fetch_debs(struct debs *d)
+{
+	struct strings want = {0};
+	char dir[4096];
+	int status = 0;
+
+	for (size_t i = 0; i < d->n; i++) {
+		const struct deb *p = d->v[i];
+		if (p->installed)
+			continue;
+		if (!p->sha256 || !is_digest(p->sha256))
+			status = out_fail(EXIT_OURS, "%s: apt's record of it has no SHA-256 digest", p->name);
+		else if (!store_has(d->s, p->sha256))
+			strings_addf(&want, "%s=%s", p->name, p->version);
+	}
+	if (!status && want.n) {
+		int r = store_scratch(d->s, dir, sizeof(dir));
+		if (r)
+			status = out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), strerror(-r));
+		else {
+			status = download(d, &want, dir);
+			store_rmtree(dir);
+		}
+	}
+	for (size_t i = 0; i < d->n && !status; i++)
+		if (!d->v[i]->installed && !store_has(d->s, d->v[i]->sha256))
+			status = out_fail(EXIT_OURS, "%s: what apt fetched is not what its record says",
+					  d->v[i]->name);
+	strings_free(&want);
+	return status;
+}
