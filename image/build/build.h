@@ -78,6 +78,12 @@ void plan_free(struct plan *p);
  * Aptfile are read. 0, or an exit status after out_fail().
  */
 int plan_detect(const char *dir, struct plan *p);
+/*
+ * built.c, after the steps ran in `dir`, a copy of `src`: finds the program of find_program (into take and processes), and the
+ * packages of the libraries that the programs in `take` need (into packages). Also for an app without steps that brings its own program.
+ * 0, or an exit status after out_fail().
+ */
+int plan_built(const char *src, const char *dir, struct plan *p);
 /* needs.c: is everything that the app declares in these layers? 0, or an exit status after out_fail() with advice. */
 int plan_check(struct store *s, struct plan *p, const struct layer *layers, int n);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Languages that are compiled: Go, Rust, OCaml, Haskell, C; and Java's jars, which come compiled.
+ * Languages that are compiled: Go, Rust, OCaml, Haskell and C.
  *
  * The toolchain is this machine's, run in the sandbox without network: modules come from the app's own tree (vendor/) or
  * Debian's packages. Only the program and directories of static files go into the image, see take_assets(); built.c finds a program
@@ -67,7 +67,8 @@ static bool take_named(struct app *a)
 		const char *rel = !strncmp(word, "./", 2)      ? word + 2
 				  : !strncmp(word, "/app/", 5) ? word + 5
 							       : word;
-		if (*rel == '/' || (!strchr(word, '/') && !strchr(rel, '.') && rel == word))
+		if (*rel == '/' || strstr(rel, "..") ||
+		    (!strchr(word, '/') && !strchr(rel, '.') && rel == word))
 			continue; /* a command of the system's, or on PATH */
 		strings_add_once(&a->plan->take, rel);
 		some = true;
@@ -343,68 +344,9 @@ static int fill_c(struct app *a)
 	return 0;
 }
 
-/* --- Java ---------------------------------------------------------------------------------------------------------------------- */
-static char *find_jar(const struct app *a)
-{
-	for (const char *const *d = (const char *const[]){".", "target", "build/libs", NULL}; *d; d++) {
-		char *jar = app_glob(a, *d, "*.jar", false);
-		if (!jar)
-			continue;
-		char *path = strcmp(*d, ".") ? textf("%s/%s", *d, jar) : textf("%s", jar);
-		free(jar);
-		return path;
-	}
-	return NULL;
-}
-
-static const char *found_java(const struct app *a)
-{
-	char *jar = find_jar(a);
-
-	free(jar);
-	return jar ? "*.jar" : app_has(a, "pom.xml") ? "pom.xml" : NULL;
-}
-
-static int fill_java(struct app *a)
-{
-	static const char *const jre[] = {"openjdk-21-jre-headless", "openjdk-17-jre-headless",
-					  "openjdk-11-jre-headless"};
-	char *jar = find_jar(a);
-
-	if (!jar && !a->said_processes)
-		return out_fail(EXIT_OURS, "Java apps come as a jar: build it first (mvn package, gradle "
-					   "jar); none was found in ., "
-					   "target and build/libs");
-	if (!a->plan->runtime_packages.n) {
-		/* what is installed rather than the newest: nothing to fetch */
-		const char *pick = NULL;
-		for (size_t i = 0; i < 3 && !pick; i++) {
-			char *java = textf("/usr/lib/jvm/java-%.2s-openjdk-amd64/bin/java", jre[i] + 8);
-			if (!access(java, X_OK))
-				pick = jre[i];
-			free(java);
-		}
-		app_runtime(a, pick ? pick : app_pick_package(jre, 3));
-	}
-	if (!a->plan->runtime)
-		a->plan->runtime = textf("java");
-	app_link(a, "java=/usr/lib/jvm/java-21-openjdk-amd64/bin/java "
-		    "/usr/lib/jvm/java-17-openjdk-amd64/bin/java "
-		    "/usr/lib/jvm/java-11-openjdk-amd64/bin/java");
-	if (jar) {
-		char *command = textf("java -jar %s", jar);
-		app_process(a, "web", command);
-		free(command);
-	}
-	free(jar);
-	return 0;
-}
-
 const struct language lang_go = {"Go", "go", "go.mod", NULL, found_go, fill_go};
 const struct language lang_rust = {"Rust", "rust", "Cargo.toml", NULL, found_rust, fill_rust};
 const struct language lang_ocaml = {"OCaml", "ocaml", "dune-project", NULL, found_ocaml, fill_ocaml};
 const struct language lang_haskell = {"Haskell", "haskell",	"*.cabal, Main.hs",
 				      NULL,	 found_haskell, fill_haskell};
 const struct language lang_c = {"C", "c", "Makefile", NULL, found_c, fill_c};
-const struct language lang_java = {"Java",   "java",	 "*.jar, target/*.jar, build/libs/*.jar",
-				   " java ", found_java, fill_java};
