@@ -9,6 +9,16 @@
 
 #define IMAGE_MAX_LAYERS 16
 
+#define IMAGE_MAX_GROUPS 32
+
+/* Of -u or of the image's User, looked up in the image's own /etc/passwd and /etc/group. Zeroed: root. */
+struct image_user {
+	uint32_t uid, gid;
+	uint32_t groups[IMAGE_MAX_GROUPS]; /* supplementary ones */
+	int n_groups;
+	char home[256]; /* of /etc/passwd, or "" if the user is not there */
+};
+
 /* Open layers, lowest first, ready to be mapped; and what to start in them. */
 struct image_set {
 	int n;
@@ -18,12 +28,13 @@ struct image_set {
 	char *cwd; /* guest working directory (malloc) */
 	char **argv; /* what replaces the request's argv (a script of env(1), an image's command), or NULL */
 	struct image_defaults *defaults; /* what a stored image says of itself, or NULL */
+	struct image_user user; /* whom the program runs as */
 };
 
-/* From the image's configuration; the command line's options win over it. */
+/* From the image's configuration; what the request says has won already. */
 struct image_defaults {
-	char **env; /* K=V, NULL-terminated */
-	uint32_t uid, gid; /* of User, looked up in the image's own /etc/passwd and /etc/group */
+	char *name; /* of the image, for messages and as the instance's name */
+	char **env; /* K=V, NULL-terminated: all of the program's environment */
 	int stop_signal; /* what SIGTERM becomes; 0: SIGTERM */
 	int n_ports;
 	struct {
@@ -39,6 +50,11 @@ struct image_request {
 	const char *root; /* --root DIR|IMAGE, or NULL: collect */
 	const char *workdir; /* -w, or NULL */
 	const char *const *env; /* K=V of the program, NULL-terminated */
+	const char *const *own_env; /* of these, what the user asked for: wins over an image's, or NULL */
+	const char *user; /* -u, or NULL */
+	const char *hostname; /* --name, or NULL: IMAGE_HOSTNAME */
+	const char *const *volumes; /* guest directories of -v, NULL-terminated, or NULL */
+	uint16_t port; /* the program's port of the first -p, or 0 */
 	const char *process; /* --process: which of an image's process types; NULL: web, else its only one */
 	const char *
 		require_signature; /* PEM file with the public key that must have signed the image, or NULL */
@@ -59,8 +75,6 @@ void image_set_close(struct image_set *set);
 
 /* The host name that images know, so that it resolves. */
 #define IMAGE_HOSTNAME "cowbell"
-/* Put a layer on top that knows another host name. 0, or an exit status after one line. */
-int image_set_hostname(struct image_set *set, const char *name);
 
 /* The cache: where, how many layers, how many bytes; and remove all of it. 0, or an exit status after one line. */
 int image_cache_info(char *path, size_t size, unsigned *layers, uint64_t *bytes);
@@ -91,6 +105,7 @@ struct image_transfer {
 	const char *creds, *ca_file;
 	bool plain_http, json;
 	uint64_t max_bytes, max_entries;
+	uint64_t stall_ns; /* give up when nothing moves for this long; 0: 30 s */
 };
 int image_pull(const struct image_transfer *t);
 int image_push(const struct image_transfer *t);
