@@ -58,12 +58,12 @@ static int check_count(const struct given *g, const char *command, const char *u
 {
 	if (g->n >= from && (to < 0 || g->n <= to))
 		return 0;
-	int first_line = (int)strcspn(usage, "
-");
+	int first_line = (int)strcspn(usage, "\n");
 	if (g->n < from)
-		return say_fail(EXIT_OURS, "%s: a name is missing: cowbell %s %.*s", command, command, first_line, usage);
-	return say_fail(EXIT_OURS, "%s: '%s' is too much: cowbell %s %.*s", command, g->names[to], command, first_line,
-			usage);
+		return say_fail(EXIT_OURS, "%s: a name is missing: cowbell %s %.*s", command, command,
+				first_line, usage);
+	return say_fail(EXIT_OURS, "%s: '%s' is too much: cowbell %s %.*s", command, g->names[to], command,
+			first_line, usage);
 }
 
 /* Read, check and run. */
