@@ -50,6 +50,7 @@ enum boot_region_kind {
 };
 
 #define BOOT_MAX_REGIONS 32
+#define BOOT_MAX_GROUPS	 32
 
 /*
  * Time parameters, kept current by the monitor and read under a sequence
@@ -152,7 +153,8 @@ struct boot_info {
 	uint32_t host_tty_mask; /* bit n: stream n (0..2) is a terminal */
 	uint32_t host_file_mask; /* bit n: stream n is a file or a device: a write has its result at once */
 	uint32_t log_level; /* enum boot_log */
-	uint32_t pad;
+	uint32_t n_groups; /* supplementary groups of the program */
+	uint32_t groups[BOOT_MAX_GROUPS];
 	struct boot_region regions[BOOT_MAX_REGIONS];
 };
 

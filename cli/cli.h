@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lib/host/strings.h"
 #include "monitor/monitor.h"
 
 #define COWBELL_VERSION "0.1.0"
@@ -61,5 +62,24 @@ bool parse_port(const char *s, struct monitor_port *out, const char **why);
 bool parse_egress(const char *s, struct monitor_config *cfg, const char **why);
 /* Splits into host and guest (malloc) and ro; does not open anything. */
 bool parse_volume(const char *s, char **host, char **guest, bool *ro, const char **why);
+
+/* --- the program's environment (env.c) ------------------------------------- */
+#define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+struct env {
+	struct strings file, option; /* of --env-file, of -e */
+	struct strings own; /* both: what the user asked for */
+	struct strings all; /* what a program of the host gets; PATH is first */
+};
+
+/* One -e; one --env-file. 0, or an exit status after one line. */
+int env_option(struct env *e, const char *v);
+int env_file(struct env *e, const char *file);
+/* After all options: fills own and all. */
+int env_finish(struct env *e);
+/* Did the user ask for it? */
+bool env_own(const struct env *e, const char *name);
+/* Another default. */
+void env_default(struct env *e, const char *name, const char *value);
 
 #endif

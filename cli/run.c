@@ -7,8 +7,8 @@
  * first time; hand over to the monitor. Nothing is created before all options
  * are known to be good, and everything opened is closed by process exit.
  *
- * The program's environment is made here, as containers have it: PATH, HOME,
- * LANG and, on a terminal, TERM; then -e. Nothing else of the host's leaks in.
+ * The program's environment is made in env.c. An image of the store decides about the rest of it, its
+ * user and its command; options win over what the image says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,9 +27,7 @@
 #define DEFAULT_RAM	  (512ull << 20)
 #define MIN_RAM		  (8ull << 20)
 #define MAX_RAM		  (64ull << 30)
-#define MAX_ENV		  1024
 #define PROGRESS_AFTER_NS 300000000ull
-#define GUEST_PATH	  "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum {
 	OPT_MONITOR = 1,
@@ -48,6 +46,14 @@ enum {
 	OPT_NAME,
 	OPT_VERBOSE,
 	OPT_HELP,
+	OPT_ENV_FILE,
+	OPT_USER,
+	OPT_PUBLISH_ALL,
+	OPT_ENTRYPOINT,
+	OPT_PROCESS,
+	OPT_REQUIRE_SIGNATURE,
+	OPT_MAX_SIZE,
+	OPT_MAX_ENTRIES,
 };
 
 static const struct option_def run_options[] = {
@@ -56,15 +62,28 @@ static const struct option_def run_options[] = {
 	 "process (weaker; needs nothing). auto: kvm where it can be used"},
 	{OPT_MEMORY, 'm', "memory", "SIZE", "limit of its memory, such as 64M or 2G (512M); grows on demand"},
 	{OPT_ENV, 'e', "env", "K=V", "environment variable; K alone takes the value from here"},
-	{OPT_WORKDIR, 'w', "workdir", "DIR", "working directory inside (the current one, else /)"},
+	{OPT_ENV_FILE, 0, "env-file", "FILE", "environment variables, one K=V a line; -e wins"},
+	{OPT_USER, 'u', "user", "USER[:GROUP]", "run as this user of the image, by name or number (root)"},
+	{OPT_WORKDIR, 'w', "workdir", "DIR",
+	 "working directory inside (the current one, else /; an image's own)"},
 	{OPT_PUBLISH, 'p', "publish", "[ADDR:]HOST:PORT",
 	 "forward a host port, TCP and UDP, to one of the program's;\nHOST 0 takes any free port and prints "
 	 "it"},
+	{OPT_PUBLISH_ALL, 'P', "publish-all", NULL,
+	 "forward a free host port to each port that an image exposes"},
 	{OPT_VOLUME, 'v', "volume", "HOSTDIR:GUESTDIR[:ro]", "give the program a directory of the host"},
 	{OPT_EGRESS, 0, "egress", "RULES",
 	 "where it may connect to: none, all, or CIDR[:PORT],...\n(all, which excludes link-local "
 	 "addresses)"},
 	{OPT_ROOT, 0, "root", "DIR|IMAGE", "use this tree or EROFS image as its file system"},
+	{OPT_PROCESS, 0, "process", "TYPE",
+	 "which process type of an image's Procfile (web, else its only one)"},
+	{OPT_ENTRYPOINT, 0, "entrypoint", "PROGRAM",
+	 "start this in place of an image's entrypoint and command"},
+	{OPT_REQUIRE_SIGNATURE, 0, "require-signature", "KEY.pem",
+	 "start nothing that this public key has not signed"},
+	{OPT_MAX_SIZE, 0, "max-size", "SIZE", "limit of a container image when it is unpacked (1G)"},
+	{OPT_MAX_ENTRIES, 0, "max-entries", "N", "limit of its files and directories (100000)"},
 	{OPT_INTERACTIVE, 'i', "interactive", NULL,
 	 "pass standard input (always done; accepted for habit's sake)"},
 	{OPT_TTY, 't', "tty", NULL, "insist on a terminal; without it one is used where there is one"},
@@ -81,9 +100,10 @@ static const struct option_def run_options[] = {
 struct run {
 	struct monitor_config cfg;
 	struct image_request req;
-	const char *env[MAX_ENV + 8]; /* -e, in order */
-	int n_env;
+	struct env env;
 	char *vol_host[MONITOR_MAX_VOLUMES];
+	const char *vol_guest[MONITOR_MAX_VOLUMES + 1];
+	bool publish_all;
 	uint64_t progress_start_ns;
 };
 
@@ -97,9 +117,11 @@ static uint64_t now_ns(void)
 
 static int run_help(void)
 {
-	puts("Usage: cowbell run [OPTIONS] [--] PROGRAM [ARG...]\n\n"
+	puts("Usage: cowbell run [OPTIONS] [--] PROGRAM|IMAGE [ARG...]\n\n"
 	     "Runs PROGRAM, a path or a name on PATH: an x86-64 ELF or a #! script. What it\n"
 	     "needs is collected into a cached image, unless --root names a file system.\n"
+	     "Or PROGRAM is an image: image:NAME[:TAG] of the store, oci:DIR[:REF],\n"
+	     "oci-archive:FILE, docker-archive:FILE; ARGs then replace its command.\n"
 	     "\nOptions:");
 	options_help(run_options);
 	puts("\nExit status: the program's own, or 128+N if signal N ended it; 124 after --timeout,\n"
@@ -131,38 +153,6 @@ static int set_memory(struct run *r, const char *v)
 	return 0;
 }
 
-/* Put "K=V" into the list; a later one replaces an earlier one. */
-static int put_env(struct run *r, const char *kv)
-{
-	size_t n = (size_t)(strchr(kv, '=') - kv) + 1;
-
-	for (int i = 0; i < r->n_env; i++)
-		if (!strncmp(r->env[i], kv, n)) {
-			r->env[i] = kv;
-			return 0;
-		}
-	if (r->n_env >= MAX_ENV)
-		return say_fail(EXIT_OURS, "-e %s: more than %d variables", kv, MAX_ENV);
-	r->env[r->n_env++] = kv;
-	return 0;
-}
-
-static int add_env(struct run *r, const char *v)
-{
-	char *kv;
-
-	if (!*v || *v == '=')
-		return say_fail(EXIT_OURS, "-e %s: must be NAME=VALUE", v);
-	if (strchr(v, '='))
-		return put_env(r, v);
-	const char *here = getenv(v);
-	if (!here)
-		return 0; /* not set here: not set there */
-	if (asprintf(&kv, "%s=%s", v, here) < 0)
-		return say_fail(EXIT_OURS, "out of memory");
-	return put_env(r, kv);
-}
-
 static int add_port(struct run *r, const char *v)
 {
 	const char *why;
@@ -188,7 +178,7 @@ static int add_volume(struct run *r, const char *v)
 	for (int i = 0; i < n; i++)
 		if (!strcmp(r->cfg.volumes[i].guest_dir, guest))
 			return say_fail(EXIT_OURS, "-v %s: %s is given twice", v, guest);
-	r->cfg.volumes[n].guest_dir = guest;
+	r->cfg.volumes[n].guest_dir = r->vol_guest[n] = guest;
 	r->cfg.volumes[n].dirfd = -1;
 	r->cfg.n_volumes++;
 	return 0;
@@ -227,6 +217,17 @@ static int set_stats(struct run *r, const char *v)
 	return 0;
 }
 
+static int set_entries(struct run *r, const char *v)
+{
+	char *end;
+
+	errno = 0;
+	r->req.max_entries = strtoull(v, &end, 10);
+	if (*v < '0' || *v > '9' || *end || errno || !r->req.max_entries)
+		return say_fail(EXIT_OURS, "--max-entries %s: must be a number above 0", v);
+	return 0;
+}
+
 static int set_tty(struct run *r)
 {
 	r->cfg.tty = true;
@@ -244,7 +245,30 @@ static int take_option(struct run *r, int id, const char *v)
 	case OPT_MEMORY:
 		return set_memory(r, v);
 	case OPT_ENV:
-		return add_env(r, v);
+		return env_option(&r->env, v);
+	case OPT_ENV_FILE:
+		return env_file(&r->env, v);
+	case OPT_USER:
+		r->req.user = v;
+		return *v && *v != ':' ? 0 : say_fail(EXIT_OURS, "-u %s: must be USER[:GROUP]", v);
+	case OPT_PUBLISH_ALL:
+		r->publish_all = true;
+		return 0;
+	case OPT_ENTRYPOINT:
+		r->req.entrypoint = v;
+		return 0;
+	case OPT_PROCESS:
+		r->req.process = v;
+		return *v ? 0 : say_fail(EXIT_OURS, "--process: needs a process type, such as web");
+	case OPT_REQUIRE_SIGNATURE:
+		r->req.require_signature = v;
+		return *v ? 0 : say_fail(EXIT_OURS, "--require-signature: needs a file with a public key");
+	case OPT_MAX_SIZE:
+		return parse_size(v, &r->req.max_bytes) && r->req.max_bytes
+			       ? 0
+			       : say_fail(EXIT_OURS, "--max-size %s: must be a size such as 200M or 4G", v);
+	case OPT_MAX_ENTRIES:
+		return set_entries(r, v);
 	case OPT_WORKDIR:
 		r->req.workdir = v;
 		return *v == '/' ? 0 : say_fail(EXIT_OURS, "-w %s: must be an absolute path in the guest", v);
@@ -294,20 +318,6 @@ static int open_volumes(struct run *r)
 	return 0;
 }
 
-/* What is there before any -e. */
-static int default_env(struct run *r)
-{
-	static char term[128];
-	const char *t = getenv("TERM");
-
-	put_env(r, "PATH=" GUEST_PATH);
-	put_env(r, "HOME=/root");
-	put_env(r, "LANG=C.UTF-8");
-	if (isatty(STDIN_FILENO) && t && (size_t)snprintf(term, sizeof(term), "TERM=%s", t) < sizeof(term))
-		put_env(r, term);
-	return 0;
-}
-
 /* Long steps, one line each, and only where somebody looks and has waited. */
 static void progress(void *arg, const char *what)
 {
@@ -333,21 +343,73 @@ static const char *default_name(const char *program)
 }
 
 /* A program that was found elsewhere on the host's PATH finds itself and its siblings there, too. */
-static int extend_path(struct run *r, const struct image_set *set)
+static void extend_path(struct run *r, const struct image_set *set)
 {
 	const char *exe = set->exe;
 	size_t n = (size_t)(strrchr(exe, '/') - exe);
-	char *kv;
 
 	if (r->req.root || (strchr(r->req.program, '/') && !set->argv) ||
-	    strcmp(r->env[0], "PATH=" GUEST_PATH))
-		return 0;
+	    strcmp(r->env.all.v[0], "PATH=" GUEST_PATH))
+		return;
 	for (const char *p = GUEST_PATH; p; p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL)
 		if (strcspn(p, ":") == n && !strncmp(p, exe, n))
-			return 0;
-	if (asprintf(&kv, "PATH=%.*s:%s", (int)n, exe, GUEST_PATH) < 0)
-		return say_fail(EXIT_OURS, "out of memory");
-	return put_env(r, kv);
+			return;
+	char *kv = NULL;
+	if (asprintf(&kv, "PATH=%.*s:%s", (int)n, exe, GUEST_PATH) > 0)
+		strings_set_env(&r->env.all, kv);
+	free(kv);
+}
+
+/* -P: each port of the image that no -p has forwarded. TCP and UDP go together. */
+static int publish_all(struct run *r, const struct image_defaults *d)
+{
+	for (int i = 0; i < d->n_ports; i++) {
+		bool have = false;
+		for (int k = 0; k < r->cfg.n_ports; k++)
+			have |= r->cfg.ports[k].guest == d->ports[i].port;
+		if (have)
+			continue;
+		if (r->cfg.n_ports == MONITOR_MAX_PORTS)
+			return say_fail(EXIT_OURS, "-P: more than %d ports", MONITOR_MAX_PORTS);
+		struct sockaddr_in any = {.sin_family = AF_INET};
+		memcpy(&r->cfg.ports[r->cfg.n_ports].host, &any, sizeof(any));
+		r->cfg.ports[r->cfg.n_ports++].guest = d->ports[i].port;
+	}
+	return 0;
+}
+
+/* What the image of a program, or a stored one, decides about the instance. */
+static int take_set(struct run *r, struct image_set *set)
+{
+	const struct image_defaults *d = set->defaults;
+	struct monitor_config *c = &r->cfg;
+
+	c->n_layers = set->n;
+	memcpy(c->layer_fd, set->fd, sizeof(set->fd));
+	memcpy(c->layer_size, set->size, sizeof(set->size));
+	c->exe = set->exe;
+	c->cwd = r->req.workdir ? r->req.workdir : set->cwd;
+	c->argv = set->argv ? (const char *const *)set->argv : r->req.argv;
+	c->uid = set->user.uid;
+	c->gid = set->user.gid;
+	c->n_groups = set->user.n_groups;
+	memcpy(c->groups, set->user.groups, sizeof(c->groups));
+	if (r->publish_all && !d)
+		return say_fail(EXIT_OURS, "-P: %s is a program, which exposes no ports; name them with -p",
+				r->req.program);
+	if (!d) {
+		extend_path(r, set);
+		if (r->req.user && *set->user.home && !env_own(&r->env, "HOME"))
+			env_default(&r->env, "HOME", set->user.home);
+		c->envp = (const char *const *)r->env.all.v;
+	} else {
+		c->envp = (const char *const *)d->env;
+		c->stop_signal = d->stop_signal;
+	}
+	c->hostname = c->name ? c->name : IMAGE_HOSTNAME;
+	if (!c->name)
+		c->name = default_name(d ? d->name : r->req.program);
+	return r->publish_all ? publish_all(r, d) : 0;
 }
 
 static int start(struct run *r)
@@ -359,37 +421,29 @@ static int start(struct run *r)
 	if (r->cfg.kind == MONITOR_KVM && monitor_kvm_usable(&why) < 0)
 		return say_fail(EXIT_OURS, "--monitor kvm: %s; --monitor process needs no /dev/kvm", why);
 	status = open_volumes(r);
+	if (!status)
+		status = env_finish(&r->env);
 	if (status)
 		return status;
 	r->progress_start_ns = now_ns();
 	r->req.progress = progress;
 	r->req.progress_arg = r;
 	r->req.verbose = r->cfg.verbose;
-	r->req.env = r->env;
+	r->req.env = (const char *const *)r->env.all.v;
+	r->req.own_env = (const char *const *)r->env.own.v;
+	r->req.hostname = r->cfg.name;
+	r->req.volumes = r->vol_guest;
+	r->req.port = r->cfg.n_ports ? r->cfg.ports[0].guest : 0;
 	status = image_prepare(&r->req, &set);
 	if (status)
 		return status;
-	if (r->cfg.name && !r->req.root)
-		status = image_set_hostname(&set, r->cfg.name);
-	if (status)
-		return status;
-	r->cfg.n_layers = set.n;
-	memcpy(r->cfg.layer_fd, set.fd, sizeof(set.fd));
-	memcpy(r->cfg.layer_size, set.size, sizeof(set.size));
-	r->cfg.exe = set.exe;
-	r->cfg.cwd = r->req.workdir ? r->req.workdir : set.cwd;
-	r->cfg.argv = set.argv ? (const char *const *)set.argv : r->req.argv;
-	status = extend_path(r, &set);
-	if (status)
-		return status;
-	r->cfg.envp = r->env;
-	r->cfg.hostname = r->cfg.name ? r->cfg.name : IMAGE_HOSTNAME;
-	if (!r->cfg.name)
-		r->cfg.name = default_name(r->req.program);
-	return monitor_run(&r->cfg);
+	r->cfg.image_ns = now_ns();
+	status = take_set(r, &set);
+	return status ? status : monitor_run(&r->cfg);
 }
 
 _Static_assert(IMAGE_MAX_LAYERS == MONITOR_MAX_LAYERS, "layers are handed over as they are");
+_Static_assert(IMAGE_MAX_GROUPS == MONITOR_MAX_GROUPS, "groups too");
 
 int cmd_run(int argc, char **argv)
 {
@@ -403,7 +457,6 @@ int cmd_run(int argc, char **argv)
 	r.cfg.interactive = true;
 	r.cfg.tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 	parse_egress("all", &r.cfg, &why);
-	default_env(&r);
 	while ((id = options_next(&o)) > 0) {
 		if (id == OPT_HELP)
 			return run_help();

@@ -27,6 +27,8 @@
 
 #include "image/collect.h"
 #include "image/root.h"
+#include "image/run.h"
+#include "image/user.h"
 #include "lib/host/say.h"
 
 #define MAX_TRIES 3
@@ -207,16 +209,8 @@ static int prepare_host(const struct image_request *req, struct image_set *out)
 	return status;
 }
 
-int image_prepare(const struct image_request *req, struct image_set *out)
-{
-	memset(out, 0, sizeof(*out));
-	int status = req->root ? prepare_root(req, out) : prepare_host(req, out);
-	if (status)
-		image_set_close(out);
-	return status;
-}
-
-int image_set_hostname(struct image_set *set, const char *name)
+/* Put a layer on top that knows another host name. */
+static int set_hostname(struct image_set *set, const char *name)
 {
 	struct tree *t = set->n < IMAGE_MAX_LAYERS ? tree_new("/") : NULL;
 	int fd = t ? memfd_create("cowbell-names", MFD_CLOEXEC) : -1, r = fd < 0 ? -ENOMEM : 0;
@@ -237,13 +231,73 @@ int image_set_hostname(struct image_set *set, const char *name)
 	return say_fail(EXIT_OURS, "--name %s: %s", name, strerror(-r));
 }
 
+/* A program of the host or of --root: what the options change about its layers and its user. */
+static int adjust(const struct image_request *req, struct image_set *out)
+{
+	int status = 0;
+
+	if (req->user)
+		status = user_of_set(out, req->user);
+	if (!status && req->hostname && !req->root)
+		status = set_hostname(out, req->hostname);
+	return status;
+}
+
+static int prepare_program(const struct image_request *req, struct image_set *out)
+{
+	const char *only = req->process	     ? "--process: a process type"
+			   : req->entrypoint ? "--entrypoint: an entrypoint"
+					     : NULL;
+
+	if (req->require_signature)
+		return say_fail(EXIT_OURS,
+				"--require-signature: %s is not a signed image but a program; images of the "
+				"store have signatures",
+				req->program);
+	if (only)
+		return say_fail(EXIT_OURS, "%s is what images have, and %s is a program", only, req->program);
+	int status = req->root ? prepare_root(req, out) : prepare_host(req, out);
+	return status ? status : adjust(req, out);
+}
+
+int image_prepare(const struct image_request *req, struct image_set *out)
+{
+	struct source_name src;
+	const char *why = source_parse(req->program, &src);
+	int status;
+
+	memset(out, 0, sizeof(*out));
+	if (why)
+		return say_fail(EXIT_OURS, "%s: %s", req->program, why);
+	if (src.kind != SOURCE_NONE && req->root)
+		return say_fail(EXIT_OURS, "--root and %s exclude each other: an image has its own files",
+				req->program);
+	status = src.kind != SOURCE_NONE ? prepare_stored(req, &src, out) : prepare_program(req, out);
+	if (status)
+		image_set_close(out);
+	return status;
+}
+
+static void list_free(char **v)
+{
+	for (char **p = v; p && *p; p++)
+		free(*p);
+	free(v);
+}
+
 void image_set_close(struct image_set *set)
 {
 	for (int i = 0; i < set->n; i++)
 		close(set->fd[i]);
 	free(set->exe);
 	free(set->cwd);
-	if (set->argv) {
+	if (set->defaults) {
+		list_free(set->argv);
+		list_free(set->defaults->env);
+		list_free(set->defaults->volumes);
+		free(set->defaults->name);
+		free(set->defaults);
+	} else if (set->argv) { /* one block: see find.c */
 		free(set->argv[0]);
 		free(set->argv);
 	}

@@ -139,6 +139,12 @@ static const char *ending(int sig)
 				: NULL;
 }
 
+/* SIGTERM asks a program to stop, and an image may say that its program wants to be asked by another signal. */
+static int translated(const struct instance *in, int sig)
+{
+	return sig == SIGTERM && in->cfg->stop_signal ? in->cfg->stop_signal : sig;
+}
+
 /* Host signals become events of the ring. True: there were some. */
 static bool take_signals(struct instance *in)
 {
@@ -157,7 +163,7 @@ static bool take_signals(struct instance *in)
 		if (sig == SIGWINCH)
 			ring_server_event(in->rs, RING_EV_WINCH, 0);
 		else
-			ring_server_event(in->rs, RING_EV_SIGNAL, (uint64_t)sig);
+			ring_server_event(in->rs, RING_EV_SIGNAL, (uint64_t)translated(in, sig));
 	}
 	return set;
 }

@@ -531,6 +531,8 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->generation = 1;
 	bi->uid = cfg->uid;
 	bi->gid = cfg->gid;
+	for (int i = 0; i < cfg->n_groups && i < BOOT_MAX_GROUPS; i++)
+		bi->groups[bi->n_groups++] = cfg->groups[i];
 	for (int fd = 0; fd < 3; fd++) {
 		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
 		bi->host_file_mask |= (uint32_t)ring_server_writes_at_once(fd) << fd;

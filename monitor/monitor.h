@@ -14,6 +14,7 @@ enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 #define MONITOR_MAX_VOLUMES 16
 #define MONITOR_MAX_EGRESS  64
 #define MONITOR_MAX_LAYERS  16
+#define MONITOR_MAX_GROUPS  32
 
 /* -p [ADDR:]HOST:PORT; TCP and UDP alike. Host port 0: any free one (printed). */
 struct monitor_port {
@@ -49,6 +50,9 @@ struct monitor_config {
 	const char *hostname;
 	const char *name;
 	uint32_t uid, gid; /* identity inside the guest */
+	int n_groups; /* supplementary groups */
+	uint32_t groups[MONITOR_MAX_GROUPS];
+	int stop_signal; /* what the program gets when we get SIGTERM; 0: the same */
 	int n_ports, n_volumes, n_egress;
 	struct monitor_port ports[MONITOR_MAX_PORTS];
 	struct monitor_volume volumes[MONITOR_MAX_VOLUMES];
@@ -59,6 +63,7 @@ struct monitor_config {
 	enum monitor_stats stats;
 	uint64_t timeout_ns; /* 0: none */
 	uint64_t start_ns; /* CLOCK_MONOTONIC when `cowbell` was executed, for --stats */
+	uint64_t image_ns; /* the same when its layers were open */
 };
 
 /*

@@ -70,6 +70,8 @@ static void default_identity(struct process *p)
 
 	p->uid = p->euid = p->suid = p->fsuid = boot->uid;
 	p->gid = p->egid = p->sgid = p->fsgid = boot->gid;
+	for (u32 i = 0; i < boot->n_groups && i < ARRAY_SIZE(p->groups); i++)
+		p->groups[p->n_groups++] = boot->groups[i];
 	p->cap_bounding = all;
 	if (!p->uid)
 		p->cap_effective = p->cap_permitted = all;
