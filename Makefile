@@ -171,12 +171,15 @@ FUZZ_SECONDS ?= 30
 FUZZ_SRC_elf := image/elf.c
 FUZZ_SRC_erofs := image/erofs_path.c image/overlay.c lib/erofs.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
+FUZZ_SRC_oci := image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/say.c lib/host/strings.c
+FUZZ_LIBS_oci := -ljansson -lnettle
+FUZZ_TARGETS := elf erofs cli oci
 define fuzz_rule
-build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h cli/*.h lib/*.h)
+build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
-	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $$@ $$(filter %.c,$$^)
+	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $$@ $$(filter %.c,$$^) $$(FUZZ_LIBS_$(1))
 endef
-$(foreach f,elf erofs cli,$(eval $(call fuzz_rule,$(f))))
+$(foreach f,$(FUZZ_TARGETS),$(eval $(call fuzz_rule,$(f))))
 
 # Seeds: a program of this machine, and an image with it.
 build/fuzz/seeds: build/fuzz/elf
@@ -187,11 +190,13 @@ build/fuzz/seeds: build/fuzz/elf
 	! command -v mkfs.erofs >/dev/null || mkfs.erofs build/fuzz/seeds.erofs/image build/fuzz/root >/dev/null 2>&1
 	for s in 512M 1.5h 127.0.0.1:8080:80 '[::1]:1:2' 10.0.0.0/8:443,1.1.1.1 ./a:/b:ro --memory=1; do \
 		echo "$$s" > build/fuzz/seeds.cli/$$(echo "$$s" | tr -c 'a-z0-9\n' _); done
+	mkdir -p build/fuzz/seeds.oci
+	tests/fuzz/oci_seeds build/fuzz/seeds.oci
 	touch $@
 
-fuzz: build/fuzz/elf build/fuzz/erofs build/fuzz/cli build/fuzz/seeds
-	for f in elf erofs cli; do \
-		mkdir -p build/fuzz/corpus.$$f; \
+fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) build/fuzz/seeds
+	for f in $(FUZZ_TARGETS); do \
+		mkdir -p build/fuzz/corpus.$$f build/fuzz/seeds.$$f; \
 		timeout $$(( $(FUZZ_SECONDS) + 60 )) build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=32768 -close_fd_mask=2 \
 			-artifact_prefix=build/fuzz/$$f- build/fuzz/corpus.$$f build/fuzz/seeds.$$f || exit 1; \
 	done

@@ -71,7 +71,7 @@ static bool host_ok(const char *s, size_t n)
 	size_t i = 0;
 
 	if (n && s[0] == '[') {
-		for (i = 1; i < n && (strchr("abcdefABCDEF:.", s[i]) || (s[i] >= '0' && s[i] <= '9')) && s[i];
+		for (i = 1; i < n && (strchr("abcdefABCDEF:", s[i]) || (s[i] >= '0' && s[i] <= '9')) && s[i];
 		     i++)
 			;
 		return i > 2 && i < n && s[i] == ']' && port_ok(s + i + 1, n - i - 1);
