@@ -223,7 +223,8 @@ static int find_libraries(struct built *b)
 		const char *owner = found ? dpkg_owner(d, real) : NULL;
 		if (owner && strcmp(owner, "libc6"))
 			strings_add_once(&b->plan->packages, owner);
-		else if (!owner)
+		else if (!owner &&
+			 !b->plan->runtime) /* modules of interpreters often bring files for other systems */
 			status = out_fail(EXIT_OURS,
 					  "The program needs %s, which is in no Debian package of this "
 					  "machine and not in the app.\n"
@@ -246,7 +247,7 @@ int plan_built(const char *src, const char *dir, struct plan *p)
 		status = out_fail(EXIT_OURS, "%s: %s", b.dir < 0 ? dir : src, strerror(errno));
 	if (!status && p->find_program)
 		status = find_program(&b);
-	if (!status && p->steps) {
+	if (!status && (p->steps || !p->runtime)) {
 		b.entries = 0;
 		for (size_t i = 0; i < p->take.n; i++)
 			if (is_dir(&b, p->take.v[i]))

@@ -41,7 +41,7 @@ static const struct language *const languages[] = {
 
 static int open_below(const struct app *a, const char *rel, int flags)
 {
-	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NONBLOCK),
+	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NONBLOCK)), /* openat2 refuses both */
 			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
 
 	return (int)syscall(SYS_openat2, a->fd, rel, &how, sizeof(how));

@@ -308,8 +308,10 @@ static int fill_haskell(struct app *a)
 		step(a, "Compiling with cabal's Setup", env, (const char *const[]){"sh", "-c", setup, NULL});
 	} else {
 		step(a, "Compiling with ghc", env,
-		     (const char *const[]){"ghc", "-v1", "-O2", "-threaded", "-outputdir", "/tmp/hs", "-o",
-					   "bin/app", "Main.hs", NULL});
+		     (const char *const[]){
+			     "sh", "-c",
+			     "mkdir -p bin && ghc -v1 -O2 -threaded -outputdir /tmp/hs -o bin/app Main.hs",
+			     NULL});
 	}
 	if (!user_takes(a)) {
 		take_assets(a);
