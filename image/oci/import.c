@@ -70,7 +70,7 @@ static int bad_store(const struct import *im, int err)
 static int charge(struct import *im, uint64_t bytes, uint64_t entries)
 {
 	if (bytes > im->lim.max_bytes)
-		return bad(im, "unpacked it is larger than the limit (--max-unpacked)");
+		return bad(im, "unpacked it is larger than the limit (--max-size)");
 	if (entries > im->lim.max_entries)
 		return bad(im, "it has more files than the limit (--max-entries)");
 	im->lim.max_bytes -= bytes;
@@ -255,6 +255,9 @@ static int take_erofs(struct import *im, const struct oci_descriptor *d, const c
 
 	if (strcmp(d->hex, diff_id))
 		return say_fail(EXIT_OURS, "%s: layer sha256:%s has another digest in the configuration",
+				im->src->name, d->hex);
+	if (d->size < 4096 || d->size % 4096)
+		return say_fail(EXIT_OURS, "%s: layer sha256:%s is no EROFS image of whole pages",
 				im->src->name, d->hex);
 	if ((status = charge(im, d->size, 0)) || (status = copy_blob(im, d)))
 		return status;
