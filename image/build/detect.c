@@ -115,7 +115,7 @@ json_t *app_json(const struct app *a, const char *rel, int *status)
 	*status = 0;
 	if (!text) {
 		if (app_has(a, rel))
-			*status = out_fail(EXIT_OURS, "%s cannot be read, or is larger than 1 MiB", rel);
+			*status = out_fail(EXIT_OURS, "%s cannot be read, or is larger than 16 MiB", rel);
 		return NULL;
 	}
 	json_t *o = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);

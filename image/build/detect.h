@@ -7,7 +7,7 @@
 
 #include "image/build/build.h"
 
-#define APP_MAX_FILE (1u << 20) /* of a file that detection reads */
+#define APP_MAX_FILE (16u << 20) /* of a file that detection reads; lock files of npm are megabytes */
 
 struct app {
 	const char *dir; /* for messages */
