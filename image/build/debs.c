@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -46,6 +47,9 @@ static int check_names(const struct strings *packages)
 void debs_close(struct debs *d)
 {
 	strings_free(&d->missing);
+	strings_free(&d->scripts);
+	if (d->spool)
+		munmap(d->spool, d->spool_size);
 	free(d->v);
 	dpkg_close(d->dpkg);
 }
@@ -68,7 +72,7 @@ int debs_open(struct debs *d, struct store *s, const struct strings *packages, c
 	d->db = dpkg_control(d->dpkg);
 	r = debs_mark(d, packages, below);
 	if (!r && d->missing.n)
-		r = fetch_records(d, packages);
+		r = fetch_records(d);
 	if (!r && d->missing.n) {
 		r = debs_mark(d, packages, below);
 		if (!r && d->missing.n)
@@ -109,6 +113,7 @@ static void layer_key(const struct debs *d, char hex[65])
 	}
 	add_stat(&key, "/var/lib/dpkg/alternatives");
 	add_stat(&key, "/etc/ssl/certs/java/cacerts");
+	add_stat(&key, "/usr/lib/node_modules/npm/package.json");
 	size_t n = 0;
 	for (size_t i = 0; i < key.n; i++)
 		n += strlen(key.v[i]) + 1;
@@ -281,6 +286,20 @@ static int same_path(void *arg, const char *path)
 	return merged_path(path, buf, sizeof(buf)) && !strcmp(buf, arg);
 }
 
+/* Fetched packages have no lists of files on this machine: look into their tree. */
+static bool tree_has(struct debs *d, const char *path)
+{
+	bool fetched = false;
+	int status;
+
+	for (size_t i = 0; i < d->n; i++)
+		fetched |= !d->v[i]->installed;
+	struct tree *t = fetched && !fetch_debs(d) ? debs_tree(d, &status) : NULL;
+	bool found = t && tree_find(t, path);
+	tree_free(t);
+	return found;
+}
+
 bool debs_have_path(struct store *s, const struct strings *packages, const char *path)
 {
 	struct debs d;
@@ -291,6 +310,8 @@ bool debs_have_path(struct store *s, const struct strings *packages, const char 
 		return false;
 	for (size_t i = 0; i < d.n && !found; i++)
 		found = d.v[i]->installed && dpkg_files(d.v[i], same_path, want) == 1;
+	if (!found)
+		found = tree_has(&d, want);
 	debs_close(&d);
 	return found;
 }
@@ -302,6 +323,8 @@ char *debs_version(const char *package)
 	struct deb *p = dpkg ? control_satisfy(dpkg_control(dpkg), &r) : NULL;
 	char *version = p ? strdup(p->version) : NULL;
 
+	if (!version && dpkg)
+		version = fetch_version(package);
 	dpkg_close(dpkg);
 	return version;
 }

@@ -5,7 +5,8 @@
  *   debs.c          the public functions and their memos
  *   debs_resolve.c  which packages a request means
  *   debs_fetch.c    apt: what is not installed
- *   debs_tree.c     the files of the packages
+ *   debs_unpack.c   the files of fetched packages
+ *   debs_tree.c     the files of installed packages, and all as one tree
  *   debs_base.c     what every image has below its packages
  *   debs_config.c   what the packages' scripts would have made of them
  *   sbom.c          what is inside, as CycloneDX
@@ -36,6 +37,7 @@ struct debs {
 	const struct deb *first; /* the first of the request, for the title */
 	char *spool; /* contents of fetched packages' files, mapped */
 	size_t spool_size;
+	struct strings scripts; /* of fetched packages, what would run after their installation */
 };
 
 /* 0, or an exit status after out_fail(). Fetches what is not installed. */
@@ -55,9 +57,11 @@ extern const struct base_part base_parts[];
 bool base_wants(const char *package, const char *path);
 
 /* debs_fetch.c: make records of what is missing part of the database, chosen by apt. 0 or a status. */
-int fetch_records(struct debs *d, const struct strings *packages);
+int fetch_records(struct debs *d);
 /* The .deb files of all packages of the layer that are not installed, into the store. 0 or a status. */
 int fetch_debs(struct debs *d);
+/* The version that apt would fetch; malloc, or NULL. */
+char *fetch_version(const char *package);
 /* Run a program without a shell; its standard output (malloc) and, if err is not NULL, its standard error. Exit status, or -1. */
 int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out, size_t *n, char **err);
 
@@ -67,6 +71,12 @@ struct tree *debs_tree(struct debs *d, int *status);
 bool merged_path(const char *path, char *buf, size_t size);
 /* Owners, times, modes as every builder would have them. */
 void debs_canonical(struct tree *t);
+
+/* What no layer takes of any package. */
+bool debs_is_bulk(const char *path);
+
+/* debs_unpack.c: the files of the packages that are not installed, into the tree. 0 or -errno. */
+int unpack_debs(struct debs *d, struct tree *t);
 
 /* debs_base.c */
 void base_put(struct debs *d, struct tree *t);

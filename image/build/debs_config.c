@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "image/build/debs.h"
+#include "image/collect.h"
 
 #define ALTERNATIVES "/var/lib/dpkg/alternatives"
 #define MAX_SLAVES   64
@@ -111,6 +112,74 @@ static void put_alternatives(struct tree *t)
 	}
 	if (n >= 0)
 		free(v);
+}
+
+/* --- alternatives that a script would register ------------------------------------------------ */
+
+struct words {
+	char *v[64];
+	int n;
+};
+
+/* Words of a command up to its end. False: it has something that only a shell knows. */
+static bool read_words(char **pp, struct words *w)
+{
+	char *p = *pp;
+	bool plain = true;
+
+	for (w->n = 0;;) {
+		p += strspn(p, " \t");
+		if (*p == '\\' && p[1] == '\n') {
+			p += 2;
+			continue;
+		}
+		if (!*p || strchr("\n;&|", *p))
+			break;
+		size_t n = strcspn(p, " \t\n;&|");
+		char end = p[n];
+		plain &= strcspn(p, "$`\"'\\*?(){}<>") >= n && w->n < 64;
+		if (w->n < 64)
+			w->v[w->n++] = p;
+		p[n] = 0;
+		p += n;
+		if (!end)
+			break;
+		if (strchr("\n;&|", end)) {
+			p++;
+			break;
+		}
+		p++;
+	}
+	*pp = p;
+	return plain;
+}
+
+/* update-alternatives --install LINK NAME PATH PRIORITY [--slave LINK NAME PATH]... */
+static void take_command(struct tree *t, const struct words *w)
+{
+	for (int i = 0; i < w->n; i++) {
+		if (!strcmp(w->v[i], "--install") && i + 4 < w->n) {
+			char etc[PATH_MAX];
+			snprintf(etc, sizeof(etc), "/etc/alternatives/%s", w->v[i + 2]);
+			if (tree_find(t, etc))
+				return; /* of an installed package, or of an earlier one: packages come in order */
+			put_alternative(t, w->v[i + 2], w->v[i + 1], w->v[i + 3]);
+		} else if (!strcmp(w->v[i], "--slave") && i + 3 < w->n) {
+			put_alternative(t, w->v[i + 2], w->v[i + 1], w->v[i + 3]);
+		}
+	}
+}
+
+static void read_script(struct tree *t, char *text)
+{
+	static const char command[] = "update-alternatives";
+	struct words w;
+
+	while ((text = strstr(text, command))) {
+		text += strlen(command);
+		if (read_words(&text, &w))
+			take_command(t, &w);
+	}
 }
 
 /* --- PHP ---------------------------------------------------------------------------------- */
@@ -216,6 +285,16 @@ static void put_java(struct tree *t)
 		tree_add_nofollow(t, "/etc/ssl/certs/java/cacerts");
 }
 
+/* npm replaces itself in place, so its package's list says little. */
+static void put_npm(struct tree *t)
+{
+	const struct walk_limit lim = {1ull << 30, 200000, runtime_skip_names, 0};
+	struct node *npm = tree_find(t, "/usr/lib/node_modules/npm");
+
+	if (npm && S_ISDIR(npm->mode) && npm->ino)
+		tree_walk(t, npm, &lim);
+}
+
 static void put_nginx(struct tree *t)
 {
 	if (tree_find(t, "/etc/nginx/sites-available/default"))
@@ -264,8 +343,10 @@ static void put_libraries(struct tree *t)
 
 void config_put(struct debs *d, struct tree *t)
 {
-	(void)d;
 	put_alternatives(t);
+	for (size_t i = 0; i < d->scripts.n; i++)
+		read_script(t, d->scripts.v[i]);
+	put_npm(t);
 	put_php(t);
 	put_java(t);
 	put_nginx(t);

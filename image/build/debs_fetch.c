@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,8 +71,6 @@ static void capture_both(struct capture *out, struct capture *err, int out_fd, i
 		progress_add(0);
 	}
 }
-
-extern char **environ;
 
 int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out, size_t *n, char **err)
 {
@@ -308,24 +307,81 @@ static int check_known(const struct strings *names)
 	return status;
 }
 
-int fetch_records(struct debs *d, const struct strings *packages)
+/* What decides apt's answer: the question, what is installed, the lists and the sources. */
+static void plan_key(const struct strings *names, char hex[65])
+{
+	static const char *const paths[] = {DPKG_STATUS,
+					    "/var/lib/apt/lists",
+					    "/etc/apt/sources.list",
+					    "/etc/apt/sources.list.d",
+					    "/etc/apt/preferences",
+					    "/etc/apt/preferences.d",
+					    "/etc/apt/apt.conf.d"};
+	char *text = NULL;
+	size_t n = 0;
+	struct stat st;
+	FILE *f = open_memstream(&text, &n);
+
+	for (size_t i = 0; f && i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (!stat(paths[i], &st))
+			fprintf(f, "%s %lld.%09ld\n", paths[i], (long long)st.st_mtim.tv_sec,
+				st.st_mtim.tv_nsec);
+	for (size_t i = 0; f && i < names->n; i++)
+		fprintf(f, "%s\n", names->v[i]);
+	if (f)
+		fclose(f);
+	sha256_hex(text ? text : "", text ? n : 0, hex);
+	free(text);
+}
+
+int fetch_records(struct debs *d)
 {
 	struct strings plan = {0};
+	char key[65], *out;
+	size_t n;
+	int status;
+
+	plan_key(&d->missing, key);
+	out = store_memo_get(d->s, "debplan", key);
+	if (out)
+		return control_read(d->db, out, strlen(out), false) ? 0
+								    : out_fail(EXIT_OURS, "out of memory");
+	progress_begin("looking packages up", 0, false);
+	status = check_known(&d->missing);
+	if (!status)
+		status = ask_plan(&d->missing, &plan);
+	progress_end();
+	if (!status && plan.n) {
+		if (show(&plan, &out, &n)) {
+			free(out);
+			status = out_fail(EXIT_OURS, "apt-cache does not show %s", plan.v[0]);
+		} else {
+			store_memo_set(d->s, "debplan", key, out);
+			if (!control_read(d->db, out, n, false))
+				status = out_fail(EXIT_OURS, "out of memory");
+		}
+	}
+	strings_free(&plan);
+	return status;
+}
+
+char *fetch_version(const char *package)
+{
+	struct strings names = {0};
+	struct control known = {0};
+	struct relation r = {.name = package, .name_len = strlen(package)};
 	char *out;
 	size_t n;
 
-	(void)packages;
-	progress_begin("looking packages up", 0, false);
-	int status = check_known(&d->missing);
-	if (!status)
-		status = ask_plan(&d->missing, &plan);
-	if (!status && plan.n) {
-		if (show(&plan, &out, &n) || !control_read(d->db, out, n, false))
-			status = out_fail(EXIT_OURS, "apt-cache does not show %s", plan.v[0]);
-	}
-	progress_end();
-	strings_free(&plan);
-	return status;
+	strings_add(&names, package);
+	show(&names, &out, &n);
+	strings_free(&names);
+	if (!out || !control_read(&known, out, n, false))
+		return NULL;
+	const struct deb *p = control_satisfy(&known, &r);
+	char *version = p ? strdup(p->version) : NULL;
+	control_free(&known);
+	return version;
 }
 
 /* --- the files ------------------------------------------------------------------------------- */

@@ -46,11 +46,12 @@ bool merged_path(const char *path, char *buf, size_t size)
 }
 
 /* Nothing that runs reads them; dpkg_is_bulk() knows the rest. */
-static bool is_bulk(const char *path)
+bool debs_is_bulk(const char *path)
 {
 	static const char *const prefixes[] = {"/usr/lib/python3.11/config-",
 					       "/usr/lib/python3.11/pydoc_data/",
-					       "/usr/share/perl/5.36.0/unicore/Name.pl",
+					       "/usr/lib/python3.11/test/",
+					       "/usr/lib/x86_64-linux-gnu/perl/5.36.0/CORE/",
 					       "/usr/share/fish/",
 					       "/usr/share/vim/",
 					       "/usr/share/emacs/",
@@ -72,9 +73,15 @@ static bool is_bulk(const char *path)
 					       "/etc/bash_completion.d/",
 					       "/etc/pam.d/"};
 
+	static const char *const suffixes[] = {".pod", ".la", "/classes_nocoops.jsa"};
+	size_t n = strlen(path);
+
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 		if (!strncmp(path, prefixes[i], strlen(prefixes[i])))
 			return true;
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
+		if (n > strlen(suffixes[i]) && !strcmp(path + n - strlen(suffixes[i]), suffixes[i]))
+			return strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
 	return dpkg_is_bulk(path);
 }
 
@@ -116,7 +123,7 @@ static int take_path(void *arg, const char *path)
 	struct taking *k = arg;
 	char buf[PATH_MAX];
 
-	if (!merged_path(path, buf, sizeof(buf)) || is_bulk(buf) ||
+	if (!merged_path(path, buf, sizeof(buf)) || debs_is_bulk(buf) ||
 	    (k->deb->mark == DEB_PART && !base_wants(k->deb->name, buf)))
 		return 0;
 	struct node *n = tree_add_nofollow(k->t, buf);
@@ -235,6 +242,8 @@ struct tree *debs_tree(struct debs *d, int *status)
 			}
 		}
 	}
+	if (!r)
+		r = unpack_debs(d, k.t);
 	if (!r) {
 		config_put(d, k.t);
 		if (d->base)
