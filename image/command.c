@@ -246,10 +246,6 @@ static bool double_quotes(struct split *s)
 			ok = dollar(s, true, true, 0);
 			continue;
 		}
-		if (c == '\\' && s->p[1] == '\n') {
-			s->p += 2;
-			continue;
-		}
 		if (c == '\\' && s->p[1] && strchr("$`\"\\", s->p[1]))
 			c = *++s->p;
 		s->p++;
@@ -293,10 +289,6 @@ static bool backslash(struct split *s)
 	s->p++;
 	if (!*s->p)
 		return put(s, '\\');
-	if (*s->p == '\n') {
-		s->p++;
-		return true;
-	}
 	return put(s, *s->p++);
 }
 
@@ -366,13 +358,7 @@ static bool shell_knows(const char *word)
 
 static void skip_blanks(struct split *s)
 {
-	for (;;)
-		if (*s->p == ' ' || *s->p == '\t')
-			s->p++;
-		else if (s->p[0] == '\\' && s->p[1] == '\n')
-			s->p += 2;
-		else
-			return;
+	s->p += strspn(s->p, " \t");
 }
 
 /* `exec COMMAND` is what we do anyway. True: it was there, and is read over. */
@@ -438,7 +424,10 @@ const char *command_split(const char *line, const struct strings *env, struct co
 	if (!text)
 		return "more memory than there is";
 	struct split s = {.p = text, .env = env, .out = out};
-	all_words(&s);
+	if (strstr(text, "\\\n")) /* goes away before anything else is looked at, even within a name */
+		fail(&s, "a line that goes on on the next");
+	else
+		all_words(&s);
 	free(s.word);
 	free(text);
 	if (s.why)

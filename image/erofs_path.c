@@ -14,30 +14,40 @@
 #include "image/erofs_path.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BLKBITS	   12
-#define MAX_DIR	   (64u << 20)
-#define SUPER_END  (1024 + 128)
-#define INODE_SIZE 64 /* the larger of the two forms */
+#define BLKBITS	     12
+#define PAGE	     4096ull
+#define MAX_DIR	     (64u << 20)
+#define SUPER_END    (1024 + 128)
+#define INODE_SIZE   64 /* the larger of the two forms */
 #define XATTR_HEADER 12
-#define MAX_XATTR  (4 + 255 + 65535)
+#define MAX_XATTR    (4 + 255 + 65535)
 
-/* Read a part of the file into the window, as far as the file goes. */
+/*
+ * Read a part of the file into the window, as far as the file goes: whole pages, each once. So what was checked is what is
+ * used, whoever writes to the file meanwhile.
+ */
 static int fill(const struct erofs_image *im, uint64_t off, uint64_t n)
 {
 	if (off >= im->size)
 		return -EUCLEAN;
-	for (n = n < im->size - off ? n : im->size - off; n;) {
-		ssize_t r = pread(im->fd, im->window + off, n, (off_t)off);
-		if (r <= 0)
-			return r ? -errno : -EUCLEAN;
-		off += (uint64_t)r;
-		n -= (uint64_t)r;
+	n = n < im->size - off ? n : im->size - off;
+	for (uint64_t page = off / PAGE, last = (off + n - 1) / PAGE; n && page <= last; page++) {
+		if (im->there[page / 8] & 1u << page % 8)
+			continue;
+		uint64_t from = page * PAGE, end = from + PAGE < im->size ? from + PAGE : im->size;
+		for (uint64_t at = from; at < end;) {
+			ssize_t r = pread(im->fd, im->window + at, end - at, (off_t)at);
+			if (r <= 0)
+				return r ? -errno : -EUCLEAN;
+			at += (uint64_t)r;
+		}
+		im->there[page / 8] |= (uint8_t)(1u << page % 8);
 	}
 	return 0;
 }
@@ -99,8 +109,12 @@ const char *erofs_image_open(struct erofs_image *im, int fd)
 	im->size = (uint64_t)st.st_size;
 	im->window = mmap(NULL, im->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 			  -1, 0);
-	if (im->window == MAP_FAILED) {
+	im->there = calloc(1, im->size / PAGE / 8 + 1);
+	if (im->window == MAP_FAILED || !im->there) {
+		if (im->window != MAP_FAILED)
+			munmap(im->window, im->size);
 		im->window = NULL;
+		free(im->there);
 		return "is too large for this machine's memory";
 	}
 	const char *why = open_window(im);
@@ -113,11 +127,12 @@ void erofs_image_close(struct erofs_image *im)
 {
 	if (im->window)
 		munmap(im->window, im->size);
-	im->window = NULL;
+	free(im->there);
+	im->window = im->there = NULL;
 }
 
-int erofs_image_find(const struct erofs_image *im, const struct erofs_inode *dir, const char *name, size_t len,
-		     struct erofs_inode *out)
+int erofs_image_find(const struct erofs_image *im, const struct erofs_inode *dir, const char *name,
+		     size_t len, struct erofs_inode *out)
 {
 	struct erofs_dirent d;
 	int err = read_data(im, dir, MAX_DIR);

@@ -32,7 +32,10 @@ struct merged {
 struct walk {
 	const struct overlay *o;
 	int depth, links;
+	bool missing_ok; /* go on through names that are not there, as directories without parts */
 	struct merged trail[MAX_TRAIL];
+	uint16_t end[MAX_TRAIL]; /* of its part of `path` */
+	char path[PATH_MAX];
 };
 
 const char *overlay_open(struct overlay *o, const int *fd, int n, int *bad)
@@ -141,13 +144,19 @@ static int go_name(struct walk *w, const char *name, size_t len)
 	if (w->depth + 1 >= MAX_TRAIL || len > NAME_MAX)
 		return -ENAMETOOLONG;
 	int err = find_child(w->o, here, name, len, next);
+	bool missing = err == -ENOENT && w->missing_ok;
 	if (!err)
 		err = inode_of(w->o, next, 0, &i);
-	if (err)
+	if (err && !missing)
 		return err;
-	if (S_ISLNK(i.mode))
+	if (!missing && S_ISLNK(i.mode))
 		return go_link(w, next->part[0].layer, &i);
-	w->depth++;
+	unsigned at = w->end[w->depth];
+	if (at + 1 + len + 1 > sizeof(w->path))
+		return -ENAMETOOLONG;
+	w->path[at] = '/';
+	memcpy(w->path + at + 1, name, len);
+	w->end[++w->depth] = (uint16_t)(at + 1 + len);
 	return 0;
 }
 
@@ -159,8 +168,9 @@ static int go(struct walk *w, const char *path)
 		w->depth = 0;
 	for (size_t len; *(path += strspn(path, "/")); path += len) {
 		len = strcspn(path, "/");
-		int err = inode_of(w->o, &w->trail[w->depth], 0, &i);
-		if (!err && !S_ISDIR(i.mode))
+		const struct merged *here = &w->trail[w->depth];
+		int err = here->n ? inode_of(w->o, here, 0, &i) : 0;
+		if (!err && here->n && !S_ISDIR(i.mode))
 			err = -ENOTDIR;
 		if (!err)
 			err = go_name(w, path, len);
@@ -170,22 +180,53 @@ static int go(struct walk *w, const char *path)
 	return 0;
 }
 
+/* At the root: all layers' roots, highest first. */
+static void begin(struct walk *w, const struct overlay *o, bool missing_ok)
+{
+	w->o = o;
+	w->depth = w->links = 0;
+	w->missing_ok = missing_ok;
+	w->end[0] = 0;
+	w->trail[0].n = 0;
+	for (int i = o->n; i-- > 0;) {
+		w->trail[0].part[w->trail[0].n].layer = i;
+		w->trail[0].part[w->trail[0].n++].nid = o->layer[i].fs.root_nid;
+	}
+}
+
 int overlay_lookup(const struct overlay *o, const char *path, struct overlay_file *out)
 {
 	struct walk w; /* some 70 KiB: not zeroed */
 
-	w.o = o;
-	w.depth = w.links = 0;
-	w.trail[0].n = 0;
-	for (int i = o->n; i-- > 0;) {
-		w.trail[0].part[w.trail[0].n].layer = i;
-		w.trail[0].part[w.trail[0].n++].nid = o->layer[i].fs.root_nid;
-	}
-	int err = w.trail[0].n ? go(&w, path) : -ENOENT;
+	begin(&w, o, false);
+	int err = o->n ? go(&w, path) : -ENOENT;
 	if (err)
 		return err;
 	out->layer = w.trail[w.depth].part[0].layer;
 	return inode_of(o, &w.trail[w.depth], 0, &out->i) ? -EIO : 0;
+}
+
+int overlay_dirs(const struct overlay *o, const char *path,
+		 void (*each)(void *arg, const char *dir, const struct erofs_inode *i), void *arg)
+{
+	struct walk w;
+	struct erofs_inode i;
+
+	begin(&w, o, true);
+	int err = o->n ? go(&w, path) : -ENOENT;
+	const struct merged *last = &w.trail[w.depth];
+	if (!err && last->n)
+		err = inode_of(o, last, 0, &i) ? -EIO : S_ISDIR(i.mode) ? 0 : -ENOTDIR;
+	for (int d = 1; !err && d <= w.depth; d++) {
+		char dir[PATH_MAX];
+		bool there = w.trail[d].n;
+		if (there && inode_of(o, &w.trail[d], 0, &i))
+			return -EIO;
+		memcpy(dir, w.path, w.end[d]);
+		dir[w.end[d]] = 0;
+		each(arg, dir, there ? &i : NULL);
+	}
+	return err;
 }
 
 int overlay_mode(const struct overlay *o, const char *path)
@@ -196,7 +237,8 @@ int overlay_mode(const struct overlay *o, const char *path)
 	return err ? err : (int)f.i.mode;
 }
 
-int64_t overlay_read(const struct overlay *o, const struct overlay_file *f, void *buf, uint64_t n, uint64_t off)
+int64_t overlay_read(const struct overlay *o, const struct overlay_file *f, void *buf, uint64_t n,
+		     uint64_t off)
 {
 	return erofs_image_read(&o->layer[f->layer], &f->i, buf, n, off);
 }

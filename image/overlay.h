@@ -25,6 +25,14 @@ int overlay_lookup(const struct overlay *o, const char *path, struct overlay_fil
 /* The same for the mode alone: it, or -errno. */
 int overlay_mode(const struct overlay *o, const char *path);
 /* Bytes read, fewer at the end; or -errno. */
-int64_t overlay_read(const struct overlay *o, const struct overlay_file *f, void *buf, uint64_t n, uint64_t off);
+int64_t overlay_read(const struct overlay *o, const struct overlay_file *f, void *buf, uint64_t n,
+		     uint64_t off);
+
+/*
+ * Every directory on the way to `path`, links followed, from below the root on: its path without links and its inode, or
+ * NULL where the layers have none. 0 or -errno: -ENOTDIR where something else is in the way.
+ */
+int overlay_dirs(const struct overlay *o, const char *path,
+		 void (*each)(void *arg, const char *dir, const struct erofs_inode *i), void *arg);
 
 #endif
