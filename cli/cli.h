@@ -17,6 +17,7 @@ extern uint64_t cli_start_ns;
 
 /* --- commands (main.c) ---------------------------------------------------- */
 int cmd_run(int argc, char **argv);
+int cmd_build(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
 int cmd_images(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

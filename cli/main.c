@@ -22,6 +22,7 @@ static int cmd_version(int argc, char **argv);
 
 static const struct command commands[] = {
 	{"run", cmd_run, "run a program as a VM with no operating system in it"},
+	{"build", cmd_build, "make an image of an app's directory or a container image"},
 	{"images", cmd_images, "list the images of the store"},
 	{"inspect", cmd_inspect, "show what an image is made of and what it starts"},
 	{"tag", cmd_tag, "give an image another name"},
