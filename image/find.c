@@ -18,6 +18,7 @@
 
 #include "image/collect.h"
 #include "image/elf.h"
+#include "image/run.h"
 #include "lib/host/say.h"
 
 #define MAX_SCRIPT_DEPTH 4
@@ -133,6 +134,10 @@ static int not_on_path(const char *name, int status)
 
 	if (status == EXIT_CANNOT_EXEC)
 		return say_fail(status, "%s: found on PATH, but not executable", name);
+	if (stored_has(name))
+		return say_fail(status,
+				"%s: not found on PATH; for the image of that name: cowbell run image:%s",
+				name, name);
 	snprintf(here, sizeof(here), "./%s", name);
 	if (!access(here, F_OK))
 		return say_fail(status, "%s: not found on PATH; for the one in this directory: ./%s", name,

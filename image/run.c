@@ -351,3 +351,17 @@ int prepare_stored(const struct image_request *req, const struct source_name *sr
 	store_close(st.store);
 	return status;
 }
+
+bool stored_has(const char *word)
+{
+	struct reference r;
+	char ref[IMAGE_REF_MAX], hex[65];
+
+	if (reference_parse(word, &r) || !store_is_there())
+		return false;
+	struct store *s = store_open();
+	reference_text(&r, ref, sizeof(ref));
+	bool have = s && !store_ref_get(s, ref, hex);
+	store_close(s);
+	return have;
+}

@@ -9,4 +9,7 @@
 /* For a program word that names an image (image:..., oci:..., docker-archive:...). As image_prepare(). */
 int prepare_stored(const struct image_request *req, const struct source_name *src, struct image_set *out);
 
+/* Is the word the name of an image in the store, so that `cowbell run image:WORD` would run it? Prints nothing. */
+bool stored_has(const char *word);
+
 #endif

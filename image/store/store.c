@@ -145,6 +145,13 @@ struct store *store_open(void)
 	return NULL;
 }
 
+bool store_is_there(void)
+{
+	char path[sizeof(((struct store *)0)->path)];
+
+	return choose_dir(path, sizeof(path)) && !access(path, F_OK);
+}
+
 void store_close(struct store *s)
 {
 	if (!s)

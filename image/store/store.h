@@ -21,6 +21,8 @@ struct store;
 
 /* $XDG_DATA_HOME/cowbell, else ~/.local/share/cowbell, for root /var/lib/cowbell; made if it is missing. NULL after one line. */
 struct store *store_open(void);
+/* Is there one already? For those who would not make one. */
+bool store_is_there(void);
 void store_close(struct store *s);
 const char *store_dir(const struct store *s);
 
