@@ -380,7 +380,8 @@ static int verdict(struct box *b, int wait_status)
 	if (code > 128 && code < 128 + 65)
 		out_line("%s was ended by signal %d (%s)", b->sb->argv->v[0], code - 128,
 			 strsignal(code - 128));
-	return code;
+	/* our own status would mean that it was not run */
+	return code == EXIT_OURS ? out_fail(code, "%s failed with status %d", b->sb->argv->v[0], code) : code;
 }
 
 static int run_box(struct box *b)
