@@ -26,7 +26,9 @@
 struct job {
 	const struct node *node; /* of the tree, or */
 	const struct sites_ref *ref; /* of the image */
+	struct job *same; /* another name of a file that is scanned under this one; else itself */
 	struct sites_found found;
+	uint32_t first_page; /* in the table, once it is there */
 };
 
 struct jobs {
@@ -66,6 +68,8 @@ static void collect_jobs(struct jobs *j, const struct node *dir)
 
 static int scan_one(struct jobs *j, struct job *job)
 {
+	if (job->same != job)
+		return 0;
 	if (job->ref)
 		return sites_scan_at(j->image_fd, job->ref->off, job->ref->size, &job->found);
 	int fd = tree_open(j->tree, job->node);
@@ -113,7 +117,7 @@ struct table {
 
 struct entry {
 	char *path;
-	const struct sites_found *found;
+	struct job *job;
 };
 
 static int compare_path(const void *a, const void *b)
@@ -126,13 +130,20 @@ static void fill(struct table *t, const struct entry *e, uint32_t n)
 	uint32_t page = 0, site = 0, string = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		const struct sites_found *f = e[i].found;
+		const struct sites_found *f = &e[i].job->found;
 		size_t len = strlen(e[i].path) + 1;
+		bool again = e[i].job->first_page != UINT32_MAX; /* names of one file share its pages */
 
-		t->files[i] = (struct sites_file){
-			.path = string, .first_page = page, .n_pages = f->n_pages, .size = f->file_size};
+		if (!again)
+			e[i].job->first_page = page;
+		t->files[i] = (struct sites_file){.path = string,
+						  .first_page = e[i].job->first_page,
+						  .n_pages = f->n_pages,
+						  .size = f->file_size};
 		memcpy(t->strings + string, e[i].path, len);
 		string += (uint32_t)len;
+		if (again)
+			continue;
 		for (uint32_t p = 0; p < f->n_pages; p++) {
 			t->pages[page] = f->pages[p];
 			t->pages[page++].first_site += site;
@@ -149,9 +160,13 @@ static void *make_table(const struct entry *e, uint32_t n, size_t *size)
 	uint8_t *block;
 
 	for (uint32_t i = 0; i < n; i++) {
-		t.h.n_pages += e[i].found->n_pages;
-		t.h.n_sites += e[i].found->n_sites;
+		struct job *j = e[i].job;
 		t.h.strings_size += (uint32_t)strlen(e[i].path) + 1;
+		if (j->first_page == UINT32_MAX)
+			continue; /* counted */
+		j->first_page = UINT32_MAX;
+		t.h.n_pages += j->found.n_pages;
+		t.h.n_sites += j->found.n_sites;
 	}
 	*size = sizeof(t.h) + n * sizeof(*t.files) + t.h.n_pages * sizeof(*t.pages) +
 		t.h.n_sites * sizeof(*t.sites) + t.h.strings_size;
@@ -186,9 +201,9 @@ static int join(struct jobs *j, void **block, size_t *size)
 	*block = NULL;
 	*size = 0;
 	for (size_t i = 0; !r && i < j->n; i++) {
-		if (!j->v[i].found.n_sites || !job_path(&j->v[i], path, sizeof(path)))
+		if (!j->v[i].same->found.n_sites || !job_path(&j->v[i], path, sizeof(path)))
 			continue;
-		e[n] = (struct entry){strdup(path), &j->v[i].found};
+		e[n] = (struct entry){strdup(path), j->v[i].same};
 		if (!e[n++].path)
 			r = -ENOMEM;
 	}
@@ -203,10 +218,38 @@ static int join(struct jobs *j, void **block, size_t *size)
 	return r;
 }
 
+static int by_offset(const void *a, const void *b)
+{
+	const struct job *x = *(struct job *const *)a, *y = *(struct job *const *)b;
+
+	if (x->ref->off != y->ref->off)
+		return x->ref->off < y->ref->off ? -1 : 1;
+	return x < y ? -1 : x > y;
+}
+
+/* A file of many names (hard links) is scanned once. */
+static void join_names(struct jobs *j)
+{
+	struct job **v = j->n && j->v[0].ref ? calloc(j->n, sizeof(*v)) : NULL;
+
+	for (size_t i = 0; i < j->n; i++)
+		j->v[i].same = &j->v[i];
+	if (!v)
+		return;
+	for (size_t i = 0; i < j->n; i++)
+		v[i] = &j->v[i];
+	qsort(v, j->n, sizeof(struct job *), by_offset);
+	for (size_t i = 1; i < j->n; i++)
+		if (v[i]->ref->off == v[i - 1]->ref->off)
+			v[i]->same = v[i - 1]->same;
+	free(v);
+}
+
 /* Scan, make the table, and give the jobs back. */
 static int run(struct jobs *j, void **block, size_t *size)
 {
 	*block = NULL;
+	join_names(j);
 	if (!j->failed)
 		scan_all(j);
 	int r = j->failed ? -ENOMEM : join(j, block, size);

@@ -50,6 +50,7 @@ struct scan {
 	struct sites_found *out;
 	size_t cap_pages, cap_sites;
 	uint64_t hole_end; /* no byte below it is free for another hole */
+	uint64_t budget; /* bytes that may still be disassembled */
 	bool failed;
 };
 
@@ -401,6 +402,10 @@ static void scan_code(struct scan *s, const struct code *c)
 				hi = c->off + c->size;
 			}
 			if (lo != s->lo || hi != s->hi) {
+				/* made up so that the same bytes are looked at over and over */
+				if (hi - lo > s->budget)
+					return;
+				s->budget -= hi - lo;
 				uint8_t *class = hi > lo ? realloc(s->class, hi - lo) : NULL;
 
 				if (!class) {
@@ -496,7 +501,7 @@ static void scan_elf(struct scan *s)
 
 int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out)
 {
-	struct scan s = {.out = out, .size = size};
+	struct scan s = {.out = out, .size = size, .budget = MAX_SECTION + 4 * size};
 	char magic[4];
 	void *p;
 
