@@ -168,12 +168,13 @@ lint:
 # Mutated input for the parsers of what strangers bring, under ASan and UBSan (libFuzzer, so clang). A crash leaves its
 # input in build/fuzz/; the program itself run with that file replays it.
 FUZZ_SECONDS ?= 30
+FUZZ_SRC_control := image/control.c
 FUZZ_SRC_elf := image/elf.c
 FUZZ_SRC_erofs := image/erofs_path.c image/overlay.c lib/erofs.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
 FUZZ_SRC_oci := image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/say.c lib/host/strings.c
 FUZZ_LIBS_oci := -ljansson -lnettle
-FUZZ_TARGETS := elf erofs cli oci
+FUZZ_TARGETS := elf erofs cli oci control
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
@@ -192,6 +193,8 @@ build/fuzz/seeds: build/fuzz/elf
 		echo "$$s" > build/fuzz/seeds.cli/$$(echo "$$s" | tr -c 'a-z0-9\n' _); done
 	mkdir -p build/fuzz/seeds.oci
 	tests/fuzz/oci_seeds build/fuzz/seeds.oci
+	mkdir -p build/fuzz/seeds.control
+	printf 'Package: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
 	touch $@
 
 fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) build/fuzz/seeds

@@ -79,9 +79,9 @@ const struct base_part base_parts[] = {
 /* Of iconv's two hundred character sets, those that one meets; the C library has the Unicode ones inside. */
 static bool gconv_wanted(const char *name)
 {
-	static const char *const stems[] = {"gconv-modules", "ISO8859-", "UTF-",    "CP125",  "UNICODE.",
-					    "EUC-",	     "SJIS.",	 "KOI8-",   "GBK.",   "BIG5.",
-					    "GB18030.",	     "libJIS.",	 "libKSC.", "libGB.", "libCNS."};
+	static const char *const stems[] = {
+		"gconv-modules", "ISO8859-", "UTF-", "CP125", "UNICODE.", "EUC-JP.", "EUC-KR.", "EUC-CN.",
+		"SJIS.",	 "KOI8-",    "GBK.", "BIG5.", "GB18030.", "libJIS.", "libKSC.", "libGB."};
 
 	for (size_t i = 0; i < sizeof(stems) / sizeof(stems[0]); i++)
 		if (!strncmp(name, stems[i], strlen(stems[i])))

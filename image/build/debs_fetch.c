@@ -146,27 +146,37 @@ static unsigned distance(const char *a, const char *b)
 	return row[n];
 }
 
+/* How near a name is: 0 one change away, 1 some language's package of it (flask: python3-flask), 2 two changes; 3 not. */
+static int nearness(const char *name, const char *other)
+{
+	const char *last = strrchr(other, '-');
+	size_t n = strlen(name), m = strlen(other);
+
+	if (m + 2 < n || m > n + 10)
+		return 3;
+	unsigned d = distance(name, other);
+	if (d < 2)
+		return 0;
+	if (n > 3 && last && distance(name, last + 1) < 2)
+		return 1;
+	return d == 2 && n > 3 ? 2 : 3;
+}
+
 /* "Did you mean ...?", from all names that apt knows; "" if nothing is near. */
 static void suggest(const char *name, char *buf, size_t size)
 {
 	static const char *const argv[] = {"apt-cache", "pkgnames", NULL};
 	struct strings near[3] = {0};
 	char *out = NULL, *save;
-	size_t n, len = strlen(name);
+	size_t n, at = 0, given = 0;
 
 	buf[0] = 0;
 	if (fetch_run(argv, NULL, -1, &out, &n, NULL) == 0)
 		for (char *w = strtok_r(out, "\n", &save); w; w = strtok_r(NULL, "\n", &save)) {
-			size_t l = strlen(w);
-			if (l + 2 < len || l > len + 8)
-				continue;
-			unsigned d = distance(name, w);
-			if (d < 3)
+			int d = nearness(name, w);
+			if (d < 3 && deb_name_ok(w))
 				strings_add_once(&near[d], w);
-			else if (len > 3 && strstr(w, name) && near[2].n < 8)
-				strings_add_once(&near[2], w); /* flask: python3-flask */
 		}
-	size_t at = 0, given = 0;
 	for (size_t d = 0; d < 3; d++) {
 		strings_sort(&near[d]);
 		for (size_t i = 0; i < near[d].n && given < 4 && at + 140 < size; i++, given++)

@@ -59,6 +59,7 @@ bool debs_is_bulk(const char *path)
 					       "/usr/lib/x86_64-linux-gnu/pkgconfig/",
 					       "/usr/share/pkgconfig/",
 					       "/usr/share/gtk-doc/",
+					       "/usr/share/gcc/",
 					       "/usr/share/polkit-1/",
 					       "/usr/share/metainfo/",
 					       "/usr/share/lintian/",
@@ -164,7 +165,7 @@ static void canonical(struct node *dir)
 		bool ours = !n->ino, pyc = n->name_len > 4 && !strcmp(n->name + n->name_len - 4, ".pyc");
 		n->uid = n->gid = 0;
 		n->mtime_nsec = 0;
-		if (!S_ISREG(n->mode) || ours || pyc)
+		if (!S_ISREG(n->mode) || !n->mtime || pyc)
 			n->mtime = LAYER_MTIME;
 		if (!ours)
 			n->mode = S_ISLNK(n->mode)

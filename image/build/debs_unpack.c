@@ -219,8 +219,8 @@ static int take_entry(struct unpack *u, struct archive *a, struct archive_entry 
 	if (archive_entry_hardlink(e))
 		return take_hard_link(u, path, archive_entry_hardlink(e));
 	switch (archive_entry_filetype(e)) {
-	case AE_IFREG:
-		return take_file(u, a, e, path);
+	case AE_IFREG: /* as with installed ones: what not everybody may read stays away */
+		return !(archive_entry_perm(e) & 0004) ? 0 : take_file(u, a, e, path);
 	case AE_IFDIR:
 		return old || tree_put_dir(u->t, path, 0755) ? 0 : -ENOMEM;
 	case AE_IFLNK:
