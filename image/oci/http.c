@@ -557,11 +557,11 @@ static enum http_failure judge(CURLcode code, struct transfer *t, const char *de
 	switch (code) {
 	case CURLE_SSL_CONNECT_ERROR:
 		return HTTP_NOT_TLS;
-	case CURLE_UNSUPPORTED_PROTOCOL:
-		snprintf(r->error, sizeof(r->error), "not encrypted (http), and --plain-http was not given");
-		return HTTP_REFUSED;
-	case CURLE_URL_MALFORMAT:
 	case CURLE_PEER_FAILED_VERIFICATION:
+		snprintf(r->error, sizeof(r->error), "%s (--ca-file names certificates to trust)", text);
+		return HTTP_REFUSED;
+	case CURLE_UNSUPPORTED_PROTOCOL: /* HTTP/0.9 as well, which is what anything that is not HTTP looks like */
+	case CURLE_URL_MALFORMAT:
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_ISSUER_ERROR:
 	case CURLE_OUT_OF_MEMORY:
