@@ -84,6 +84,8 @@ int plan_detect(const char *dir, struct plan *p);
  * 0, or an exit status after out_fail().
  */
 int plan_built(const char *src, const char *dir, struct plan *p);
+/* A plain file below a directory that hostile code has written, without following any link; or -1. */
+int plan_open(const char *dir, const char *rel);
 /* needs.c: is everything that the app declares in these layers? 0, or an exit status after out_fail() with advice. */
 int plan_check(struct store *s, struct plan *p, const struct layer *layers, int n);
 

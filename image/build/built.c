@@ -55,6 +55,16 @@ static int open_plain(int dir, const char *rel)
 	return fd;
 }
 
+int plan_open(const char *dir, const char *rel)
+{
+	int top = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = top < 0 ? -1 : open_plain(top, rel);
+
+	if (top >= 0)
+		close(top);
+	return fd;
+}
+
 /* --- walking ------------------------------------------------------------------------------------------------------------ */
 typedef void (*on_elf)(struct built *b, const char *rel, int fd);
 
@@ -145,7 +155,7 @@ static int find_program(struct built *b)
 	if (b->programs.n > 1) {
 		char *list = textf("The build made several programs. Say in a Procfile which one runs:");
 		for (size_t i = 0; i < b->programs.n && i < 10; i++) {
-			char *more = textf("%s\n  web: %s", list, b->programs.v[i]);
+			char *more = textf("%s\n  web: ./%s", list, b->programs.v[i]);
 			free(list);
 			list = more;
 		}
@@ -157,7 +167,7 @@ static int find_program(struct built *b)
 	out_line("program: %s", program);
 	strings_add_once(&b->plan->take, program);
 	if (!b->plan->processes.n)
-		strings_addf(&b->plan->processes, "web=%s", program);
+		strings_addf(&b->plan->processes, "web=%s%s", strchr(program, '/') ? "" : "./", program);
 	return 0;
 }
 

@@ -303,6 +303,8 @@ SKIP: {
 	is(reached(), 0, 'npm: nothing of the app\'s saw the network');
 }
 ok(!in_store(), 'the secret is in nothing that was stored');
+build(app('own', 'index.html' => $secret), 'own');
+ok(in_store(), 'and the search would have found it: an app\'s own file with the word is found');
 kill 'KILL', $victim;
 waitpid $victim, 0;
 done_testing();
