@@ -50,6 +50,7 @@
 /* Of the plain stream beyond the files' contents: headers and names, and padding at the end. */
 #define PER_ENTRY 4096ull
 #define PADDING	  (64ull << 20)
+#define TAR_BLOCK 512
 
 struct importer {
 	struct layering l;
@@ -62,6 +63,7 @@ struct importer {
 	const void *buf; /* the last bytes that libarchive got, and where they are in the plain stream */
 	size_t buf_n;
 	uint64_t buf_at;
+	bool may_pad; /* all contents of the entry at hand have come */
 	uint64_t lost_xattrs;
 	char why[700]; /* the line for the user, once something is wrong */
 };
@@ -93,6 +95,7 @@ static bool wrong_write(struct importer *im, int err)
 
 static ssize_t give_plain(struct archive *a, void *arg, const void **data)
 {
+	static const uint8_t zeros[TAR_BLOCK];
 	struct importer *im = arg;
 
 	im->buf_at += im->buf_n;
@@ -104,8 +107,13 @@ static ssize_t give_plain(struct archive *a, void *arg, const void **data)
 		archive_set_error(a, EIO, "%s", inflate_error(im->in));
 		return -1;
 	}
+	/* `umoci insert` ends its tars right behind the last file's contents; the rest of that block is no loss. */
+	if (!r && im->may_pad && im->buf_at % TAR_BLOCK) {
+		im->buf = zeros;
+		im->buf_n = TAR_BLOCK - im->buf_at % TAR_BLOCK;
+	}
 	*data = im->buf;
-	return r ? (ssize_t)im->buf_n : 0;
+	return (ssize_t)im->buf_n;
 }
 
 static bool wrong_tar(struct importer *im, struct archive *a)
@@ -130,6 +138,7 @@ static bool take_contents(struct importer *im, struct archive *a, struct node *n
 		if (!len)
 			continue;
 		r = off < 0 ? -EINVAL : erofs_stream_write(im->out, (uint64_t)off, data, len);
+		im->may_pad = (uint64_t)off + len == n->size;
 		if (r == -EINVAL)
 			return wrong_entry(im, name, "has more contents than its size, or out of order");
 		if (r)
@@ -319,8 +328,10 @@ static bool read_tar(struct importer *im)
 	    archive_read_open2(a, im, NULL, give_plain, NULL, NULL) != ARCHIVE_OK) {
 		good = wrong(im, "%s", "is no tar file");
 	}
-	while (good && (r = archive_read_next_header(a, &e)) == ARCHIVE_OK)
+	while (good && (r = archive_read_next_header(a, &e)) == ARCHIVE_OK) {
+		im->may_pad = false;
 		good = take_entry(im, a, e);
+	}
 	if (good && r != ARCHIVE_EOF)
 		good = wrong_tar(im, a);
 	if (good)
@@ -366,6 +377,7 @@ static bool take_layer(struct importer *im)
 		return wrong(im, "has %lld bytes, not %llu", (long long)st.st_size,
 			     (unsigned long long)im->tar->d->size);
 	im->buf_at = im->buf_n = 0;
+	im->may_pad = false;
 	im->in = inflate_open(im->tar->fd, im->tar->d->size, bound);
 	if (!im->in)
 		return wrong(im, "cannot be read: %s", strerror(errno));

@@ -39,7 +39,7 @@ const char *layer_clean_name(const char *raw, char out[PATH_MAX])
 	out[0] = 0;
 	if (!raw || !*raw)
 		return "has no name";
-	if (*raw == '/')
+	if (*raw == '/' && raw[strspn(raw, "/")]) /* umoci has the root itself as "/" */
 		return "is an absolute name";
 	for (const char *p = raw; *p;) {
 		size_t len = strcspn(p, "/");
