@@ -50,8 +50,11 @@ static void take_assets(struct app *a)
 /* The program that the steps make: into the image, and the process unless the user named one. */
 static void makes(struct app *a, const char *program)
 {
+	char *command = textf("%s%s", strchr(program, '/') ? "" : "./", program);
+
 	strings_add_once(&a->plan->take, program);
-	app_process(a, "web", program);
+	app_process(a, "web", command);
+	free(command);
 }
 
 /* Programs that the user's processes name, as paths in the app. */
