@@ -165,6 +165,7 @@ static int read_blob(struct import *im, const struct oci_descriptor *d, size_t m
 	if (got == d->size && !strcmp(hex, d->hex))
 		return 0;
 	free(*data);
+	*data = NULL;
 	return say_fail(EXIT_OURS, "%s: blob sha256:%s does not have that digest", im->src->name, d->hex);
 }
 
