@@ -144,11 +144,10 @@ PREFIX ?= /usr/local
 install: all
 	install -D -m 755 $(B)/cowbell $(DESTDIR)$(PREFIX)/bin/cowbell
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 man/cowbell.1 man/cowbell-run.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(wildcard man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/cowbell $(DESTDIR)$(PREFIX)/share/man/man1/cowbell.1 \
-		$(DESTDIR)$(PREFIX)/share/man/man1/cowbell-run.1
+	rm -f $(DESTDIR)$(PREFIX)/bin/cowbell $(patsubst man/%,$(DESTDIR)$(PREFIX)/share/man/man1/%,$(wildcard man/*.1))
 
 # --- care of the sources ------------------------------------------------------------------
 C_FILES := $(sort $(wildcard abi/*.h lib/*.[ch] lib/host/*.[ch] guest/*.[ch] guest/*/*.[ch] guest/*/*/*.[ch] monitor/*.[ch] \

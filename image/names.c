@@ -286,7 +286,7 @@ static int remove_one(struct store *s, const char *word, bool force)
 	}
 	int status = image_find(s, word, ref, hex);
 	if (status)
-		return status;
+		return force && status == EXIT_NOT_FOUND ? 0 : status;
 	return ref[0] ? remove_ref(s, ref) : remove_all_names(s, word, hex, force);
 }
 
