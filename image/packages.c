@@ -209,9 +209,11 @@ bool dpkg_is_bulk(const char *path)
 					   "/etc/systemd/"};
 	size_t n = strlen(path);
 
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		if (!strncmp(path, dirs[i], strlen(dirs[i])))
-			return true;
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		size_t len = strlen(dirs[i]);
+		if (!strncmp(path, dirs[i], len) || (n == len - 1 && !strncmp(path, dirs[i], n)))
+			return true; /* the directory itself, too */
+	}
 	return n > 2 && !strcmp(path + n - 2, ".a");
 }
 

@@ -167,11 +167,12 @@ static void put_certs(struct debs *d, struct tree *t)
 
 /* --- accounts ------------------------------------------------------------------------------ */
 
-/* Debian's list of accounts, with the shell that there is. */
-static void put_accounts(struct tree *t, const char *path, const char *master, const char *fallback)
+/* Debian's list of accounts, with the shell that there is, and `app`, which apps run as. */
+static void put_accounts(struct tree *t, const char *path, const char *master, const char *fallback,
+			 const char *app)
 {
 	size_t n, at = 0;
-	char *text = dpkg_slurp(master, &n), *out = text ? malloc(n + 1) : NULL;
+	char *text = dpkg_slurp(master, &n), *out = text ? malloc(n + strlen(app) + 1) : NULL;
 
 	if (!out) {
 		put_text(t, path, fallback);
@@ -187,7 +188,8 @@ static void put_accounts(struct tree *t, const char *path, const char *master, c
 			out[at++] = text[i];
 		}
 	}
-	tree_put_file(t, path, 0644, out, at);
+	strcpy(out + at, app);
+	put_text(t, path, out);
 	free(out);
 	free(text);
 }
@@ -209,9 +211,11 @@ void base_put(struct debs *d, struct tree *t)
 	put_accounts(t, "/etc/passwd", "/usr/share/base-passwd/passwd.master",
 		     "root:*:0:0:root:/root:/bin/sh\n"
 		     "www-data:*:33:33:www-data:/var/www:/usr/sbin/nologin\n"
-		     "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n");
+		     "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+		     "app:*:1000:1000:app:/app:/bin/sh\n",
+		     "app:*:1000:1000:app:/app:/bin/sh\n");
 	put_accounts(t, "/etc/group", "/usr/share/base-passwd/group.master",
-		     "root:*:0:\nwww-data:*:33:\nnogroup:*:65534:\n");
+		     "root:*:0:\nwww-data:*:33:\nnogroup:*:65534:\napp:*:1000:\n", "app:*:1000:\n");
 	put_text(t, "/etc/nsswitch.conf",
 		 "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n");
 	put_text(t, "/etc/host.conf", "multi on\n");

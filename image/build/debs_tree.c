@@ -77,9 +77,11 @@ bool debs_is_bulk(const char *path)
 	static const char *const suffixes[] = {".pod", ".la", "/classes_nocoops.jsa"};
 	size_t n = strlen(path);
 
-	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
-		if (!strncmp(path, prefixes[i], strlen(prefixes[i])))
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+		size_t len = strlen(prefixes[i]);
+		if (!strncmp(path, prefixes[i], len) || (n == len - 1 && !strncmp(path, prefixes[i], n)))
 			return true;
+	}
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
 		if (n > strlen(suffixes[i]) && !strcmp(path + n - strlen(suffixes[i]), suffixes[i]))
 			return strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */

@@ -1,0 +1,182 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: ISC
+# Layers of Debian packages: the right packages, whole and nothing of this machine's; the same bytes each time; packages
+# that are not installed; what an Aptfile may not say; languages that start from their layers.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin";
+use Cowbell;
+use JSON::PP;
+use Test::More;
+
+plan skip_all => 'not a Debian machine: no /var/lib/dpkg/status' if !-r '/var/lib/dpkg/status';
+
+my $dir = scratch();
+$ENV{XDG_CACHE_HOME} = "$dir/cache";
+my ($st, $out, $err);
+sub store { $ENV{XDG_DATA_HOME} = "$dir/$_[0]"; return "$dir/$_[0]/cowbell" }
+sub cowbell { ($st, $out, $err) = run_out({dir => $dir, timeout => 120}, $COWBELL, @_); return $st }
+
+# Build an app of the given files; its status.
+my $n_apps = 0;
+sub build {
+	my ($tag, %files) = @_;
+	my $app = "$dir/app" . $n_apps++;
+	mkdir $app;
+	for my $f (keys %files) {
+		(my $d = "$app/$f") =~ s,/[^/]*$,,;
+		system('mkdir', '-p', $d);
+		spew("$app/$f", $files{$f});
+	}
+	return cowbell('build', $app, '-t', $tag);
+}
+
+sub inspect {
+	cowbell('inspect', '--json', $_[0]) == 0 or return {};
+	return decode_json($out)->[0];
+}
+sub layers { return grep { $_->{media_type} =~ /erofs/ } @{inspect($_[0])->{layers} // []} }
+sub blob { my ($store, $digest) = @_; $digest =~ s/^sha256://; return "$store/blobs/sha256/$digest" }
+sub sboms {
+	my ($store, $name) = @_;
+	return map { decode_json(slurp(blob($store, $_->{digest}))) }
+		grep { $_->{media_type} =~ /cyclonedx/ } @{inspect($name)->{layers} // []};
+}
+
+sub installed { return `dpkg-query -W -f '\${db:Status-Status}' '$_[0]' 2>/dev/null` eq 'installed' }
+
+# --- closure, contents -------------------------------------------------------------------------------
+my $store = store('one');
+is(build('py', 'app.py' => "print('hello')\n"), 0, 'a Python app is built') or diag($err);
+my @l = layers('py');
+is(scalar @l, 2, 'runtime and app');
+my ($sbom) = sboms($store, 'py');
+my %in = map { $_->{name} => $_ } @{$sbom->{components}};
+ok($in{$_}, "$_ is in the runtime") for qw(python3 libpython3.11-stdlib libc6 libssl3 zlib1g ca-certificates tzdata dash coreutils);
+ok(!$in{$_}, "$_ is not") for qw(dpkg debconf apt systemd adduser perl-base bash login passwd);
+
+my @wrong = grep { my $v = `dpkg-query -W -f '\${Version}' '$_'`; $v ne $in{$_}{version} } grep { installed($_) } keys %in;
+is("@wrong", '', 'versions are those of dpkg');
+# Every library that a package of the layer depends on is there, too.
+my @missing;
+for my $p (grep { ($in{$_}{properties} // [])->[0] ? 0 : 1 } keys %in) {
+	for my $group (split /\s*,\s*/, `dpkg-query -W -f '\${Pre-Depends}, \${Depends}' '$p' 2>/dev/null`) {
+		my @names = grep { /^lib/ } map { (split /[ :(]/)[0] } split /\s*\|\s*/, $group;
+		next if !@names || $group =~ /\|/ && grep({ !/^\s*lib/ } split /\|/, $group);
+		push @missing, "$p: $group" if !grep {
+			my $name = $_;
+			$in{$name} || grep { $in{$_} } split /[\s,]+/, `dpkg-query -W -f '\${Package}, \${Provides}\n' 2>/dev/null | grep -w -- '$name' | cut -d, -f1`
+		} @names;
+	}
+}
+is("@missing", '', 'no library is missing from the closure');
+
+SKIP: {
+	skip 'no fsck.erofs', 12 if !have('fsck.erofs', 'readelf');
+	my $x = "$dir/x";
+	is(system('fsck.erofs', "--extract=$x", blob($store, $l[0]{digest})) >> 8, 0, 'the layer is sound EROFS');
+	my %have = map { s,.*/,,r => 1 } glob("$x/usr/lib/x86_64-linux-gnu/*.so* $x/usr/lib64/*");
+	my @lost;
+	for my $f (glob("$x/usr/bin/* $x/usr/lib/x86_64-linux-gnu/*.so* $x/usr/lib/python3*/lib-dynload/*.so")) {
+		next if -l $f || !-f $f;
+		push @lost, map { "$f: $_" } grep { !$have{$_} } `readelf -d '$f' 2>/dev/null` =~ /NEEDED.*\[(.*)\]/g;
+	}
+	is("@lost", '', 'every library that an ELF of the layer links to is in it');
+	is(readlink("$x/bin"), 'usr/bin', '/bin is a link into /usr');
+	ok(-x "$x/usr/bin/sh" && -l "$x/usr/bin/sh" && -x "$x/usr/bin/ls", 'sh and ls');
+	ok(!-e "$x/usr/share/doc" && !-e "$x/usr/share/man" && !-e "$x/usr/include", 'no documentation, no headers');
+	ok(!-e "$x/app", '/app is left to the app');
+	ok(-s "$x/usr/lib/python3.11/__pycache__/os.cpython-311.pyc" || !-e '/usr/lib/python3.11/__pycache__/os.cpython-311.pyc',
+		'compiled modules are there');
+	my @people = grep { my @f = split /:/; $f[2] >= 1000 && $f[0] !~ /^(nobody|app)$/ } split /\n/, slurp("$x/etc/passwd");
+	is("@people", '', 'no account of a person');
+	ok(!(grep { -e "$x/etc/$_" } qw(shadow gshadow hosts hostname resolv.conf machine-id fstab ssh)),
+		'no secret and no name of this machine');
+	is((() = slurp("$x/etc/ssl/certs/ca-certificates.crt") =~ /BEGIN CERTIFICATE/g),
+		scalar(() = glob('/usr/share/ca-certificates/mozilla/*.crt')), 'the authorities of the package');
+	is(scalar((stat "$x/usr")[9]), 315532801, 'directories have the one fixed time');
+	my @special = `find '$x' '(' -perm /7022 -o ! -user 0 ')' ! -type l ! -path '$x/tmp' ! -path '$x/var/tmp' ! -path '$x/run/lock'`;
+	is("@special", '', 'no special bits, nothing writable to others');
+}
+
+# --- SBOM ------------------------------------------------------------------------------------------------
+is($sbom->{bomFormat}, 'CycloneDX', 'SBOM: format');
+ok($sbom->{specVersion} >= 1.4 && $sbom->{version} == 1, 'SBOM: versions');
+like($sbom->{serialNumber}, qr/^urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/, 'SBOM: serial number');
+my @bad = grep { ($_->{type} // '') !~ /^(library|application)$/ || !$_->{name} || !length $_->{version} ||
+		($_->{purl} // '') !~ m{^pkg:deb/[a-z]+/[a-z0-9.%A-F-]+@[A-Za-z0-9.~%_-]+\?arch=(amd64|all)$} } @{$sbom->{components}};
+is(scalar @bad, 0, 'SBOM: each component has type, name, version and package URL') or diag(explain($bad[0]));
+my %refs = map { $_->{'bom-ref'} => 1 } @{$sbom->{components}};
+is(scalar keys %refs, scalar @{$sbom->{components}}, 'SBOM: references are unique');
+ok(!exists $sbom->{metadata}{timestamp}, 'SBOM: no time');
+
+# --- the same bytes ----------------------------------------------------------------------------------------
+store('two');
+is(build('py', 'app.py' => "print('hello')\n"), 0, 'the same app in another store') or diag($err);
+is(join(' ', map { $_->{digest} } layers('py')), join(' ', map { $_->{digest} } @l), 'has the same layers');
+store('one');
+is(build('py2', 'app.py' => "print('other')\n"), 0, 'another app');
+is((layers('py2'))[0]{digest}, $l[0]{digest}, 'shares the runtime');
+
+# --- names --------------------------------------------------------------------------------------------------
+for my $name ('-o', '--help', '../x', 'a;touch pwned', '$(touch pwned)', 'Apt::Get', 'hello=1.0', "a\tb", '-oDpkg::Pre-Invoke::=touch', 'x' x 300) {
+	my $r = build('bad', 'app.py' => '', 'Aptfile' => "$name\n");
+	ok($r == 125 && $err =~ /^ !     /m && !-e "$dir/pwned", "Aptfile with " . substr($name, 0, 30) . " is refused") or diag("$r $out $err");
+}
+is(build('bad', 'app.py' => '', 'Aptfile' => "pythn3\n"), 125, 'a package that does not exist');
+like($err, qr/pythn3/, 'is named');
+SKIP: {
+	skip 'apt has no lists of packages', 1 if !glob('/var/lib/apt/lists/*_Packages*');
+	like($err, qr/Did you mean.*python3/, 'and names like it are, too');
+}
+
+# --- a package that is not installed --------------------------------------------------------------------------
+SKIP: {
+	my ($deb, $cmd) = @{(grep { !installed($_->[0]) } ['toilet', '/usr/bin/toilet'], ['figlet', '/usr/bin/figlet'], ['hello', '/usr/bin/hello'])[0] // []};
+	skip 'all candidates are installed', 8 if !$deb;
+	my $probe = "$dir/probe";
+	mkdir $probe;
+	skip "apt cannot fetch $deb: no network", 8 if system("cd '$probe' && timeout 60 apt-get -qq download $deb >/dev/null 2>&1");
+	my $before = slurp('/var/lib/dpkg/status');
+	is(build('extra', 'app.py' => "print(1)\n", 'Aptfile' => "# comment\n$deb\n"), 0, "$deb is fetched") or diag($err);
+	is(slurp('/var/lib/dpkg/status'), $before, 'and not installed');
+	my @e = layers('extra');
+	is(scalar @e, 3, 'runtime, packages, app');
+	is($e[0]{digest}, $l[0]{digest}, 'the runtime is the shared one');
+	my %extra = map { $_->{name} => 1 } map { @{$_->{components}} } (sboms($store, 'extra'))[1];
+	ok($extra{$deb} && !$extra{libc6} && !$extra{python3}, 'the layer has the package, and not what is below');
+	for my $m (monitors()) {
+		cowbell('run', '--monitor', $m, 'image:extra', $cmd, $deb eq 'hello' ? () : ('hi'));
+		ok($st == 0 && length $out > 5, "$m: it runs") or diag("$st $err");
+	}
+	store('two');
+	is(build('extra', 'app.py' => "print(1)\n", 'Aptfile' => "$deb\n"), 0, 'fetched into another store');
+	is((layers('extra'))[1]{digest}, $e[1]{digest}, 'it is the same layer');
+	store('one');
+}
+
+# --- languages --------------------------------------------------------------------------------------------------
+my @langs = (
+	['python3', 'python3', {'app.py' => "import ssl, sqlite3, zoneinfo\nprint('hello', len(ssl.create_default_context().get_ca_certs()) > 50, zoneinfo.ZoneInfo('Europe/Berlin'))\n"}, 'hello True Europe/Berlin'],
+	['perl', 'perl', {'cpanfile' => '', 'app.pl' => "use POSIX; use Encode; use Socket; use JSON::PP; print encode_json({hello => [1]}), qq{\\n};\n", 'Procfile' => "web: perl app.pl\n"}, '{"hello":[1]}'],
+	['lua5.4', 'lua', {'main.lua' => "print('hello ' .. _VERSION)\n"}, 'hello Lua 5.4'],
+	['ruby', 'ruby', {'Gemfile' => "source 'https://rubygems.org'\n", 'app.rb' => "require 'json'\nrequire 'openssl'\nputs JSON.dump(hello: [1])\n", 'Procfile' => "web: ruby app.rb\n"}, '{"hello":[1]}'],
+	['php-cli', 'php', {'index.php' => '', 'a.php' => "<?php echo json_encode(['hello' => extension_loaded('pdo') && extension_loaded('ctype')]), \"\\n\";\n", 'Procfile' => "web: php a.php\n"}, '{"hello":true}'],
+	['nodejs', 'node', {'package.json' => '{"name":"x","version":"1.0.0","scripts":{"start":"node s.js"}}', 's.js' => "console.log('hello', require('tls').rootCertificates.length > 50)\n"}, 'hello true'],
+	['dash', 'sh', {'app.py' => '', 'Procfile' => "web: ls /bin/sh /etc/os-release && echo \$HOME\n"}, "/bin/sh\n/etc/os-release"],
+);
+for my $t (@langs) {
+	my ($deb, $program, $files, $want) = @$t;
+	SKIP: {
+		skip "$deb is not installed", scalar monitors() + 1 if !installed($deb);
+		is(build("l-$program", %$files), 0, "$program: built") or diag($out . $err);
+		for my $m (monitors()) {
+			my @cmd = $program eq 'sh' ? ('ls', '/bin/sh', '/etc/os-release') : ();
+			cowbell('run', '--monitor', $m, "image:l-$program", @cmd);
+			like($out, qr/^\Q$want\E/m, "$program: runs with $m") or diag("$st $err");
+		}
+	}
+}
+
+done_testing;
