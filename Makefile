@@ -112,6 +112,7 @@ help:
 	@echo 'make check-unit PROFILE=release|asan|ubsan: the unit tests only'
 	@echo 'make check-svm  the kvm monitor on emulated AMD hardware virtualisation (QEMU)'
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
+	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30)'
 	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
 	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local'
@@ -139,6 +140,11 @@ bench:
 	tools/deps build bench
 	$(MAKE) all
 	bench/run $(BENCHFLAGS)
+
+bench-images:
+	tools/deps build bench
+	$(MAKE) all
+	bench/images.py $(BENCHFLAGS)
 
 PREFIX ?= /usr/local
 install: all
@@ -215,6 +221,6 @@ fuzz-ring: build/fuzz-ring/ring_fuzz
 clean:
 	rm -rf build
 
-.PHONY: all objects clean help demo check run-tests check-svm bench install uninstall format lint fuzz fuzz-ring
+.PHONY: all objects clean help demo check run-tests check-svm bench bench-images install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d))
 -include tests/unit/unit.mk

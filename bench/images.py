@@ -1,0 +1,237 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: ISC
+"""`make bench-images`: images, beside the tools that do the same, in one run.
+
+Each row is a list of systems that do the same work in turn, several times, in shuffled order; medians are shown, and the
+ratio to the first system. Absolute times of different machines mean little. This is no test: nothing here passes or fails.
+Results: a Markdown table on standard output, and with the raw values in bench/results/images.{md,json}.
+
+    bench/images.py [--reps N] [--only ROW,...] [--size MB] [--out DIR]
+
+A row is added with @row: a function that gets the Work (a scratch directory, the options) and returns {system: function};
+each function does the work once and returns seconds, or another number where the row's unit says so.
+"""
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import platform
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+COWBELL = os.environ.get("COWBELL", os.path.join(TOP, "build", "release", "cowbell"))
+ROWS = []
+
+
+class Skip(Exception):
+    pass
+
+
+def row(title, unit="s", better="lower"):
+    def add(f):
+        ROWS.append((f.__name__, title, unit, better, f))
+        return f
+    return add
+
+
+class Work:
+    """Scratch space of one run, removed at its end."""
+
+    def __init__(self, options):
+        self.options = options
+        self.dir = tempfile.mkdtemp(prefix="cowbell-bench-", dir=os.environ.get("TMPDIR", "/var/tmp"))
+        self.made = {}
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def env(self, store):
+        """Environment of cowbell with its own store and cache."""
+        return dict(os.environ, XDG_DATA_HOME=self.path(store, "data"), XDG_CACHE_HOME=self.path(store, "cache"))
+
+    def once(self, name, make):
+        """What several rows need is made once."""
+        if name not in self.made:
+            self.made[name] = make(self)
+        return self.made[name]
+
+
+def timed(cmd, **kw):
+    """Seconds that a command takes; its failure ends the row."""
+    start = time.monotonic()
+    r = subprocess.run(cmd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, **kw)
+    took = time.monotonic() - start
+    if r.returncode:
+        raise Skip(f"{os.path.basename(cmd[0])}: " + ((r.stderr.strip().splitlines() or [f"status {r.returncode}"])[-1])[:200])
+    return took
+
+
+def need(*programs):
+    for p in programs:
+        if not shutil.which(p):
+            raise Skip(f"{p} is not installed")
+
+
+# --- an OCI image of this machine's own files ---------------------------------------------------------------------------
+
+
+def put(blobs, data):
+    digest = hashlib.sha256(data).hexdigest()
+    with open(os.path.join(blobs, digest), "wb") as f:
+        f.write(data)
+    return {"digest": "sha256:" + digest, "size": len(data)}
+
+
+def collect(limit):
+    """Regular files below /usr, in a fixed order, until there are `limit` bytes of them."""
+    total, files = 0, []
+    for top in ("/usr/lib/x86_64-linux-gnu", "/usr/bin", "/usr/lib", "/usr/share"):
+        for d, dirs, names in os.walk(top):
+            dirs.sort()
+            for n in sorted(names):
+                p = os.path.join(d, n)
+                try:
+                    size = os.lstat(p).st_size
+                    if os.path.islink(p) or not os.path.isfile(p) or not os.access(p, os.R_OK) or size > 32 << 20:
+                        continue
+                except OSError:
+                    continue
+                files.append(p)
+                total += size
+                if total >= limit:
+                    return files
+    return files
+
+
+def layer(blobs, files, work):
+    """A gzip'ed tar layer: (descriptor, diff_id)."""
+    plain = work.path("layer.tar")
+    with tarfile.open(plain, "w", format=tarfile.PAX_FORMAT) as t:
+        for p in files:
+            t.add(p, arcname=p.lstrip("/"), recursive=False)
+    with open(plain, "rb") as f:
+        data = f.read()
+    os.unlink(plain)
+    d = put(blobs, gzip.compress(data, 6, mtime=0))
+    d["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip"
+    return d, "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def oci_image(work):
+    """A layout with --size MB of files in four layers."""
+    d = work.path("oci")
+    blobs = os.path.join(d, "blobs", "sha256")
+    os.makedirs(blobs)
+    files = list(dict.fromkeys(collect(work.options.size << 20)))
+    n = (len(files) + 3) // 4
+    layers = [layer(blobs, files[i:i + n], work) for i in range(0, len(files), n)]
+    config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/usr/bin/true"]},
+              "rootfs": {"type": "layers", "diff_ids": [x for _, x in layers]}}
+    oci = "application/vnd.oci.image."
+    manifest = {"schemaVersion": 2, "mediaType": oci + "manifest.v1+json",
+                "config": dict(put(blobs, json.dumps(config).encode()), mediaType=oci + "config.v1+json"),
+                "layers": [x for x, _ in layers]}
+    entry = dict(put(blobs, json.dumps(manifest).encode()), mediaType=oci + "manifest.v1+json",
+                 annotations={"org.opencontainers.image.ref.name": "latest"})
+    for name, value in (("index.json", {"schemaVersion": 2, "manifests": [entry]}), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
+        with open(os.path.join(d, name), "w") as f:
+            json.dump(value, f)
+    return d
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------------
+
+
+@row("import of an OCI image of {size} MB, 4 layers, gzip")
+def import_oci(work):
+    need("umoci")
+    image = work.once("oci", oci_image)
+
+    def umoci():
+        shutil.rmtree(work.path("bundle"), ignore_errors=True)
+        return timed(["umoci", "unpack", *([] if os.geteuid() == 0 else ["--rootless"]), "--image", image + ":latest", work.path("bundle")])
+
+    def cowbell():
+        shutil.rmtree(work.path("import"), ignore_errors=True)
+        os.makedirs(work.path("import"))
+        return timed([COWBELL, "build", "--from", "oci:" + image, "-t", "bench"], env=work.env("import"))
+
+    return {"umoci unpack": umoci, "cowbell build --from": cowbell}
+
+
+@row("the same again, when the store has it")
+def import_again(work):
+    image = work.once("oci", oci_image)
+    os.makedirs(work.path("again"))
+    command = [COWBELL, "build", "--from", "oci:" + image, "-t", "bench"]
+    timed(command, env=work.env("again"))
+    return {"cowbell build --from": lambda: timed(command, env=work.env("again"))}
+
+
+# --- the run ------------------------------------------------------------------------------------------------------------
+
+
+def measure(work, f, reps):
+    systems = f(work)
+    values = {name: [] for name in systems}
+    for name in systems:
+        systems[name]()  # the page cache is warm for all alike
+    for _ in range(reps):
+        order = list(systems)
+        random.shuffle(order)
+        for name in order:
+            values[name].append(systems[name]())
+    return values
+
+
+def show(value, unit):
+    return f"{value * 1000:.1f} ms" if unit == "s" and value < 1 else f"{value:.2f} {unit}"
+
+
+def main():
+    p = argparse.ArgumentParser(description="Measure images beside other tools.")
+    p.add_argument("--reps", type=int, default=5)
+    p.add_argument("--only", default="", help="names of rows, separated by commas: " + ", ".join(r[0] for r in ROWS))
+    p.add_argument("--size", type=int, default=200, help="MB of files in the imported image")
+    p.add_argument("--out", default=os.path.join(TOP, "bench", "results"))
+    o = p.parse_args()
+    work, lines, raw = Work(o), ["| what | system | median | to the first | lowest | highest |", "| --- | --- | --- | --- | --- | --- |"], {}
+    try:
+        for name, title, unit, better, f in ROWS:
+            if o.only and name not in o.only.split(","):
+                continue
+            title = title.format(size=o.size)
+            print(f"# {title}", file=sys.stderr, flush=True)
+            try:
+                values = measure(work, f, o.reps)
+            except Skip as e:
+                lines.append(f"| {title} | not measured: {e} | | | | |")
+                continue
+            raw[name] = {"title": title, "unit": unit, "values": values}
+            first = None
+            for system, v in values.items():
+                m = statistics.median(v)
+                first = first or m
+                ratio = m / first if better == "higher" else first / m
+                lines.append(f"| {title} | {system} | {show(m, unit)} | {ratio:.2f} x as good | {show(min(v), unit)} | {show(max(v), unit)} |")
+    finally:
+        shutil.rmtree(work.dir, ignore_errors=True)
+    text = "\n".join(lines) + "\n"
+    print(text, end="")
+    os.makedirs(o.out, exist_ok=True)
+    with open(os.path.join(o.out, "images.md"), "w") as f:
+        f.write(f"Images. {o.reps} repetitions, {os.cpu_count()} CPUs, {platform.machine()}.\n\n" + text)
+    with open(os.path.join(o.out, "images.json"), "w") as f:
+        json.dump(raw, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
