@@ -180,7 +180,7 @@ static int go(struct walk *w, const char *path)
 	return 0;
 }
 
-/* At the root: all layers' roots, highest first. */
+/* At the root: the layers' roots, highest first. */
 static void begin(struct walk *w, const struct overlay *o, bool missing_ok)
 {
 	w->o = o;
@@ -189,8 +189,12 @@ static void begin(struct walk *w, const struct overlay *o, bool missing_ok)
 	w->end[0] = 0;
 	w->trail[0].n = 0;
 	for (int i = o->n; i-- > 0;) {
+		struct erofs_inode root;
 		w->trail[0].part[w->trail[0].n].layer = i;
 		w->trail[0].part[w->trail[0].n++].nid = o->layer[i].fs.root_nid;
+		if (i && !erofs_image_inode(&o->layer[i], o->layer[i].fs.root_nid, &root) &&
+		    erofs_image_opaque(&o->layer[i], &root))
+			break;
 	}
 }
 

@@ -273,13 +273,16 @@ struct superblock *memfs_new_root(struct inode **root)
 		return sb;
 	}
 	lo->layer = n - 1;
-	for (u32 i = n - 1; i-- > 0;) {
-		lo->more[lo->n_more].layer = i;
-		lo->more[lo->n_more++].nid = memfs_layers[i].fs.root_nid;
-	}
 	err = erofs_inode(&memfs_layers[n - 1].fs, memfs_layers[n - 1].fs.root_nid, &lo->ei);
+	struct erofs_inode above = lo->ei;
+	for (u32 i = n - 1; !err && i-- > 0 && !memfs_is_opaque(&memfs_layers[i + 1].fs, &above);) {
+		const struct erofs *fs = &memfs_layers[i].fs;
+		lo->more[lo->n_more].layer = i;
+		lo->more[lo->n_more++].nid = fs->root_nid;
+		err = erofs_inode(fs, fs->root_nid, &above);
+	}
 	if (err)
-		panic("image layer %u: bad root inode (%d)", n - 1, err);
+		panic("an image layer has a bad root inode (%d)", err);
 	struct mnode *m = memfs_lower_node(sb, lo, &err);
 	*root = m ? &m->i : NULL;
 	return sb;

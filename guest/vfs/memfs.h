@@ -31,6 +31,9 @@ struct layer {
 	u64 gpa; /* of image byte 0 */
 };
 
+/* Does a directory of a layer hide those of the layers below? */
+bool memfs_is_opaque(const struct erofs *fs, const struct erofs_inode *ei);
+
 struct lower {
 	u32 layer;
 	u32 n_more; /* directories: layers that are merged below */

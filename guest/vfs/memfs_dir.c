@@ -159,7 +159,7 @@ static bool is_whiteout(const struct erofs_inode *ei)
 	return S_IFMT_(ei->mode) == S_IFCHR && ei->rdev == 0;
 }
 
-static bool is_opaque(const struct erofs *fs, const struct erofs_inode *ei)
+bool memfs_is_opaque(const struct erofs *fs, const struct erofs_inode *ei)
 {
 	struct erofs_dirent de;
 	char v = 0;
@@ -245,7 +245,7 @@ static int lower_lookup(struct mnode *dir, const char *name, u32 len, struct low
 			found->more[found->n_more].layer = layer;
 			found->more[found->n_more++].nid = ei.nid;
 		}
-		if (!is_dir || (i + 1 < n && is_opaque(fs, &ei)))
+		if (!is_dir || (i + 1 < n && memfs_is_opaque(fs, &ei)))
 			break;
 	}
 	if (!found)

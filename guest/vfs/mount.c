@@ -14,6 +14,8 @@
 #include "guest/proc/proc.h"
 #include "guest/vfs/internal.h"
 
+#define MAX_STEPS 1000 /* components of a path with all its links */
+
 struct list vfs_mounts = LIST_INIT(vfs_mounts);
 struct superblock *root_sb;
 static int last_mnt_id = 20;
@@ -24,39 +26,106 @@ u64 vfs_new_dev(void)
 	return last_dev++;
 }
 
-/* The dentry at an absolute path from the real root, without links, as root. Directories made if asked. */
+static struct dentry *up(struct dentry *from)
+{
+	struct dentry *d = from;
+
+	while (d->parent == d && d->sb && d == d->sb->root && d->sb->mountpoint)
+		d = d->sb->mountpoint;
+	d = d->parent;
+	dentry_get(d);
+	dentry_put(from);
+	return dentry_cross(d);
+}
+
+/* A link's target with `rest` behind it; kmalloc, or NULL. */
+static char *splice(struct dentry *link, const char *rest, int *err)
+{
+	size_t n = strlen(rest);
+	char *path = kmalloc(PATH_MAX + n);
+	s64 len = path && link->inode->ops->readlink
+			  ? link->inode->ops->readlink(link->inode, path, PATH_MAX - 1)
+			  : -ENOMEM;
+
+	if (len <= 0) {
+		*err = len ? (int)len : -ENOENT;
+		kfree(path);
+		return NULL;
+	}
+	memcpy(path + len, rest, n + 1);
+	return path;
+}
+
+/* One component from *cur on. *path and *own change where it is a link. 0 or -errno; then *cur is gone. */
+static int reach_step(struct dentry **cur, const char **path, char **own, bool make, u32 mode)
+{
+	const char *p = *path, *e = p;
+	int err = 0;
+
+	while (*e && *e != '/')
+		e++;
+	u32 n = (u32)(e - p);
+	*path = e;
+	if (n == 1 && p[0] == '.')
+		return 0;
+	if (n == 2 && p[0] == '.' && p[1] == '.') {
+		*cur = up(*cur);
+		return 0;
+	}
+	struct dentry *d = n > NAME_MAX ? NULL : dentry_lookup(*cur, p, n, &err);
+	if (n > NAME_MAX)
+		err = -ENAMETOOLONG;
+	if (d && d->inode && IS_LNK(d->inode)) {
+		char *next = splice(d, e, &err);
+		dentry_put(d);
+		kfree(*own);
+		*path = *own = next;
+		if (!next || *next == '/') {
+			dentry_put(*cur);
+			*cur = root_sb->root;
+			if (next)
+				dentry_get(*cur);
+		}
+		return next ? 0 : err;
+	}
+	if (d && !d->inode && make && (*cur)->inode->ops->mkdir) {
+		struct inode *ino;
+		err = (*cur)->inode->ops->mkdir((*cur)->inode, p, n, mode, &ino);
+		if (!err)
+			dentry_instantiate(d, ino);
+	}
+	if (d && (!d->inode || !IS_DIR(d->inode))) {
+		err = d->inode ? -ENOTDIR : -ENOENT;
+		dentry_put(d);
+		d = NULL;
+	}
+	dentry_put(*cur);
+	*cur = d ? dentry_cross(d) : NULL;
+	return d ? 0 : err;
+}
+
+/* The dentry of a directory by its path from the real root, links followed, as root. Directories made if asked. */
 static struct dentry *reach(const char *path, bool make, u32 mode, int *err)
 {
 	struct dentry *cur = root_sb->root;
+	char *own = NULL;
 
 	dentry_get(cur);
-	for (const char *p = path;;) {
-		while (*p == '/')
-			p++;
-		if (!*p)
-			return cur;
-		const char *e = p;
-		while (*e && *e != '/')
-			e++;
-		u32 n = (u32)(e - p);
-		struct dentry *d = n > NAME_MAX ? NULL : dentry_lookup(cur, p, n, err);
-		if (d && !d->inode && make && cur->inode->ops->mkdir) {
-			struct inode *ino;
-			*err = cur->inode->ops->mkdir(cur->inode, p, n, mode, &ino);
-			if (!*err)
-				dentry_instantiate(d, ino);
+	*err = 0;
+	for (u32 steps = 0; !*err; steps++) {
+		while (*path == '/')
+			path++;
+		if (!*path)
+			break;
+		if (steps < MAX_STEPS) {
+			*err = reach_step(&cur, &path, &own, make, mode);
+		} else { /* links in a circle */
+			*err = -ELOOP;
+			dentry_put(cur);
 		}
-		if (d && (!d->inode || !IS_DIR(d->inode))) {
-			*err = d->inode ? -ENOTDIR : -ENOENT;
-			dentry_put(d);
-			d = NULL;
-		}
-		dentry_put(cur);
-		if (!d)
-			return NULL;
-		cur = dentry_cross(d);
-		p = e;
 	}
+	kfree(own);
+	return *err ? NULL : cur;
 }
 
 int vfs_mount(struct superblock *sb, struct inode *root, const char *path)
