@@ -126,7 +126,8 @@ static bool made(struct inflate *f, size_t n)
 {
 	f->fill->n += n;
 	f->made += n;
-	return f->made <= f->max_plain || fail(f, "unpacks to more than the limit allows; see --max-unpacked");
+	return f->made <= f->max_plain ||
+	       fail(f, "unpacks to more than the limit; --help tells how to raise it");
 }
 
 static void copy_plain(struct inflate *f)

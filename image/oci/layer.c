@@ -242,14 +242,19 @@ static bool charge(struct importer *im, struct archive_entry *e, const char *nam
 	la_int64_t size = archive_entry_size_is_set(e) ? archive_entry_size(e) : 0;
 
 	if (!im->lim->max_entries)
-		return wrong(im, "the image has more than %" PRIu64 " entries; see --max-entries",
+		return wrong(im,
+			     "the image has more than %" PRIu64
+			     " entries, the limit; --help tells how to raise it",
 			     im->max_entries);
 	if (size < 0)
 		return wrong_entry(im, name, "has a negative size");
 	if ((uint64_t)size > im->lim->max_bytes)
-		return wrong(im, "the image unpacks to more than %" PRIu64 " bytes; see --max-unpacked",
+		return wrong(im,
+			     "the image unpacks to more than %" PRIu64
+			     " bytes, the limit; --help tells how to raise it",
 			     im->max_bytes);
 	im->lim->max_bytes -= (uint64_t)size;
+	im->lim->max_entries--;
 	return true;
 }
 
@@ -265,10 +270,8 @@ static bool take_entry(struct importer *im, struct archive *a, struct archive_en
 		return wrong_entry(im, raw, why);
 	if (!charge(im, e, name))
 		return false;
-	if (is_ours(name) || (!hard && is_own_device(name, mode))) {
-		im->lim->max_entries--; /* nothing is made, but it was looked at */
+	if (is_ours(name) || (!hard && is_own_device(name, mode)))
 		return true;
-	}
 	if (hard)
 		return take_hard_link(im, e, name);
 	if (S_ISCHR(mode) || S_ISBLK(mode))

@@ -109,9 +109,6 @@ static void reset(const struct layering *l, struct node *n, uint32_t mode)
 static const char *add_child(struct layering *l, struct node *dir, const char *name, size_t len,
 			     uint32_t mode, struct node **out)
 {
-	if (!*l->entries_left)
-		return "is beyond the limit of entries; see --max-entries";
-	--*l->entries_left;
 	*out = tree_add_child(l->t, dir, name, len);
 	if (!*out)
 		return "needs more memory than there is";
@@ -126,6 +123,9 @@ static const char *enter(struct layering *l, struct node **at, const char *name,
 	const uint32_t mode = S_IFDIR | 0755;
 
 	if (!c) {
+		if (!*l->entries_left)
+			return "is beyond the limit of entries; --help tells how to raise it";
+		--*l->entries_left;
 		const char *why = add_child(l, *at, name, len, mode, &c);
 		if (why)
 			return why;

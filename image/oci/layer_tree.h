@@ -11,7 +11,7 @@ struct layering {
 	struct tree *t;
 	int n; /* layers in all; 1: whiteouts stay, as the files that the guest understands */
 	int k; /* which one is being read, lowest 0 */
-	uint64_t *entries_left; /* each node costs one */
+	uint64_t *entries_left; /* a directory that is only implied costs one; the caller counts entries */
 };
 
 /* A name as the tree has it: no "/" at either end, no "." components; "" is the root. NULL, or a phrase of what is wrong. */
