@@ -39,7 +39,8 @@ enum {
 static const struct option_def pull_options[] = {
 	{OPT_TAG, 't', "tag", "NAME[:TAG]", "name of the image here (as there)"},
 	REGISTRY_OPTIONS,
-	{OPT_MAX_UNPACKED, 0, "max-unpacked", "SIZE", "limit of what is fetched, and of what is unpacked (1G)"},
+	{OPT_MAX_UNPACKED, 0, "max-unpacked", "SIZE",
+	 "limit of what is fetched, and of what is unpacked (1G)"},
 	{OPT_MAX_ENTRIES, 0, "max-entries", "N", "limit of files and directories (100000)"},
 	{OPT_JSON, 0, "json", NULL, "one JSON object on standard output"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},

@@ -461,11 +461,16 @@ static size_t on_read(char *data, size_t one, size_t n, void *arg)
 	return n;
 }
 
-/* libcurl must send the body once more (a kept connection was closed under it). */
+/*
+ * libcurl wants to send the body once more, because a kept connection was closed under it. Not a PATCH: who knows how much of
+ * it the server has taken; the caller asks.
+ */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
 	struct transfer *t = arg;
 
+	if (t->sent && !strcmp(t->q->method, "PATCH"))
+		return CURL_SEEKFUNC_FAIL;
 	if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->q->body_size)
 		return CURL_SEEKFUNC_FAIL;
 	t->sent = (uint64_t)offset;
@@ -568,6 +573,9 @@ static enum http_failure judge(CURLcode code, struct transfer *t, const char *de
 	case CURLE_LOGIN_DENIED:
 	case CURLE_COULDNT_RESOLVE_HOST:
 		return HTTP_REFUSED;
+	case CURLE_SEND_FAIL_REWIND:
+		snprintf(r->error, sizeof(r->error), "the connection broke");
+		return HTTP_BROKEN;
 	case CURLE_OPERATION_TIMEDOUT:
 		snprintf(r->error, sizeof(r->error), "the connection stalls");
 		return HTTP_BROKEN;

@@ -9,7 +9,8 @@
  *   POST blobs/uploads/, PATCH ..., PUT     large ones, CHUNK bytes at a time
  *
  * A PATCH that breaks: GET of the upload's address tells how far the registry came (Range: 0-LAST), and the rest follows
- * from there. An upload that the registry does not know any more is begun anew. Tries are bounded as they are in fetch.c.
+ * from there. An upload that the registry does not know any more is begun anew (docker-registry 2.8 forgets an upload whose PATCH
+ * broke in the middle: it finds more bytes than its own token says). Tries are bounded, and so are beginnings.
  *
  * The manifest's digest on the registry is compared at the end. Then signatures: those on the registry come here first,
  * so that putting ours there takes none away.
@@ -42,6 +43,7 @@ struct upload {
 	int fd;
 	char *location; /* where the next bytes go, or NULL: no upload has begun */
 	uint64_t done; /* bytes that the registry has */
+	int restarts; /* uploads that were lost */
 	char what[100]; /* for messages */
 };
 
@@ -221,6 +223,11 @@ static int recover(struct upload *u, int tries, const struct http_response *r)
 	session_pause(tries, r);
 	if (u->d->size > SMALL && ask_upload(u))
 		return 0;
+	if (++u->restarts >= SESSION_TRIES)
+		return say_fail(
+			EXIT_OURS,
+			"%s: %s: the connection broke too often, and the registry forgets what it had",
+			u->p->session.host, u->what);
 	return begin_upload(u, false, &mounted);
 }
 

@@ -193,10 +193,43 @@ $log = "$d/push.log";
 my $fresh = start_registry("$d/fresh");
 $proxy = start_proxy($log, $fresh, 'client', 2_000_000, 3);
 succeeds('a push whose connection breaks three times', 'push', 'app:one', "127.0.0.1:$proxy/p/q:1");
-my @patches = map { /^PATCH.*Content-Range: (\d+)-/ ? $1 : () } proxy_log($log);
-ok(@patches >= 2 && $patches[-1] > 0, "goes on from where the registry is (@patches)");
 store('pushed');
 succeeds('and it is all there', 'pull', "127.0.0.1:$fresh/p/q:1");
+
+# docker-registry forgets an upload that broke in the middle; this one does not.
+my $up = start_server("$d/up.log", sub {
+	my ($c, $line, $h, $body) = @_;
+	my ($method, $path) = split ' ', $line;
+	my $have = -s "$d/upload" // 0;
+	my $say = sub { print $c "HTTP/1.1 $_[0]\r\nContent-Length: ", $_[1] // 0, "\r\nConnection: close\r\n\r\n" };
+	my $where = "Location: /v2/p/q/blobs/uploads/one?state=$have";
+	if ($path =~ m{/manifests/}) {
+		return $say->('201 Created') if $method eq 'PUT';
+		print $c "HTTP/1.1 200 OK\r\nContent-Length: " . length($img->{manifest}) . "\r\nConnection: close\r\n\r\n$img->{manifest}";
+	} elsif ($method eq 'HEAD') {
+		$say->($path =~ /$img->{layer}/ ? '404 Not Found' : ('200 OK', length $img->{blobs}{$img->{config}}));
+	} elsif ($method eq 'POST') {
+		$say->("202 Accepted\r\n$where");
+	} elsif ($method eq 'GET') {
+		$say->("204 No Content\r\n$where\r\nRange: 0-" . ($have ? $have - 1 : 0));
+	} elsif ($method eq 'PATCH') {
+		return $say->("416 Range\r\n$where") if ($h->{'content-range'} // '') !~ /^$have-/;
+		open my $f, '>>', "$d/upload";
+		print $f $body;
+		close $f;
+		$have = -s "$d/upload";
+		$say->("202 Accepted\r\n$where\r\nRange: 0-" . ($have - 1));
+	} else {
+		my $hex = sha256_hex(slurp("$d/upload"));
+		$say->($path =~ /digest=sha256(?::|%3A)$hex/ ? '201 Created' : '400 Bad');
+	}
+});
+store('a');
+$log = "$d/pushresume.log";
+$proxy = start_proxy($log, $up, 'client', 1_800_000, 3);
+succeeds('a push to a registry that keeps what it has', 'push', '--plain-http', 'app:one', "127.0.0.1:$proxy/p/q:1");
+my @patches = map { /^PATCH.*Content-Range: (\d+)-/ ? $1 : () } proxy_log($log);
+ok(@patches == 4 && $patches[1] > 1_000_000 && $patches[3] > $patches[2] && $patches[2] > $patches[1], "goes on from where the registry is (@patches)");
 
 # --- tokens and passwords ---------------------------------------------------------------------------------------------------------
 store('a');
@@ -303,7 +336,7 @@ hostile('401 for ever', qr/401|password/, any_answer("401 Unauthorized\r\nWWW-Au
 hostile('a manifest with a blob of a terabyte', qr/limit/, sub {
 	my ($c, undef, $path) = @_;
 	return 0 if $path !~ m{/manifests/};
-	my $m = $img->{manifest} =~ s/"size":$img->{size}/"size":1099511627775/r;
+	my $m = $img->{manifest} =~ s/"size":$img->{size}/"size":1099511627776/r;
 	print $c "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: " . length($m) . "\r\nConnection: close\r\n\r\n$m";
 	return 1;
 });
