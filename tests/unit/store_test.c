@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* unit-sources: image/store/store.c image/store/blob.c image/store/refs.c image/store/memo.c image/store/pending.c lib/host/say.c lib/host/strings.c */
-/* unit-libs: -l:libnettle.a */
+/* unit-libs: -l:libnettle.a -Wl,--wrap=openat */
 /*
  * The store in a directory of its own: blobs that are what their names say, damage that is found and mended, names and
  * memos that come back as they were, locks between processes, and trees of any shape that are removed.
@@ -19,6 +19,19 @@
 
 #define HELLO "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" /* sha256sum of "hello" */
 #define EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+/* A file system that knows no files without a name. */
+static bool no_tmpfile;
+int __real_openat(int at_fd, const char *path, int flags, ...);
+
+int __wrap_openat(int at_fd, const char *path, int flags, unsigned mode)
+{
+	if (no_tmpfile && (flags & O_TMPFILE) == O_TMPFILE) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
+	return __real_openat(at_fd, path, flags, mode);
+}
 
 static char dir[] = "/tmp/store_test.XXXXXX";
 static struct store *s;
@@ -152,6 +165,14 @@ static void test_together(void)
 		is(store_has(s, hex), keep, keep ? "it is there" : "it was never there");
 	}
 	is(s->holds, 0, "nothing is held");
+}
+
+static void forget_blobs(void)
+{
+	char cmd[4400];
+
+	snprintf(cmd, sizeof(cmd), "rm -f '%s/blobs/sha256/'*", store_dir(s));
+	is(system(cmd), 0, "from the beginning, where no file can be without a name");
 }
 
 static void test_damage(void)
@@ -417,9 +438,14 @@ int main(void)
 	struct stat st;
 	ok(!stat(store_dir(s), &st) && (st.st_mode & 0777) == 0700, "for its owner only");
 	test_digests();
-	test_blobs();
-	test_together();
-	test_damage();
+	for (int i = 0; i < 2; i++) {
+		test_blobs();
+		test_together();
+		test_damage();
+		no_tmpfile = !i;
+		if (no_tmpfile)
+			forget_blobs();
+	}
 	test_refs();
 	test_memos();
 	test_locks();
