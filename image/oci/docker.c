@@ -116,23 +116,23 @@ static int find(const struct docker *d, const json_t *name, const char *what, co
 static int read_small(const struct docker *d, const struct tar_member *m, const char *what, char **data,
 		      size_t *n)
 {
-	uint64_t size = tarfile_size(m);
-	long r;
+	const char *why = "is larger than 4 MiB";
 
-	if (size > OCI_MAX_CONFIG)
-		return say_fail(EXIT_OURS, "%s: %s is larger than 4 MiB", d->name, what);
-	*n = (size_t)size;
-	*data = malloc(*n + 1);
-	if (!*data)
-		return say_fail(EXIT_OURS, "out of memory");
-	r = tarfile_peek(d->tar, m, *data, *n);
-	if (r != (long)*n) {
-		free(*data);
-		return say_fail(EXIT_OURS, "%s: %s cannot be read: %s", d->name, what,
-				r < 0 ? strerror((int)-r) : "the archive ends before it does");
+	*n = (size_t)tarfile_size(m);
+	*data = NULL;
+	if (tarfile_size(m) <= OCI_MAX_CONFIG) {
+		char *buf = malloc(*n + 1);
+		long r = buf ? tarfile_peek(d->tar, m, buf, *n) : -ENOMEM;
+		if (buf && r == (long)*n) {
+			buf[*n] = 0;
+			*data = buf;
+			return 0;
+		}
+		free(buf);
+		why = r < 0 ? strerror((int)-r) : "ends after the archive does";
 	}
-	(*data)[*n] = 0;
-	return 0;
+	say("%s: %s: %s", d->name, what, why);
+	return EXIT_OURS;
 }
 
 /* Digest and media type of a layer's bytes as they are in the archive. */

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -92,42 +93,51 @@ static int open_member(struct layout *l, const char *path, int *fd)
 	return 0;
 }
 
-/* The whole of a small file. */
-static int read_member(struct layout *l, const char *path, size_t max, char **data, size_t *n)
+/* NULL, or a phrase that says why a small file cannot be read whole. */
+static const char *read_whole(int fd, size_t max, char **data, size_t *n)
 {
 	size_t got = 0;
-	ssize_t r = 1;
-	int fd, status = open_member(l, path, &fd);
 	struct stat st;
+	ssize_t r;
 
+	if (fstat(fd, &st))
+		return strerror(errno);
+	if ((uint64_t)st.st_size > max)
+		return "is larger than 4 MiB";
+	char *buf = malloc((size_t)st.st_size + 1);
+	if (!buf)
+		return "does not fit into memory";
+	while (got < (size_t)st.st_size && (r = read(fd, buf + got, (size_t)st.st_size - got)) != 0) {
+		if (r < 0 && errno != EINTR) {
+			free(buf);
+			return strerror(errno);
+		}
+		got += r > 0 ? (size_t)r : 0;
+	}
+	buf[got] = 0;
+	*data = buf;
+	*n = got;
+	return NULL;
+}
+
+/* The whole of a small file of the layout. */
+static int read_member(struct layout *l, const char *path, char **data, size_t *n)
+{
+	int fd, status = open_member(l, path, &fd);
+	const char *why;
+
+	*data = NULL;
+	*n = 0;
 	if (status)
 		return status;
-	*data = NULL;
-	if (fstat(fd, &st))
-		status = say_fail(EXIT_OURS, "%s: %s: %s", l->name, path, strerror(errno));
-	else if ((uint64_t)st.st_size > max)
-		status = say_fail(EXIT_OURS, "%s: %s is larger than %zu bytes", l->name, path, max);
-	else if (!(*data = malloc(max + 1 < (size_t)st.st_size + 1 ? max + 1 : (size_t)st.st_size + 1)))
-		status = say_fail(EXIT_OURS, "out of memory");
-	while (!status && got < (size_t)st.st_size &&
-	       (r = read(fd, *data + got, (size_t)st.st_size - got)) > 0)
-		got += (size_t)r;
-	if (!status && r < 0)
-		status = say_fail(EXIT_OURS, "%s: %s: %s", l->name, path, strerror(errno));
+	why = read_whole(fd, OCI_MAX_MANIFEST, data, n);
 	close(fd);
-	if (status) {
-		free(*data);
-		return status;
-	}
-	(*data)[got] = 0;
-	*n = got;
-	return 0;
+	return why ? say_fail(EXIT_OURS, "%s: %s %s", l->name, path, why) : 0;
 }
 
 static void blob_path(const struct oci_descriptor *d, char path[80])
 {
-	memcpy(path, "blobs/sha256/", 13);
-	memcpy(path + 13, d->hex, 65);
+	snprintf(path, 80, "blobs/sha256/%s", d->hex);
 }
 
 /* A blob that is read whole: size and digest must be the descriptor's. */
@@ -137,20 +147,20 @@ static int read_blob(struct layout *l, const struct oci_descriptor *d, char **da
 	int status;
 
 	blob_path(d, path);
-	status = read_member(l, path, OCI_MAX_MANIFEST, data, n);
+	status = read_member(l, path, data, n);
 	if (status)
 		return status;
-	if (*n != d->size) {
-		free(*data);
-		return say_fail(EXIT_OURS, "%s: %s has %zu bytes, its descriptor says %llu", l->name, path,
-				*n, (unsigned long long)d->size);
-	}
 	sha256_hex(*data, *n, hex);
-	if (strcmp(hex, d->hex)) {
-		free(*data);
-		return say_fail(EXIT_OURS, "%s: %s does not have that digest", l->name, path);
-	}
-	return 0;
+	if (*n == d->size && !strcmp(hex, d->hex))
+		return 0;
+	if (*n != d->size)
+		say("%s: %s has %zu bytes, its descriptor says %llu", l->name, path, *n,
+		    (unsigned long long)d->size);
+	else
+		say("%s: %s does not have that digest", l->name, path);
+	free(*data);
+	*data = NULL;
+	return EXIT_OURS;
 }
 
 /* --- from index.json to the manifest ----------------------------------------------------------------------- */
@@ -161,7 +171,7 @@ static int check_version(struct layout *l)
 	json_t *root;
 	char *data;
 	size_t n;
-	int status = read_member(l, "oci-layout", 4096, &data, &n);
+	int status = read_member(l, "oci-layout", &data, &n);
 
 	if (status)
 		return status;
@@ -174,32 +184,38 @@ static int check_version(struct layout *l)
 	return status;
 }
 
+static bool is_index(const struct oci_descriptor *d)
+{
+	return !strcmp(d->media_type, MEDIA_INDEX) || !strcmp(d->media_type, MEDIA_DOCKER_LIST);
+}
+
 static int find_manifest(struct layout *l, const char *ref)
 {
 	struct oci_descriptor d = {0};
 	const char *what = "index.json", *why;
-	char *data;
-	size_t n;
-	int status = check_version(l);
+	char *data = NULL;
+	size_t n = 0;
+	int depth = 0, status = check_version(l);
 
 	if (!status)
-		status = read_member(l, "index.json", OCI_MAX_MANIFEST, &data, &n);
-	for (int depth = 0; !status; depth++) {
+		status = read_member(l, "index.json", &data, &n);
+	while (!status && data) {
 		why = depth == MAX_DEPTH ? "indexes lead to indexes, more than 4 deep"
 					 : oci_index_pick(data, n, depth ? NULL : ref, &d);
 		free(data);
+		data = NULL;
+		depth++;
 		if (why)
 			return say_fail(EXIT_OURS, "%s: %s: %s", l->name, what, why);
 		free(d.title);
 		what = "an index in it";
 		status = read_blob(l, &d, &data, &n);
-		if (!status && strcmp(d.media_type, MEDIA_INDEX) && strcmp(d.media_type, MEDIA_DOCKER_LIST)) {
-			l->manifest = data;
-			l->n = n;
-			memcpy(l->media_type, d.media_type, sizeof(l->media_type));
-			return 0;
-		}
+		if (!status && !is_index(&d))
+			break;
 	}
+	l->manifest = data;
+	l->n = n;
+	memcpy(l->media_type, d.media_type, sizeof(l->media_type));
 	return status;
 }
 

@@ -34,7 +34,7 @@ static json_t *load_object(const char *text, size_t n, const char **why)
 	json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
 
 	*why = NULL;
-	if (root && json_is_object(root))
+	if (json_is_object(root))
 		return root;
 	json_decref(root);
 	if (root)

@@ -32,8 +32,9 @@
 /* Labels of ours in the configuration. */
 #define LABEL_PROCESSES                                                                                      \
 	"dev.cowbell.processes" /* JSON object: process type -> command line, as in a Procfile */
-#define LABEL_RUNTIME  "dev.cowbell.runtime" /* such as "python3 3.11.2-6+deb12u6" */
-#define ANNOTATION_SOURCE "dev.cowbell.source.digest" /* of a converted image: the digest of the manifest it was made from */
+#define LABEL_RUNTIME "dev.cowbell.runtime" /* such as "python3 3.11.2-6+deb12u6" */
+#define ANNOTATION_SOURCE                                                                                    \
+	"dev.cowbell.source.digest" /* of a converted image: the digest of the manifest it was made from */
 #define LABEL_LANGUAGE "dev.cowbell.language" /* such as "Python" */
 
 struct oci_descriptor {
