@@ -188,12 +188,12 @@ static int fill_go(struct app *a)
 /* Programs of a Cargo.toml: [[bin]] names, else the package's where src/main.rs is, and those of src/bin. */
 static void rust_programs(struct app *a, const struct toml *t)
 {
-	const struct toml_entry *name = toml_find(t, "package/name"), *e;
+	const struct toml_entry *name = toml_find(t, "package/name");
 	const char *key;
 	size_t at = 0;
 	bool bins = false;
 
-	while ((e = toml_next(t, "bin", &at, &key))) {
+	while (toml_next(t, "bin", &at, &key)) {
 		char *path = textf("bin/%s/name", key);
 		const struct toml_entry *n = toml_find(t, path);
 		free(path);

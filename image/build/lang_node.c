@@ -263,6 +263,9 @@ static void install_steps(struct app *a, const json_t *pkg, const json_t *lock)
 		       json_object_get(pkg, "workspaces") || (own_scripts && any(pkg, "devDependencies"));
 	bool dev = own_scripts && any(pkg, "devDependencies");
 
+	if (modules && !lock && (app_has(a, "yarn.lock") || app_has(a, "pnpm-lock.yaml")))
+		out_line("npm installs the modules: %s is not read, versions are what package.json allows",
+			 app_has(a, "yarn.lock") ? "yarn.lock" : "pnpm-lock.yaml");
 	run_script(a, pkg, "heroku-prebuild", "Running heroku-prebuild");
 	if (modules && lock)
 		step(a, "Installing node modules (npm ci)", true,
@@ -292,25 +295,75 @@ static void install_steps(struct app *a, const json_t *pkg, const json_t *lock)
 }
 
 /* --- the command ------------------------------------------------------------------------------------------------------- */
-static void start_script(struct app *a, const json_t *pkg, const char *script)
+/* The command of a script without npm: malloc, or NULL where a shell would have to read it. */
+static char *direct(const char *script)
 {
 	char word[256];
 
-	if (!command_word(script, word, sizeof(word)) || strpbrk(script, "|&;<>`")) {
-		if (!a->said_processes)
-			out_line("scripts.start needs a shell, and an instance cannot start further "
-				 "processes yet: say what to "
-				 "run in a Procfile (web: node server.js)");
-		app_process(a, "web", script);
-	} else if (!strcmp(word, "node") || strchr(word, '/')) {
-		app_process(a, "web", script);
-	} else {
-		/* a module's program: it is a script for node */
-		const char *rest = strstr(script, word);
-		char *command = textf("%.*snode node_modules/.bin/%s", (int)(rest - script), script, rest);
-		app_process(a, "web", command);
+	if (!command_word(script, word, sizeof(word)) || strpbrk(script, "|&;<>`"))
+		return NULL;
+	if (!strcmp(word, "node") || strchr(word, '/'))
+		return textf("%s", script);
+	/* a module's program: it is a script for node */
+	const char *rest = strstr(script, word);
+	return textf("%.*snode node_modules/.bin/%s", (int)(rest - script), script, rest);
+}
+
+/* Name of the script that a command such as `npm start` or `npm run web` means, or NULL. */
+static const char *npm_script(const char *command)
+{
+	static const char *const heads[] = {"npm run-script ", "npm run ", "yarn run ", "npm ",
+					    "yarn ",	       NULL};
+	static char name[128];
+
+	for (const char *const *h = heads; *h; h++) {
+		const char *rest = command + strlen(*h);
+		if (strncmp(command, *h, strlen(*h)))
+			continue;
+		rest += strspn(rest, " ");
+		size_t n = strcspn(rest, " ");
+		if (n >= sizeof(name) || rest[n + strspn(rest + n, " ")] || strchr(rest, '-') == rest)
+			return NULL;
+		snprintf(name, sizeof(name), "%.*s", (int)n, rest);
+		return name;
+	}
+	return NULL;
+}
+
+/* The Procfile's `npm start` is what scripts.start says: npm itself would have to start a process. */
+static void without_npm(struct app *a, const json_t *pkg)
+{
+	struct strings *p = &a->plan->processes;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const char *eq = strchr(p->v[i], '='), *name = npm_script(eq + 1);
+		const char *script = name ? text_of(json_object_get(pkg, "scripts"), name) : NULL;
+		char *command = script ? direct(script) : NULL;
+		if (command) {
+			char *kv = textf("%.*s=%s", (int)(eq - p->v[i]), p->v[i], command);
+			out_line("'%s' is run as '%s'", eq + 1, command);
+			strings_set_env(p, kv);
+			free(kv);
+		} else if (name) {
+			out_line("'%s' starts processes of its own, which an instance cannot yet: name the "
+				 "program itself, "
+				 "such as node server.js",
+				 eq + 1);
+		}
 		free(command);
 	}
+}
+
+static void start_script(struct app *a, const char *script)
+{
+	char *command = direct(script);
+
+	if (!command)
+		out_line("scripts.start needs a shell, and an instance cannot start further processes yet: "
+			 "say what "
+			 "to run in a Procfile (web: node server.js)");
+	app_process(a, "web", command ? command : script);
+	free(command);
 }
 
 static void start_command(struct app *a, const json_t *pkg)
@@ -320,10 +373,12 @@ static void start_command(struct app *a, const json_t *pkg)
 	static const char *const files[] = {"server.js", "index.js",   "app.js",
 					    "main.js",	 "server.mjs", "index.mjs"};
 
-	if (a->said_processes)
+	if (a->said_processes) {
+		without_npm(a, pkg);
 		return;
+	}
 	if (script) {
-		start_script(a, pkg, script);
+		start_script(a, script);
 		return;
 	}
 	const char *file = app_has(a, "server.js") ? "server.js"

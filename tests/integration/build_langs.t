@@ -86,6 +86,9 @@ my @table = (
 	{name => 'Node', need => ['node', 'npm'], files => {'server.js' => \"$apps/node/server.js", 'package.json' => '{"name":"plain","version":"1.0.0","scripts":{"start":"node server.js"}}'},
 	 get => ['/n', qr{^hello from node /n$}]},
 	{name => 'Node with scripts', need => ['node', 'npm'], files => $node_build, out => qr/^made by the build script yes production one\|two words$/m},
+	{name => 'Node with a Procfile', need => ['node', 'npm'], out => qr/^semver 1$/m, says => qr/'npm run report' is run as 'node report\.js 1'/,
+	 files => {Procfile => "web: npm run report\n", 'report.js' => "console.log('semver', process.argv[2])\n",
+		'package.json' => '{"name":"p","version":"1.0.0","scripts":{"report":"node report.js 1"}}'}},
 	{name => 'Node Express with a lock file', need => ['node', 'npm'], prep => \&express, get => ['/bob', qr/^\{"hello":"bob"\}$/], says => qr/npm ci/},
 );
 
