@@ -327,7 +327,8 @@ static int commit(struct blob *b, const char *expect, char hex[65], uint64_t *si
 		return 0;
 	if (fdatasync(b->fd) || fchmod(b->fd, 0400) || !blob_path(path, hex))
 		return -errno;
-	if (there == -ENOENT && pending_take(b->s, hex, b->fd, b->tmp)) { /* its name comes with the others' */
+	/* Between store_begin() and store_end() its name comes with the others'. */
+	if (there == -ENOENT && pending_take(b->s, hex, b->fd, b->tmp)) {
 		b->fd = -1;
 		b->tmp[0] = 0;
 		return 0;
