@@ -267,7 +267,7 @@ static void prune_text(const struct prune_result *p, bool dry_run)
 
 static int prune_excluded(struct store *s, bool all, bool dry_run, bool json)
 {
-	struct prune_result p;
+	struct prune_result p = {0};
 	struct account a;
 	int r = account_open(s, &a);
 

@@ -60,7 +60,7 @@ static bool ref_path(const char *ref, char out[REF_MAX + 8])
 
 	if (!n || n > REF_MAX)
 		return false;
-	memcpy(out, "refs/", 5);
+	strcpy(out, "refs/");
 	for (size_t i = 0; i <= n; i++) {
 		char c = ref[i];
 		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -149,7 +149,7 @@ int store_ref_remove(struct store *s, const char *ref)
 
 static int take_ref(void *arg, int dirfd, const char *name)
 {
-	char ref[REF_MAX + 1], path[REF_MAX + 8];
+	char ref[REF_MAX + 1] = "", path[REF_MAX + 8];
 	size_t n = strlen(name);
 
 	(void)dirfd;
