@@ -173,13 +173,19 @@ lint:
 # Mutated input for the parsers of what strangers bring, under ASan and UBSan (libFuzzer, so clang). A crash leaves its
 # input in build/fuzz/; the program itself run with that file replays it.
 FUZZ_SECONDS ?= 30
+FUZZ_SRC_appfiles := $(addprefix image/build/,toml.c ignore.c procfile.c zip.c) lib/host/say.c lib/host/strings.c
+FUZZ_LIBS_appfiles := -lz
 FUZZ_SRC_control := image/control.c
 FUZZ_SRC_elf := image/elf.c
 FUZZ_SRC_erofs := image/erofs_path.c image/overlay.c lib/erofs.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
 FUZZ_SRC_oci := image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/say.c lib/host/strings.c
+FUZZ_SRC_layer := $(addprefix image/oci/,layer.c layer_tree.c inflate.c) $(addprefix image/,erofs_stream.c erofs_meta.c tree.c sites.c sites_scan.c) \
+	lib/erofs.c lib/host/say.c lib/host/progress.c
+FUZZ_LIBS_layer := -lZydis -lZycore -larchive -lz -lzstd -lnettle -lpthread
 FUZZ_LIBS_oci := -ljansson -lnettle
-FUZZ_TARGETS := elf erofs cli oci control
+FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
+FUZZ_TARGETS := command elf erofs cli oci control appfiles
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
@@ -196,10 +202,18 @@ build/fuzz/seeds: build/fuzz/elf
 	! command -v mkfs.erofs >/dev/null || mkfs.erofs build/fuzz/seeds.erofs/image build/fuzz/root >/dev/null 2>&1
 	for s in 512M 1.5h 127.0.0.1:8080:80 '[::1]:1:2' 10.0.0.0/8:443,1.1.1.1 ./a:/b:ro --memory=1; do \
 		echo "$$s" > build/fuzz/seeds.cli/$$(echo "$$s" | tr -c 'a-z0-9\n' _); done
+	mkdir -p build/fuzz/seeds.command
+	printf '\001xA=1 exec run --port $$A "$${B:-x $$A}" \\a '"'"'q'"'"' # c' > build/fuzz/seeds.command/line
 	mkdir -p build/fuzz/seeds.oci
 	tests/fuzz/oci_seeds build/fuzz/seeds.oci
+	mkdir -p build/fuzz/seeds.layer
+	tests/fuzz/layer_seeds build/fuzz/seeds.layer
 	mkdir -p build/fuzz/seeds.control
 	printf 'Package: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
+	mkdir -p build/fuzz/seeds.appfiles
+	printf '0a = "b"\n[t.u]\nc = [1, {d = true}]\n[[v]]\n' > build/fuzz/seeds.appfiles/toml
+	printf '1*.psd\n/a/**/b\n!c[a-z]?\n\nx/y.psd\na/q/b\n' > build/fuzz/seeds.appfiles/ignore
+	printf '2web: python3 app.py\n# x\nw-1: y\n' > build/fuzz/seeds.appfiles/procfile
 	touch $@
 
 fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) build/fuzz/seeds

@@ -128,6 +128,7 @@ bool ignore_glob(const char *p, const char *s)
 	return glob(p, s, &steps);
 }
 
+/* An entry of .slugignore, without '!'. */
 static bool match_slug(const char *pat, const char *rel, bool is_dir)
 {
 	char buf[MAX_PATTERN + 4];
@@ -136,8 +137,8 @@ static bool match_slug(const char *pat, const char *rel, bool is_dir)
 
 	if (only_dir)
 		n--;
-	if (only_dir && !is_dir)
-		return false;
+	if (!n || (only_dir && !is_dir))
+		return false; /* "/" alone names nothing */
 	bool anchored = memchr(pat, '/', n) != NULL;
 	if (*pat == '/') {
 		pat++;

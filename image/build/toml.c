@@ -273,7 +273,7 @@ static struct toml_entry *add(struct reader *r, const char *path, enum toml_type
 			abort();
 	}
 	struct toml_entry *e = &t->v[t->n];
-	*e = (struct toml_entry){strdup(path), strdup(text), type, r->line, false};
+	*e = (struct toml_entry){strdup(path), strdup(text), type, r->line, false, false};
 	if (!e->path || !e->value)
 		abort();
 	t->n++;
@@ -472,7 +472,7 @@ static bool through_arrays(struct reader *r, char path[MAX_PATH_BYTES], int leve
 			if (snprintf(out + n, sizeof(out) - n, "%c%u", SEP, count_tables(r->t, out) - 1) >=
 			    (int)(sizeof(out) - n))
 				return fail(r, "a key that is too long or too deep");
-		} else if (e->type != TOML_TABLE) {
+		} else if (e->type != TOML_TABLE || e->closed) {
 			return fail(r, "a table's name leads through a value");
 		}
 	}
@@ -497,10 +497,11 @@ static bool header(struct reader *r)
 	if (many)
 		return array_table(r, path) && line_end(r);
 	struct toml_entry *e = find(r->t, path);
-	if (e && (e->type != TOML_TABLE || e->closed))
+	if (e && (e->type != TOML_TABLE || e->closed || e->headed))
 		return fail(r, "a table that is there already");
 	if (!e && !(e = add(r, path, TOML_TABLE, "")))
 		return false;
+	e->headed = true;
 	memcpy(r->table, path, sizeof(path));
 	return line_end(r);
 }

@@ -23,7 +23,8 @@ struct toml_entry {
 	char *value; /* text; "" for tables and arrays */
 	enum toml_type type;
 	int line;
-	bool closed; /* table or array that may not be added to (inline, or defined already) */
+	bool closed; /* table or array that may not be added to: written inline */
+	bool headed; /* table that had its [header] */
 };
 
 struct toml {
