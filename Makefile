@@ -185,7 +185,7 @@ FUZZ_SRC_layer := $(addprefix image/oci/,layer.c layer_tree.c inflate.c) $(addpr
 FUZZ_LIBS_layer := -lZydis -lZycore -larchive -lz -lzstd -lnettle -lpthread
 FUZZ_LIBS_oci := -ljansson -lnettle
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
-FUZZ_TARGETS := command elf erofs cli oci control appfiles
+FUZZ_TARGETS := command elf erofs cli oci control appfiles layer
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
