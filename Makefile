@@ -184,8 +184,10 @@ FUZZ_SRC_layer := $(addprefix image/oci/,layer.c layer_tree.c inflate.c) $(addpr
 	lib/erofs.c lib/host/say.c lib/host/progress.c
 FUZZ_LIBS_layer := -lZydis -lZycore -larchive -lz -lzstd -lnettle -lpthread
 FUZZ_LIBS_oci := -ljansson -lnettle
+FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c lib/host/progress.c
+FUZZ_LIBS_archive := -larchive -ljansson -lnettle
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
-FUZZ_TARGETS := command elf erofs cli oci control appfiles layer
+FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
@@ -204,8 +206,8 @@ build/fuzz/seeds: build/fuzz/elf
 		echo "$$s" > build/fuzz/seeds.cli/$$(echo "$$s" | tr -c 'a-z0-9\n' _); done
 	mkdir -p build/fuzz/seeds.command
 	printf '\001xA=1 exec run --port $$A "$${B:-x $$A}" \\a '"'"'q'"'"' # c' > build/fuzz/seeds.command/line
-	mkdir -p build/fuzz/seeds.oci
-	tests/fuzz/oci_seeds build/fuzz/seeds.oci
+	mkdir -p build/fuzz/seeds.oci build/fuzz/seeds.archive
+	tests/fuzz/oci_seeds build/fuzz/seeds.oci build/fuzz/seeds.archive
 	mkdir -p build/fuzz/seeds.layer
 	tests/fuzz/layer_seeds build/fuzz/seeds.layer
 	mkdir -p build/fuzz/seeds.control

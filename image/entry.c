@@ -28,6 +28,7 @@
 
 #define DEFAULT_PATH	 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define MAX_SCRIPT_DEPTH 5
+#define MAX_PATH_DIRS	 256
 
 /* --- which command ------------------------------------------------------------------------------ */
 
@@ -313,7 +314,8 @@ static char *search(const struct entry *e, const char *word, bool *found)
 	const char *path = strings_env(e->env, "PATH");
 
 	*found = false;
-	for (const char *p = path && *path ? path : DEFAULT_PATH; p;
+	int dirs = 0;
+	for (const char *p = path && *path ? path : DEFAULT_PATH; p && dirs++ < MAX_PATH_DIRS;
 	     p = strchr(p, ':') ? strchr(p, ':') + 1 : NULL) {
 		size_t n = strcspn(p, ":");
 		char *full = textf("%.*s%s%s", (int)n, p, n ? "/" : "", word), *abs = absolute(e, full);

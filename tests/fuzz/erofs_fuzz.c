@@ -8,6 +8,11 @@
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
+static void count(void *arg, const char *dir, const struct erofs_inode *i)
+{
+	*(unsigned *)arg += dir[0] == '/' && (!i || S_ISDIR(i->mode));
+}
+
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
 	static const char *const paths[] = {"/",
@@ -29,6 +34,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 		return 0;
 	for (unsigned i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
 		overlay_mode(&o, paths[i]);
+	unsigned dirs = 0;
+	overlay_dirs(&o, "/link/../no/./such/dir", count, &dirs);
 	overlay_close(&o);
 	return 0;
 }

@@ -16,8 +16,9 @@ use Time::HiRes qw(sleep time);
 plan skip_all => 'needs gcc, tar and a static busybox' unless have('gcc', 'tar') && -x '/bin/busybox';
 my $d = scratch();
 chmod 0755, $d;
-$ENV{XDG_DATA_HOME} = "$d/data";
-$ENV{XDG_CACHE_HOME} = "$d/cache";
+my $own = scratch();
+$ENV{XDG_DATA_HOME} = "$own/data";
+$ENV{XDG_CACHE_HOME} = "$own/cache";
 chdir $d or die;
 
 # The program of most images: says what it is given, or does what its first argument says.
@@ -158,6 +159,8 @@ for $m (monitors()) {
 	like($env, qr/\|X=opt\|/, '-e wins over it');
 	like($env, qr/\|HOME=\/h\|/, 'HOME can be given');
 
+	($st, $out) = run_out({}, $COWBELL, 'run', '--monitor', $m, '--env-file', 'env', '-e', 'X=opt', './probe');
+	like('|' . said($out, 'env') . '|', qr/\|Q="quoted"\|.*\|X=opt\|/, 'a program takes --env-file, too');
 	($st, $out) = cow('-w', '/else/where', $plain);
 	is(said($out, 'cwd'), '/else/where', '-w is made, too');
 	($st, $out) = cow('--name', 'alice', '--entrypoint', 'probe', $plain, 'cat', '/etc/hosts');
@@ -171,6 +174,14 @@ for $m (monitors()) {
 	$s = decode_json($s // '{}');
 	ok(($s->{image_us} // 0) > 0 && $s->{image_us} < ($s->{first_insn_us} // 0), '--stats: the image was there before the first instruction')
 		or diag $err;
+}
+
+$m = 'process';
+for my $c (["A=1\nB C=2\n", qr/line 2: must be/], ["=x\n", qr/line 1: must be/], [undef, qr/No such file/]) {
+	defined $c->[0] ? spew('badenv', $c->[0]) : unlink 'badenv';
+	my ($st, $out, $err) = cow('--env-file', 'badenv', $plain);
+	is($st, 125, '--env-file: refused');
+	like($err, $c->[1], 'and why');
 }
 
 # --- users
@@ -361,12 +372,32 @@ sub command { return run_out({}, $COWBELL, @_) }
 	($st) = cow('image:named:1');
 	is($st, 127, 'which is gone then');
 }
-my $blobs = "$d/data/cowbell/blobs/sha256";
+# A prune at any moment takes nothing away from an image that is being brought in and started.
+{
+	my $end = time + 30;
+	my $pid = fork // die;
+	if (!$pid) {
+		open(STDOUT, '>', '/dev/null');
+		open(STDERR, '>', '/dev/null');
+		while (time < $end) { system($COWBELL, 'prune', '--all') == 0 or last }
+		require POSIX;
+		POSIX::_exit(0);
+	}
+	my @bad;
+	for (1 .. 25) {
+		my ($st, $out, $err) = cow($plain);
+		push @bad, "$st: $err" if $st || said($out, 'arg') ne 'probe|one|two|three words';
+	}
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
+	is("@bad", '', '25 starts while everything is pruned all the time');
+}
+my $blobs = "$own/data/cowbell/blobs/sha256";
 sub blobs_like { my ($re) = @_; return grep { substr(slurp($_), 0, 4096) =~ $re } glob("$blobs/*") }
 for my $c (['manifest', qr/^\{.*"schemaVersion"/s], ['configuration', qr/^\{.*"rootfs"/s], ['layer', undef]) {
 	my ($what, $re) = @$c;
 	for my $how ('damaged', 'cut', 'missing') {
-		system('rm', '-rf', "$d/data");
+		system('rm', '-rf', "$own/data");
 		my ($st, $out, $err) = command('build', '--from', $plain, '-t', 'victim');
 		my @b = $re ? blobs_like($re) : grep { -s $_ > 100000 } glob("$blobs/*");
 		is(@b, 1, "a $what to be $how") or next;
@@ -407,15 +438,15 @@ $m = 'process';
 
 # --- sharing: many instances of one image hold its pages once
 SKIP: {
-	skip('needs python3', 2) unless have('python3');
+	skip('needs python3', 3) unless have('python3');
 	mkdir 'py';
 	spew('py/app.py', "import http.server, json, sys, time\nprint('ready', flush=True)\ntime.sleep(600)\n");
 	my ($st, $out, $err) = run_out({timeout => 300}, $COWBELL, 'build', 'py', '-t', 'py');
-	skip('no Python image can be built here', 2) if $st;
+	skip('no Python image can be built here', 3) if $st;
 	my $n = 20;
 	my @g = map { start_guest({}, $COWBELL, 'run', '--monitor', 'process', '-m', '128M', 'image:py') } 1 .. $n;
 	for my $g (@g) { for (1 .. 400) { last if slurp($g->{out}) =~ /ready/; sleep 0.05 } }
-	my ($pss, $rss, $counted) = (0, 0, 0);
+	my ($pss, $rss, $counted, $layer_pss, $layer_rss) = (0, 0, 0, 0, 0);
 	my %child;
 	for my $s (glob('/proc/[0-9]*/stat')) {
 		my ($pid, $ppid) = slurp($s) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
@@ -429,11 +460,20 @@ SKIP: {
 			$pss += $1 if $r =~ /^Pss:\s+(\d+)/m;
 			$rss += $1 if $r =~ /^Rss:\s+(\d+)/m;
 			$counted++;
+			my $layer = 0;
+			for my $l (split /\n/, slurp("/proc/$p/smaps")) {
+				$layer = $l =~ m{/blobs/} if $l =~ /^[0-9a-f]+-[0-9a-f]+ /;
+				next unless $layer;
+				$layer_pss += $1 if $l =~ /^Pss:\s+(\d+)/;
+				$layer_rss += $1 if $l =~ /^Rss:\s+(\d+)/;
+			}
 		}
 	}
 	is(scalar(grep { slurp($_->{out}) =~ /ready/ } @g), $n, "$n instances of one image run");
 	note(sprintf('memory of an instance: %.1f MiB PSS, %.1f MiB RSS (%d processes of %d instances)', $pss / 1024 / $n, $rss / 1024 / $n, $counted, $n));
+	note(sprintf('of these pages of the image: %.2f MiB PSS, %.1f MiB RSS', $layer_pss / 1024 / $n, $layer_rss / 1024 / $n));
 	cmp_ok($pss / $n, '<', 16 * 1024, 'each adds less than 16 MiB');
+	ok($layer_rss > 0 && $layer_pss < $layer_rss * 2 / $n, 'and the pages of the image are there once for all');
 	stop_guest($_, 'KILL') for @g;
 }
 done_testing();
