@@ -118,7 +118,9 @@ void runtime_roots(const char *real_path, void (*each)(void *arg, const char *di
 		return;
 	size_t dir_len = (size_t)(name - real_path);
 	name++;
-	for (size_t i = 0; i < sizeof(runtimes) / sizeof(runtimes[0]); i++)
+	/* One in /opt or a home directory does not look into the packages' directories. */
+	bool system = !strncmp(real_path, "/usr/", 5) || !strncmp(real_path, "/bin/", 5);
+	for (size_t i = 0; i < sizeof(runtimes) / sizeof(runtimes[0]) && system; i++)
 		if (!strncmp(name, runtimes[i].stem, strlen(runtimes[i].stem)))
 			for (const char *const *d = runtimes[i].dirs; *d; d++)
 				each_if_there(*d, each, arg);

@@ -107,8 +107,9 @@ char *debs_version(const char *package);
 
 /* --- sbom.c: CycloneDX documents, blobs in the store. 0 or -errno ------------------------------------------- */
 struct deb;
-int sbom_debs(struct store *s, const struct deb *const *v, size_t n, const char *title, char hex[65],
-	      uint64_t *size);
+/* program: one that no package owns, or NULL. */
+int sbom_debs(struct store *s, const struct deb *const *v, size_t n, const char *program, const char *title,
+	      char hex[65], uint64_t *size);
 /* Of the packages that package-lock.json (version 2 or 3) installs, development ones left out. */
 int sbom_npm(struct store *s, const char *package_lock, const char *title, char hex[65], uint64_t *size);
 

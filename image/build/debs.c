@@ -28,7 +28,7 @@
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
-#define FORMAT "debs 2" /* change it when the same packages give other bytes */
+#define FORMAT "debs 3" /* change it when the same packages give other bytes */
 
 /* --- the packages of a request -------------------------------------------------------------- */
 
@@ -47,7 +47,9 @@ static int check_names(const struct strings *packages)
 void debs_close(struct debs *d)
 {
 	strings_free(&d->missing);
+	strings_free(&d->missing_base);
 	strings_free(&d->scripts);
+	control_free(&d->pristine);
 	if (d->spool)
 		munmap(d->spool, d->spool_size);
 	free(d->v);
@@ -71,10 +73,12 @@ int debs_open(struct debs *d, struct store *s, const struct strings *packages, c
 				"Build on Debian 12 or later, or from a container: cowbell build --from.");
 	d->db = dpkg_control(d->dpkg);
 	r = debs_mark(d, packages, below);
-	if (!r && d->missing.n)
-		r = fetch_records(d);
-	if (!r && d->missing.n) {
+	if (!r && d->missing_base.n && !fetch_records(d, &d->missing_base, true))
 		r = debs_mark(d, packages, below);
+	if (!r && d->missing.n) {
+		r = fetch_records(d, &d->missing, false);
+		if (!r)
+			r = debs_mark(d, packages, below);
 		if (!r && d->missing.n)
 			r = out_fail(EXIT_OURS,
 				     "%s: cannot be had: no package that is installed or known to apt does",
@@ -152,6 +156,10 @@ static void remember_layer(struct store *s, const char *kind, const char *key, c
 
 static int build_layer(struct debs *d, const char *key, struct layer *out)
 {
+	debs_verify(d);
+	for (size_t i = 0; i < d->missing_base.n; i++)
+		out_line("%s is not installed and cannot be fetched: the image is without it",
+			 d->missing_base.v[i]);
 	int status = fetch_debs(d);
 	struct tree *t = status ? NULL : debs_tree(d, &status);
 
@@ -162,7 +170,7 @@ static int build_layer(struct debs *d, const char *key, struct layer *out)
 	progress_end();
 	tree_free(t);
 	if (!r)
-		r = sbom_debs(d->s, (const struct deb *const *)d->v, d->n, out->title, out->sbom_hex,
+		r = sbom_debs(d->s, (const struct deb *const *)d->v, d->n, NULL, out->title, out->sbom_hex,
 			      &out->sbom_size);
 	if (r == -ESTALE)
 		return out_fail(EXIT_OURS,
@@ -209,8 +217,9 @@ static int build_program(struct debs *d, const char *program, const char *base_k
 			 struct layer *out)
 {
 	struct sigs sigs = {0};
-	int status = 0;
-	struct tree *t = debs_tree(d, &status);
+	debs_verify(d);
+	int status = fetch_debs(d);
+	struct tree *t = status ? NULL : debs_tree(d, &status);
 
 	if (!t)
 		return status;
@@ -223,8 +232,8 @@ static int build_program(struct debs *d, const char *program, const char *base_k
 	progress_end();
 	tree_free(t);
 	if (!r)
-		r = sbom_debs(d->s, (const struct deb *const *)d->v, d->n, out->title, out->sbom_hex,
-			      &out->sbom_size);
+		r = sbom_debs(d->s, (const struct deb *const *)d->v, d->n, out->title, out->title,
+			      out->sbom_hex, &out->sbom_size);
 	char *text = r ? NULL : sigs_print(&sigs);
 	if (text) {
 		char *memo = textf("%s %llu %s %llu\n%s\n%s", out->hex, (unsigned long long)out->size,

@@ -5,6 +5,7 @@
  *   debs.c          the public functions and their memos
  *   debs_resolve.c  which packages a request means
  *   debs_fetch.c    apt: what is not installed
+ *   debs_verify.c   are installed packages as they were?
  *   debs_unpack.c   the files of fetched packages
  *   debs_tree.c     the files of installed packages, and all as one tree
  *   debs_base.c     what every image has below its packages
@@ -33,6 +34,8 @@ struct debs {
 	struct deb **v; /* this layer's packages, sorted by name */
 	size_t n, cap;
 	bool base; /* nothing is below: the layer begins with the base */
+	struct control pristine; /* records of packages that are fetched though they are installed */
+	struct strings missing_base; /* of the base's own packages */
 	struct strings missing; /* names and relations that nothing installed satisfies */
 	const struct deb *first; /* the first of the request, for the title */
 	char *spool; /* contents of fetched packages' files, mapped */
@@ -56,8 +59,8 @@ extern const struct base_part base_parts[];
 /* Does the base take this path of the package? Paths are merged ones (/usr/bin, not /bin). */
 bool base_wants(const char *package, const char *path);
 
-/* debs_fetch.c: make records of what is missing part of the database, chosen by apt. 0 or a status. */
-int fetch_records(struct debs *d);
+/* debs_fetch.c: make records of what is missing part of the database, chosen by apt. 0 or a status, after out_fail() unless quiet. */
+int fetch_records(struct debs *d, const struct strings *names, bool quiet);
 /* The .deb files of all packages of the layer that are not installed, into the store. 0 or a status. */
 int fetch_debs(struct debs *d);
 /* The version that apt would fetch; malloc, or NULL. */
@@ -71,6 +74,11 @@ struct tree *debs_tree(struct debs *d, int *status);
 bool merged_path(const char *path, char *buf, size_t size);
 /* Owners, times, modes as every builder would have them. */
 void debs_canonical(struct tree *t);
+
+/* debs_verify.c: packages whose files were changed on this machine are fetched in their place, if they can be. */
+int debs_verify(struct debs *d);
+/* debs_fetch.c: the .deb of just this version, into the store, in place of the installed files. False: apt cannot. */
+bool fetch_pristine(struct debs *d, struct deb *p);
 
 /* What no layer takes of any package. */
 bool debs_is_bulk(const char *path);

@@ -16,7 +16,7 @@
  * ld.so.cache: the dynamic linker finds Debian's library directories by
  * itself, and opening a file is a function call in the guest.
  */
-#include <dirent.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +35,7 @@ static const char *const base_files_takes[] = {"/usr/lib/os-release", "/etc/os-r
 static const char *const netbase_takes[] = {"/etc/services", "/etc/protocols", NULL};
 static const char *const tzdata_takes[] = {"/usr/share/zoneinfo/", NULL};
 static const char *const nothing[] = {NULL};
+static const char *const ca_takes[] = {"/usr/share/ca-certificates/", NULL};
 static const char *const coreutils_takes[] = {"/usr/bin/[",	   "/usr/bin/base64",
 					      "/usr/bin/basename", "/usr/bin/cat",
 					      "/usr/bin/chmod",	   "/usr/bin/chown",
@@ -72,7 +73,7 @@ const struct base_part base_parts[] = {
 	{"base-passwd", false, nothing}, /* of its lists of accounts /etc/passwd and group are made */
 	{"netbase", false, netbase_takes},
 	{"tzdata", false, tzdata_takes},
-	{"ca-certificates", false, nothing}, /* of its certificates one file is made */
+	{"ca-certificates", false, ca_takes}, /* of its certificates one file is made */
 	{NULL, false, NULL},
 };
 
@@ -118,44 +119,51 @@ static void put_text(struct tree *t, const char *path, const char *text)
 
 /* --- certificate authorities ------------------------------------------------------------ */
 
-struct certs {
-	struct strings paths;
-};
-
-static int each_cert(void *arg, const char *path)
+static int by_name(const void *a, const void *b)
 {
-	struct certs *c = arg;
-	size_t n = strlen(path);
+	return strcmp((*(struct node *const *)a)->name, (*(struct node *const *)b)->name);
+}
 
-	if (!strncmp(path, "/usr/share/ca-certificates/", 27) && n > 4 && !strcmp(path + n - 4, ".crt"))
-		strings_add(&c->paths, path);
-	return 0;
+/* Append each certificate of a directory of the tree, in the order of their names. */
+static void add_certs(struct tree *t, const struct node *dir, FILE *f)
+{
+	struct node **v = calloc(dir->n_children + 1, sizeof(struct node *));
+	size_t n = 0, size;
+	char path[PATH_MAX];
+
+	for (struct node *c = dir->child; c && v; c = c->sibling)
+		if (S_ISDIR(c->mode) || (c->name_len > 4 && !strcmp(c->name + c->name_len - 4, ".crt")))
+			v[n++] = c;
+	if (n)
+		qsort(v, n, sizeof(struct node *), by_name);
+	for (size_t i = 0; i < n; i++) {
+		if (S_ISDIR(v[i]->mode)) {
+			add_certs(t, v[i], f);
+			continue;
+		}
+		char *text = tree_path(v[i], path, sizeof(path)) ? tree_text(t, path, &size) : NULL;
+		if (text)
+			fprintf(f, "%s%s", text, size && text[size - 1] != '\n' ? "\n" : "");
+		free(text);
+	}
+	free(v);
 }
 
 /* One file with all authorities of the package; a machine's own ones stay on it. OpenSSL finds it as cert.pem. */
 static void put_certs(struct debs *d, struct tree *t)
 {
-	struct deb *p = control_find(d->db, "ca-certificates", 15);
-	struct certs c = {0};
+	const struct deb *p = control_find(d->db, "ca-certificates", 15);
+	struct node *dir = tree_find(t, "/usr/share/ca-certificates");
 	char *all = NULL;
-	size_t n = 0, size;
+	size_t n = 0;
+	FILE *f = p && dir ? open_memstream(&all, &n) : NULL;
 
-	if (p && p->installed)
-		dpkg_files(p, each_cert, &c);
-	strings_sort(&c.paths);
-	for (size_t i = 0; i < c.paths.n; i++) {
-		char *text = dpkg_slurp(c.paths.v[i], &size);
-		char *more = text ? realloc(all, n + size + 1) : NULL;
-		if (more) {
-			all = more;
-			memcpy(all + n, text, size);
-			n += size;
-			if (size && all[n - 1] != '\n')
-				all[n++] = '\n';
-		}
-		free(text);
-	}
-	strings_free(&c.paths);
+	if (!f)
+		return;
+	add_certs(t, dir, f);
+	fclose(f);
+	if (p->mark == DEB_PART)
+		dir->mode = 0; /* out again: one file is smaller than 140 */
 	if (n) {
 		tree_put_file(t, "/etc/ssl/certs/ca-certificates.crt", 0644, all, n);
 		tree_put_link(t, "/usr/lib/ssl/certs", "/etc/ssl/certs");

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,22 @@ int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out
 	return status;
 }
 
+/* out_fail(), unless nobody is to hear of it. */
+__attribute__((format(printf, 2, 3))) static int refuse(bool quiet, const char *fmt, ...)
+{
+	va_list ap;
+	char *text;
+
+	va_start(ap, fmt);
+	int n = quiet ? -1 : vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (n >= 0) {
+		out_fail(EXIT_OURS, "%s", text);
+		free(text);
+	}
+	return EXIT_OURS;
+}
+
 /* --- what apt would install ----------------------------------------------------------------- */
 
 #define APT_OPTIONS                                                                                          \
@@ -200,10 +217,12 @@ static bool have_lists(void)
 	return found;
 }
 
-static int unknown_package(const char *name)
+static int unknown_package(const char *name, bool quiet)
 {
 	char hint[800];
 
+	if (quiet)
+		return EXIT_OURS;
 	if (!have_lists())
 		return out_fail(EXIT_OURS,
 				"%s is not installed, and apt has no lists of packages to find it in.\n"
@@ -251,7 +270,7 @@ static void start(struct strings *argv, const char *const *words)
 		strings_add(argv, *words);
 }
 
-static int ask_plan(const struct strings *names, struct strings *plan)
+static int ask_plan(const struct strings *names, struct strings *plan, bool quiet)
 {
 	static const char *const words[] = {"apt-get",	 "-s",	    "-qq", "-y", "--no-install-recommends",
 					    APT_OPTIONS, "install", "--",  NULL};
@@ -268,7 +287,7 @@ static int ask_plan(const struct strings *names, struct strings *plan)
 		read_plan(out, plan);
 	} else {
 		apt_errors(err, out, lines, sizeof(lines));
-		status = out_fail(EXIT_OURS, "apt finds no way to these packages:%s", lines);
+		status = refuse(quiet, "apt finds no way to these packages:%s", lines);
 	}
 	free(out);
 	free(err);
@@ -291,7 +310,7 @@ static int show(const struct strings *what, char **out, size_t *n)
 }
 
 /* Each name must be a package's, or apt would take it for something else. */
-static int check_known(const struct strings *names)
+static int check_known(const struct strings *names, bool quiet)
 {
 	struct control known = {0};
 	struct relation r = {0};
@@ -302,16 +321,16 @@ static int check_known(const struct strings *names)
 	int ran = show(names, &out, &n);
 	if (ran < 0) {
 		free(out);
-		return out_fail(EXIT_OURS,
-				"%s is not installed, and there is no apt to fetch it with (apt-cache: %s)",
-				names->v[0], strerror(errno));
+		return refuse(quiet,
+			      "%s is not installed, and there is no apt to fetch it with (apt-cache: %s)",
+			      names->v[0], strerror(errno));
 	}
 	control_read(&known, out, n, false);
 	for (size_t i = 0; i < names->n && !status; i++) {
 		r.name = names->v[i];
 		r.name_len = strlen(names->v[i]);
 		if (!control_satisfy(&known, &r))
-			status = unknown_package(names->v[i]);
+			status = unknown_package(names->v[i], quiet);
 	}
 	control_free(&known);
 	return status;
@@ -344,33 +363,35 @@ static void plan_key(const struct strings *names, char hex[65])
 	free(text);
 }
 
-int fetch_records(struct debs *d)
+int fetch_records(struct debs *d, const struct strings *names, bool quiet)
 {
 	struct strings plan = {0};
 	char key[65], *out;
 	size_t n;
 	int status;
 
-	plan_key(&d->missing, key);
+	plan_key(names, key);
 	out = store_memo_get(d->s, "debplan", key);
 	if (out)
 		return control_read(d->db, out, strlen(out), false) ? 0
 								    : out_fail(EXIT_OURS, "out of memory");
 	progress_begin("looking packages up", 0, false);
-	status = check_known(&d->missing);
+	status = check_known(names, quiet);
 	if (!status)
-		status = ask_plan(&d->missing, &plan);
+		status = ask_plan(names, &plan, quiet);
 	progress_end();
 	if (!status && plan.n) {
 		if (show(&plan, &out, &n)) {
 			free(out);
-			status = out_fail(EXIT_OURS, "apt-cache does not show %s", plan.v[0]);
+			status = refuse(quiet, "apt-cache does not show %s", plan.v[0]);
 		} else {
 			store_memo_set(d->s, "debplan", key, out);
 			if (!control_read(d->db, out, n, false))
 				status = out_fail(EXIT_OURS, "out of memory");
 		}
 	}
+	if (status && quiet)
+		store_memo_set(d->s, "debplan", key, "\n"); /* nothing to be had, until apt's lists change */
 	strings_free(&plan);
 	return status;
 }
@@ -445,9 +466,10 @@ static int keep_all(struct debs *d, const char *dir)
 	return r;
 }
 
-static int download(struct debs *d, const struct strings *what, const char *dir)
+static int download(struct debs *d, const struct strings *what, const char *dir, bool quiet)
 {
-	static const char *const words[] = {"apt-get", "-qq", APT_OPTIONS, "download", "--", NULL};
+	static const char *const words[] = {"apt-get",	 "-qq",	     "-o", "Acquire::Retries=1",
+					    APT_OPTIONS, "download", "--", NULL};
 	struct strings argv = {0};
 	char *out, *err = NULL, lines[2000], title[64];
 	size_t n;
@@ -462,10 +484,10 @@ static int download(struct debs *d, const struct strings *what, const char *dir)
 	strings_free(&argv);
 	if (status) {
 		apt_errors(err, out, lines, sizeof(lines));
-		status = out_fail(EXIT_OURS,
-				  "Packages cannot be fetched.%s\nIs the network there? Are apt's lists new: "
-				  "sudo apt-get update",
-				  lines);
+		status = refuse(quiet,
+				"Packages cannot be fetched.%s\nIs the network there? Are apt's lists new: "
+				"sudo apt-get update",
+				lines);
 	}
 	free(out);
 	free(err);
@@ -495,7 +517,7 @@ int fetch_debs(struct debs *d)
 		if (r)
 			status = out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), strerror(-r));
 		else {
-			status = download(d, &want, dir);
+			status = download(d, &want, dir, false);
 			store_rmtree(dir);
 		}
 	}
@@ -505,4 +527,28 @@ int fetch_debs(struct debs *d)
 					  d->v[i]->name);
 	strings_free(&want);
 	return status;
+}
+
+bool fetch_pristine(struct debs *d, struct deb *p)
+{
+	struct strings what = {0};
+	char *out, dir[4096];
+	size_t n;
+
+	strings_addf(&what, "%s=%s", p->name, p->version);
+	if (show(&what, &out, &n))
+		free(out);
+	else
+		control_read(&d->pristine, out, n, false);
+	const struct deb *r = control_find(&d->pristine, p->name, strlen(p->name));
+	if (r && !strcmp(r->version, p->version) && r->sha256 && is_digest(r->sha256)) {
+		p->sha256 = r->sha256;
+		if (!store_has(d->s, p->sha256) && !store_scratch(d->s, dir, sizeof(dir))) {
+			download(d, &what, dir, true);
+			store_rmtree(dir);
+		}
+		p->installed = !store_has(d->s, p->sha256);
+	}
+	strings_free(&what);
+	return !p->installed;
 }

@@ -108,6 +108,8 @@ static void mark_base(struct debs *d)
 		struct deb *p = control_find(d->db, b->name, strlen(b->name));
 		if (p)
 			p->mark = part;
+		else if (d->base)
+			strings_add(&d->missing_base, b->name);
 	}
 	for (const struct base_part *b = base_parts; b->name; b++) {
 		struct deb *p = control_find(d->db, b->name, strlen(b->name));
@@ -144,6 +146,7 @@ static int by_name(const void *a, const void *b)
 int debs_mark(struct debs *d, const struct strings *packages, const struct strings *below)
 {
 	strings_free(&d->missing);
+	strings_free(&d->missing_base);
 	d->first = NULL;
 	d->n = 0;
 	for (size_t i = 0; i < d->db->n; i++)

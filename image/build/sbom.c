@@ -62,6 +62,18 @@ static json_t *deb_component(const struct deb *p, const char *distro)
 	return c;
 }
 
+/* Its version is known to the program alone, which is not run here. */
+static json_t *program_component(const char *name)
+{
+	char *text = purl_text(name), *purl = textf("pkg:generic/%s", text ? text : "");
+	json_t *c = json_pack("{s:s, s:s, s:s, s:s}", "type", "application", "bom-ref", purl, "name", name,
+			      "purl", purl);
+
+	free(text);
+	free(purl);
+	return c;
+}
+
 /* Takes `components` over. */
 static int put_document(struct store *s, json_t *components, const char *title, char hex[65], uint64_t *size)
 {
@@ -87,8 +99,8 @@ static int put_document(struct store *s, json_t *components, const char *title, 
 	return r;
 }
 
-int sbom_debs(struct store *s, const struct deb *const *v, size_t n, const char *title, char hex[65],
-	      uint64_t *size)
+int sbom_debs(struct store *s, const struct deb *const *v, size_t n, const char *program, const char *title,
+	      char hex[65], uint64_t *size)
 {
 	json_t *components = json_array();
 	char distro[32];
@@ -96,6 +108,8 @@ int sbom_debs(struct store *s, const struct deb *const *v, size_t n, const char 
 	distribution(distro, sizeof(distro));
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(components, deb_component(v[i], distro));
+	if (program)
+		json_array_append_new(components, program_component(program));
 	return put_document(s, components, title, hex, size);
 }
 

@@ -156,6 +156,46 @@ SKIP: {
 	store('one');
 }
 
+# --- a machine that is not as it should be ----------------------------------------------------------------------
+# In a mount namespace of its own, so that nothing of the machine is touched.
+sub elsewhere {
+	my ($mounts, $net, @cmd) = @_;
+	my $script = join('', map { "mount --bind '$_->[0]' '$_->[1]' && " } @$mounts) . 'exec "$@"';
+	($st, $out, $err) = run_out({dir => $dir, timeout => 120}, 'unshare', '-m', ($net ? () : '-n'), 'sh', '-c', $script, 'sh', @cmd);
+	return $st;
+}
+SKIP: {
+	skip 'no mount namespaces here', 9 if $> || system("unshare -m -n true 2>/dev/null");
+	mkdir "$dir/lua";
+	spew("$dir/lua/main.lua", "print('hello')\n");
+	store('none');
+	mkdir "$dir/empty";
+	is(elsewhere([["$dir/empty", '/var/lib/dpkg']], 1, $COWBELL, 'build', "$dir/lua", '-t', 'x'), 125, 'not a Debian machine');
+	like($err, qr/not a Debian machine/, 'is told so');
+	SKIP: {
+		skip 'lua5.4 is not installed', 7 if !installed('lua5.4');
+		spew("$dir/status", join('', grep { !/^Package: lua5\.4$/m } split /(?<=\n\n)/, slurp('/var/lib/dpkg/status')));
+		is(elsewhere([["$dir/status", '/var/lib/dpkg/status'], ["$dir/empty", '/var/lib/apt/lists']], 0, $COWBELL, 'build', "$dir/lua", '-t', 'x'),
+			125, 'a package that is not installed, without apt\'s lists');
+		like($err, qr/lua5\.4.*\n.*apt-get update/, 'advice is given');
+		store('one');
+		is(build('lua', 'main.lua' => "print('hello')\n"), 0, 'from the installed package') or diag($err);
+		my $want = (layers('lua'))[0]{digest};
+		system("cp /usr/bin/lua5.4 '$dir/lua.changed' && echo changed >> '$dir/lua.changed'");
+		store('four');
+		elsewhere([["$dir/lua.changed", '/usr/bin/lua5.4']], 0, $COWBELL, 'build', "$dir/lua", '-t', 'lua');
+		ok($st == 0 && $out =~ /lua5.4 was changed on this machine.*taken as it is/, 'a changed package, without a network: taken, and told');
+		isnt((layers('lua'))[0]{digest}, $want, 'with what it has now');
+		skip 'apt cannot fetch lua5.4', 2
+			if system("mkdir -p '$dir/probe2' && cd '$dir/probe2' && timeout 60 apt-get -qq download lua5.4=`dpkg-query -W -f '\${Version}' lua5.4` >/dev/null 2>&1");
+		store('three');
+		elsewhere([["$dir/lua.changed", '/usr/bin/lua5.4']], 1, $COWBELL, 'build', "$dir/lua", '-t', 'lua');
+		like($out, qr/lua5.4 was changed on this machine: fetched anew/, 'with a network: fetched anew');
+		is((layers('lua'))[0]{digest}, $want, 'what is fetched and what is installed give the same bytes');
+	}
+	store('one');
+}
+
 # --- languages --------------------------------------------------------------------------------------------------
 my @langs = (
 	['python3', 'python3', {'app.py' => "import ssl, sqlite3, zoneinfo\nprint('hello', len(ssl.create_default_context().get_ca_certs()) > 50, zoneinfo.ZoneInfo('Europe/Berlin'))\n"}, 'hello True Europe/Berlin'],
