@@ -208,6 +208,12 @@ build/fuzz/seeds: build/fuzz/elf
 		echo "$$s" > build/fuzz/seeds.cli/$$(echo "$$s" | tr -c 'a-z0-9\n' _); done
 	mkdir -p build/fuzz/seeds.command
 	printf '\001xA=1 exec run --port $$A "$${B:-x $$A}" \\a '"'"'q'"'"' # c' > build/fuzz/seeds.command/line
+	mkdir -p build/fuzz/seeds.registry
+	printf 'hBearer realm="https://a.example/t",service="s",scope="repository:a/b:pull,push", Basic realm="x\\"y"' > build/fuzz/seeds.registry/header
+	printf 'a{"auths":{"https://r.example:5000/v2/":{"auth":"dTpw"},"r.example:5000/a":{"username":"u","password":"p"}},"credHelpers":{"r.example":"x"}}' > build/fuzz/seeds.registry/auth
+	printf 'k-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n-----END PUBLIC KEY-----\n' > build/fuzz/seeds.registry/key
+	printf 'p{"critical":{"identity":{"docker-reference":"a"},"image":{"docker-manifest-digest":"sha256:%s"},"type":"cosign container image signature"},"optional":null}' \
+		0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef > build/fuzz/seeds.registry/payload
 	mkdir -p build/fuzz/seeds.oci build/fuzz/seeds.archive
 	tests/fuzz/oci_seeds build/fuzz/seeds.oci build/fuzz/seeds.archive
 	mkdir -p build/fuzz/seeds.layer
