@@ -176,6 +176,80 @@ def import_again(work):
     return {"cowbell build --from": lambda: timed(command, env=work.env("again"))}
 
 
+def python_app(path, text="hello"):
+    os.makedirs(os.path.join(path, "shop"))
+    for name in ("app.py", "shop/__init__.py", "shop/cart.py", "shop/user.py", "shop/mail.py"):
+        with open(os.path.join(path, name), "w") as f:
+            f.write(f"# {name}\nprint({text!r})\n" * 20)
+
+
+def change(path):
+    with open(os.path.join(path, "shop", "cart.py"), "a") as f:
+        f.write(f"# {random.random()}\n")
+
+
+@row("build of a 5-file Python app, one file changed")
+def build_changed(work):
+    app, env = work.path("five"), work.env("five-store")
+    python_app(app)
+    timed([COWBELL, "build", app, "-t", "five"], env=env)
+
+    def cowbell():
+        change(app)
+        return timed([COWBELL, "build", app, "-t", "five"], env=env)
+
+    systems = {"cowbell build": cowbell}
+    if shutil.which("buildah"):
+        with open(work.path("Containerfile"), "w") as f:
+            f.write("FROM scratch\nCOPY . /app\nCMD [\"python3\", \"/app/app.py\"]\n")
+        store = ["--root", work.path("buildah"), "--runroot", work.path("buildah-run"), "--storage-driver", "vfs"]
+
+        def buildah():
+            change(app)
+            return timed(["buildah", *store, "bud", "-q", "-t", "five", "-f", work.path("Containerfile"), app])
+
+        try:
+            buildah()
+            systems = {"buildah (app layer alone)": buildah, **systems}
+        except Skip:
+            pass
+    return systems
+
+
+@row("the same with nothing changed")
+def build_again(work):
+    app, env = work.path("same"), work.env("same-store")
+    python_app(app)
+    timed([COWBELL, "build", app, "-t", "same"], env=env)
+    return {"cowbell build": lambda: timed([COWBELL, "build", app, "-t", "same"], env=env)}
+
+
+def thousand(work):
+    """Builds 1,000 different Python apps; seconds, and MB on disk beyond the first of them, which brings the runtime."""
+    env = work.env("thousand-store")
+    for i in range(1001):
+        python_app(work.path("thousand", str(i)), f"app {i}")
+    timed([COWBELL, "build", work.path("thousand", "1000"), "-t", "first"], env=env)
+
+    def disk():
+        out = subprocess.run(["du", "-sk", env["XDG_DATA_HOME"]], capture_output=True, text=True, check=True).stdout
+        return int(out.split()[0]) / 1024
+
+    before = disk()
+    took = sum(timed([COWBELL, "build", work.path("thousand", str(i)), "-t", f"app{i}"], env=env) for i in range(1000))
+    return took, disk() - before
+
+
+@row("1,000 different Python apps, built one after the other")
+def thousand_time(work):
+    return {"cowbell build": lambda: work.once("thousand", thousand)[0]}
+
+
+@row("disk that the 1,000 apps take beyond the runtime", unit="MB")
+def thousand_disk(work):
+    return {"cowbell build": lambda: work.once("thousand", thousand)[1]}
+
+
 # --- the run ------------------------------------------------------------------------------------------------------------
 
 

@@ -146,6 +146,10 @@ int cmd_build(int argc, char **argv)
 		return say_fail(EXIT_OURS, "build: a directory or --from, not both");
 	if (b.from && !b.tag)
 		return say_fail(EXIT_OURS, "build --from: needs a name: -t NAME[:TAG]");
+	if (b.from && n_env)
+		return say_fail(
+			EXIT_OURS,
+			"build --from: the image keeps its own environment; give --env to cowbell run");
 	if (!b.from && !b.dir)
 		b.dir = ".";
 	status = b.dir ? check_dir(b.dir) : 0;
