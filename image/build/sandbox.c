@@ -64,6 +64,7 @@ struct box {
 	const struct sandbox *sb;
 	int app, cache; /* O_PATH; cache or -1 */
 	char *tool; /* or NULL */
+	char *app_path, *cache_path; /* without links, absolute */
 	bool other_user; /* we are root: run as `uid` */
 	uid_t uid;
 	pid_t pid; /* bubblewrap */
@@ -121,7 +122,11 @@ static int give_away(struct box *b)
 	if (st.st_uid != SANDBOX_UID && st.st_uid != OVERFLOW_UID) {
 		give_uid = SANDBOX_UID;
 		if (lchown(b->sb->dir, give_uid, give_uid) && errno == EINVAL)
-			give_uid = OVERFLOW_UID;
+			give_uid = OVERFLOW_UID; /* a container without high numbers */
+		if (give_uid == OVERFLOW_UID && lchown(b->sb->dir, give_uid, give_uid) && errno == EINVAL) {
+			b->other_user = false; /* a container with root alone */
+			return 0;
+		}
 		if (nftw(b->sb->dir, give_one, 64, FTW_PHYS | FTW_MOUNT))
 			return -errno;
 		b->uid = give_uid;
@@ -156,8 +161,8 @@ static void become_other(const struct box *b)
 	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		fail_child("mount namespace");
 	/* opened here: only what is mounted in our own namespace can be shown elsewhere */
-	int app = open(b->sb->dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	int cache = b->cache >= 0 ? open(b->sb->cache, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	int app = open(b->app_path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int cache = b->cache >= 0 ? open(b->cache_path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	int tool = b->tool ? open(b->tool, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (mount("cowbell", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k"))
 		fail_child("tmpfs");
@@ -203,8 +208,7 @@ static void child(const struct box *b, const struct sandbox_fds *fds, int out, i
 static int start(struct box *b)
 {
 	struct sandbox_fds fds = {.n = 0};
-	struct sandbox_sources src = {
-		.app = b->sb->dir, .cache = b->cache >= 0 ? b->sb->cache : NULL, .tool = b->tool};
+	struct sandbox_sources src = {.app = b->app_path, .cache = b->cache_path, .tool = b->tool};
 	struct strings argv = {0};
 	int out[2] = {-1, -1}, status[2] = {-1, -1}, go[2] = {-1, -1}, err = 0;
 
@@ -427,6 +431,15 @@ int sandbox_run(const struct sandbox *sb)
 		return out_fail(EXIT_OURS, "%s: %s", sb->dir, strerror(errno));
 	if (sb->cache && sb->network) /* no code of the app's ever writes what other builds read */
 		b.cache = open(sb->cache, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	b.app_path = realpath(sb->dir, NULL);
+	b.cache_path = b.cache >= 0 ? realpath(sb->cache, NULL) : NULL;
+	if (!b.app_path || (b.cache >= 0 && !b.cache_path)) {
+		int status = out_fail(EXIT_OURS, "%s: %s", sb->dir, strerror(errno));
+		close_fd(&b.app);
+		close_fd(&b.cache);
+		free(b.app_path);
+		return status;
+	}
 	b.tool = view_tool_prefix(sb->argv->v[0]);
 	b.other_user = full_root();
 	int status = run_box(&b);
@@ -438,5 +451,7 @@ int sandbox_run(const struct sandbox *sb)
 	close_fd(&b.first);
 	close_fd(&b.bwrap);
 	free(b.tool);
+	free(b.app_path);
+	free(b.cache_path);
 	return status;
 }

@@ -216,7 +216,7 @@ sub alive {
 	for my $f (glob '/proc/[0-9]*/cmdline') {
 		open(my $h, '<', $f) or next;
 		local $/;
-		my $c = <$h> // '';
+		my $c = (<$h> // '') =~ tr/\0/ /r;
 		$n++ if $c =~ /\Q$what\E/;
 	}
 	return $n;
@@ -284,9 +284,22 @@ for my $g (@greedy) {
 	ok($st == 125 && "$out$err" =~ $want && $took < $seconds + 15 && length($out) < 20e6, "$name: ended, with a message")
 	    or diag sprintf "status %d after %.1f s, %d bytes of output\n%s%s", $st, $took, length $out, substr($out, -500), $err;
 }
-is(alive('sleep 1000'), 0, 'no process of theirs is left');
+is(alive('sleep 1000 '), 0, 'no process of theirs is left');
 my @left = glob("$tmp/data/cowbell/tmp/* $tmp/data/cowbell/scratch/*");
 is("@left", '', 'and no scratch directory');
+
+# --- we are killed -----------------------------------------------------------------------------------------------------
+for my $sig ('KILL', 'INT') {
+	my $dir = app("killed-$sig", Makefile => "all:\n\tsetsid sleep 4711 & exec sleep 4711\n", Procfile => "web: ./app\n");
+	my $g = start_guest({}, $COWBELL, 'build', $dir, '-t', 'killed');
+	my $end = time + 20;
+	sleep 0.05 until alive('sleep 4711 ') || time > $end;
+	my $ran = alive('sleep 4711 ');
+	stop_guest($g, $sig);
+	$end = time + 5;
+	sleep 0.05 while alive('sleep 4711 ') && time < $end;
+	ok($ran && !alive('sleep 4711 '), "SIG$sig to cowbell build: the step ends, too");
+}
 
 # --- npm with network, told by the app what to start ----------------------------------------------------------------
 SKIP: {
