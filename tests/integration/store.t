@@ -103,6 +103,9 @@ gives('one too many', 125, qr/\A\z/, qr/'x' is too much/, 'images', 'x');
 gives('an unknown option', 125, qr/\A\z/, qr/no option/, 'prune', '--everything');
 for my $c (qw(images inspect tag rm prune)) {
 	gives("$c --help", 0, qr/\AUsage: cowbell $c /, qr/\A\z/, $c, '--help');
+	(my $man = slurp("$TOP/man/cowbell-images.1")) =~ s/\\-/-/g;
+	is(join(' ', grep { $man !~ /--\Q$_\E\b/ } $out =~ /--([a-z][a-z-]*)/g), 'help', "the man page has the options of $c");
+	ok(-e "$TOP/man/cowbell-$c.1", "cowbell-$c(1) is there");
 }
 
 # --- tag and rm, with signatures
@@ -245,14 +248,14 @@ verify_ok('after the prune');
 # --- with real builds
 SKIP: {
 	cowbell('build', '--help');
-	skip('no cowbell build here', 4) if $st;
+	skip('no cowbell build here', 12) if $st;
 	mkdir "$dir/app$_" for 1, 2;
 	for my $i (1, 2) {
 		spew("$dir/app$i/index.html", "<h1>app $i</h1>\n");
 		spew("$dir/app$i/Procfile", "web: python3 -m http.server \$PORT\n");
 	}
 	cowbell('build', "$dir/app1", '-t', 'first');
-	skip("cowbell build does not work here: $err", 4) if $st;
+	skip("cowbell build does not work here: $err", 12) if $st;
 	my @b = map { start_guest({}, $COWBELL, 'build', "$dir/app2", '-t', "second:$_") } 1 .. 2;
 	my $p = start_guest({}, $COWBELL, 'prune');
 	is(stop_guest($_, 0, 120), 0, 'one of two builds at the same time, with a prune beside them') for @b;
@@ -260,5 +263,31 @@ SKIP: {
 	my %d = map { my $i = $_; map { $_ => $i->{digest} } @{$i->{names}} } @{list()->{images}};
 	ok($d{'second:1'} && $d{'second:1'} eq $d{'second:2'}, 'the builds gave the same image');
 	verify_ok('the store');
+	my ($killed, $done) = (0, 0);
+	for my $i (1 .. 60) {
+		spew("$dir/app2/index.html", "<h1>$i</h1>\n");
+		my $g = start_guest({}, $COWBELL, 'build', "$dir/app2", '-t', 'third');
+		my $prune = $i % 5 ? undef : start_guest({}, $COWBELL, 'prune');
+		sleep(0.001 * ($i % 30));
+		my $status = stop_guest($g, 'KILL', 5);
+		$status eq '137' ? $killed++ : $done++;
+		if ($prune && (my $pst = stop_guest($prune, 0, 20))) {
+			fail("prune: $pst");
+		}
+	}
+	ok($killed, "$killed builds killed, $done done");
+	verify_ok('the store then');
+	cowbell('build', "$dir/app2", '-t', 'third');
+	is($st, 0, 'the next build') or diag $err;
+	gives('prune', 0, qr/removed/, qr/\A\z/, 'prune');
+	is(scalar(@t = glob("$store/tmp/*")), 0, 'nothing is left in tmp');
+	is(list()->{unused_blobs}, 0, 'nor a blob that no image needs');
+	cowbell('prune', '--all');
+	is($st, 0, 'prune --all');
+	is(scalar(@t = glob("$store/memos/*")), 0, 'forgets what was remembered');
+	my ($digest) = map { $_->{digest} } grep { grep { $_ eq 'third:latest' } @{$_->{names}} } @{list()->{images}};
+	cowbell('build', "$dir/app2", '-t', 'fourth');
+	my ($again) = map { $_->{digest} } grep { grep { $_ eq 'fourth:latest' } @{$_->{names}} } @{list()->{images}};
+	is($again, $digest, 'and the next build gives the same image');
 }
 done_testing();
