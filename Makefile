@@ -186,8 +186,8 @@ FUZZ_LIBS_layer := -lZydis -lZycore -larchive -lz -lzstd -lnettle -lpthread
 FUZZ_LIBS_oci := -ljansson -lnettle
 FUZZ_SRC_registry := $(addprefix image/oci/,challenge.c credentials.c key.c payload.c) $(addprefix image/store/,blob.c pending.c store.c) lib/host/say.c lib/host/strings.c
 FUZZ_LIBS_registry := -ljansson -lsodium -lnettle
-FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c lib/host/progress.c
-FUZZ_LIBS_archive := -larchive -ljansson -lnettle
+FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c image/oci/inflate.c lib/host/progress.c
+FUZZ_LIBS_archive := -larchive -lz -lzstd -ljansson -lnettle -lpthread
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
 FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry
 define fuzz_rule

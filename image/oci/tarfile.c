@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/oci/inflate.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 #include "lib/host/strings.h"
@@ -145,67 +146,76 @@ static const char *read_headers(struct tarfile *t, struct archive *a)
 	return t->n ? NULL : "it is empty";
 }
 
-/* Unpack gzip or zstd into a temporary file. A descriptor, or -1 with *why. */
-static int unpack(struct store *s, int fd, const char **why)
+static bool write_all(int fd, const uint8_t *data, size_t n)
 {
-	struct archive *a = archive_read_new();
-	struct archive_entry *e;
-	int out = store_tmpfile(s);
+	while (n) {
+		ssize_t r = write(fd, data, n);
+		if (r < 0 && errno != EINTR)
+			return false;
+		data += r > 0 ? r : 0;
+		n -= r > 0 ? (size_t)r : 0;
+	}
+	return true;
+}
+
+/* Put the plain contents of a compressed archive in its place. NULL, or what is wrong. */
+static const char *unpack(struct tarfile *t, uint64_t size)
+{
+	struct inflate *f = inflate_open(t->fd, size, 2 * MAX_UNPACKED);
+	int out = f ? store_tmpfile(t->store) : -1, r = -1;
+	const char *why = f ? "no temporary file can be made in the store" : "out of memory";
 	uint64_t total = 0;
 	const void *data;
 	size_t n;
-	la_int64_t off;
-	int r = ARCHIVE_FATAL;
 
-	*why = "it cannot be unpacked";
-	if (out < 0)
-		*why = "no temporary file can be made in the store";
-	else if (a && !archive_read_support_format_raw(a) && !archive_read_support_filter_gzip(a) &&
-		 !archive_read_support_filter_zstd(a) && lseek(fd, 0, SEEK_SET) == 0 &&
-		 !archive_read_open_fd(a, fd, 1 << 18) && !archive_read_next_header(a, &e))
-		while ((r = archive_read_data_block(a, &data, &n, &off)) == ARCHIVE_OK) {
-			if ((total += n) > MAX_UNPACKED) {
-				*why = "it unpacks to more than 4 GiB: unpack it first";
-				break;
-			}
-			if (write(out, data, n) != (ssize_t)n) {
-				*why = "its contents cannot be written to the store";
-				break;
-			}
-			progress_add(n);
-		}
-	archive_read_free(a);
-	if (r == ARCHIVE_EOF)
-		return out;
+	while (out >= 0 && (r = inflate_next(f, &data, &n)) > 0) {
+		progress_add(inflate_progress(f));
+		total += n;
+		if (total <= MAX_UNPACKED && write_all(out, data, n))
+			continue;
+		why = total > MAX_UNPACKED ? "it unpacks to more than 4 GiB: unpack it first"
+					   : "its contents cannot be written to the store";
+		break;
+	}
+	if (r < 0 && out >= 0)
+		why = inflate_error(f); /* a static text */
+	if (f)
+		inflate_close(f);
+	if (r == 0) {
+		close(t->fd);
+		t->fd = out;
+		return NULL;
+	}
 	if (out >= 0)
 		close(out);
-	return -1;
+	return why;
 }
 
-/* Is it gzip or zstd? By the magic number. */
+/* By the magic number; of xz and bzip2 inflate.c says that they are not known. */
 static bool is_compressed(int fd)
 {
-	unsigned char m[4] = {0};
+	static const char *const magic[] = {"\x1f\x8b", "\x28\xb5\x2f\xfd", "\xfd\x37zXZ", "BZh"};
+	char m[8] = {0};
 
 	if (pread(fd, m, sizeof(m), 0) != sizeof(m))
 		return false;
-	return (m[0] == 0x1f && m[1] == 0x8b) ||
-	       (m[0] == 0x28 && m[1] == 0xb5 && m[2] == 0x2f && m[3] == 0xfd);
+	for (size_t i = 0; i < sizeof(magic) / sizeof(magic[0]); i++)
+		if (!memcmp(m, magic[i], strlen(magic[i])))
+			return true;
+	return false;
 }
 
-static const char *read_table(struct tarfile *t)
+static const char *read_table(struct tarfile *t, uint64_t size)
 {
 	const char *why = "it is not a tar file";
 	struct archive *a;
 
 	if (is_compressed(t->fd)) {
-		progress_begin("Unpacking the archive", 0, true);
-		int plain = unpack(t->store, t->fd, &why);
+		progress_begin("Unpacking the archive", size, true);
+		const char *failed = unpack(t, size);
 		progress_end();
-		if (plain < 0)
-			return why;
-		close(t->fd);
-		t->fd = plain;
+		if (failed)
+			return failed;
 	}
 	a = archive_read_new();
 	if (a && !archive_read_support_format_tar(a) && lseek(t->fd, 0, SEEK_SET) == 0 &&
@@ -232,7 +242,7 @@ struct tarfile *tarfile_open(struct store *s, const char *file)
 	else if (fstat(t->fd, &st) || !S_ISREG(st.st_mode))
 		why = "not a regular file";
 	else
-		why = read_table(t);
+		why = read_table(t, (uint64_t)st.st_size);
 	if (!why)
 		return t;
 	say("%s: %s", file, why);
