@@ -10,6 +10,7 @@
  *   debs_tree.c     the files of installed packages, and all as one tree
  *   debs_base.c     what every image has below its packages
  *   debs_config.c   what the packages' scripts would have made of them
+ *   debs_java.c     Java's file of authorities
  *   sbom.c          what is inside, as CycloneDX
  */
 #ifndef COWBELL_IMAGE_BUILD_DEBS_H
@@ -88,6 +89,11 @@ int unpack_debs(struct debs *d, struct tree *t);
 
 /* debs_base.c */
 void base_put(struct debs *d, struct tree *t);
+/* The certificate authorities of the ca-certificates package, as one PEM text (malloc). */
+char *base_authorities(struct debs *d, struct tree *t);
+
+/* debs_java.c */
+void java_put_authorities(struct debs *d, struct tree *t);
 
 /* debs_config.c: alternatives, and what scripts of certain packages make. */
 void config_put(struct debs *d, struct tree *t);

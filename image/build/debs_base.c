@@ -149,23 +149,64 @@ static void add_certs(struct tree *t, const struct node *dir, FILE *f)
 	free(v);
 }
 
+static int each_cert(void *arg, const char *path)
+{
+	size_t n = strlen(path);
+
+	if (!strncmp(path, "/usr/share/ca-certificates/", 27) && n > 4 && !strcmp(path + n - 4, ".crt"))
+		strings_add(arg, path);
+	return 0;
+}
+
+/* From this machine's package: for a layer that has the base below it. */
+static void add_installed_certs(struct debs *d, FILE *f)
+{
+	const struct deb *p = control_find(d->db, "ca-certificates", 15);
+	struct strings paths = {0};
+	size_t size;
+
+	if (p && p->installed)
+		dpkg_files(p, each_cert, &paths);
+	strings_sort(&paths);
+	for (size_t i = 0; i < paths.n; i++) {
+		char *text = dpkg_slurp(paths.v[i], &size);
+		if (text)
+			fprintf(f, "%s\n", text);
+		free(text);
+	}
+	strings_free(&paths);
+}
+
+char *base_authorities(struct debs *d, struct tree *t)
+{
+	struct node *dir = tree_find(t, "/usr/share/ca-certificates");
+	char *all = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&all, &n);
+
+	if (!f)
+		return NULL;
+	if (dir)
+		add_certs(t, dir, f);
+	else
+		add_installed_certs(d, f);
+	fclose(f);
+	return all;
+}
+
 /* One file with all authorities of the package; a machine's own ones stay on it. OpenSSL finds it as cert.pem. */
 static void put_certs(struct debs *d, struct tree *t)
 {
 	const struct deb *p = control_find(d->db, "ca-certificates", 15);
 	struct node *dir = tree_find(t, "/usr/share/ca-certificates");
-	char *all = NULL;
-	size_t n = 0;
-	FILE *f = p && dir ? open_memstream(&all, &n) : NULL;
+	char *all = p && dir ? base_authorities(d, t) : NULL;
 
-	if (!f)
+	if (!all)
 		return;
-	add_certs(t, dir, f);
-	fclose(f);
 	if (p->mark == DEB_PART)
 		dir->mode = 0; /* out again: one file is smaller than 140 */
-	if (n) {
-		tree_put_file(t, "/etc/ssl/certs/ca-certificates.crt", 0644, all, n);
+	if (*all) {
+		put_text(t, "/etc/ssl/certs/ca-certificates.crt", all);
 		tree_put_link(t, "/usr/lib/ssl/certs", "/etc/ssl/certs");
 		tree_put_link(t, "/usr/lib/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt");
 		tree_put_link(t, "/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf");

@@ -6,7 +6,7 @@
  *   update-alternatives   of each group the alternative of the highest priority that the layer has; the
  *                         machine's own choice does not count
  *   PHP                   /etc/php/VERSION: php.ini, and the settings that load each extension
- *   Java                  class data for quick starts and the trusted authorities, where this machine has made them
+ *   Java                  the trusted authorities
  *   nginx                 the default site
  *   ld.so.conf.d          libraries in directories of their own get a link where the dynamic linker looks
  */
@@ -264,25 +264,18 @@ static void put_php(struct tree *t)
 
 /* --- Java, nginx, libraries ------------------------------------------------------------------ */
 
-static void put_java(struct tree *t)
+static void put_java(struct debs *d, struct tree *t)
 {
 	struct node *jvm = tree_find(t, "/usr/lib/jvm");
 	char path[PATH_MAX];
 	bool java = false;
 
-	for (struct node *n = jvm ? jvm->child : NULL, *next; n; n = next) {
-		next = n->sibling; /* what is added comes first in its directory's list */
-		if (!S_ISDIR(n->mode))
-			continue;
+	for (struct node *n = jvm ? jvm->child : NULL; n; n = n->sibling) {
 		snprintf(path, sizeof(path), "/usr/lib/jvm/%s/lib/server/libjvm.so", n->name);
-		if (!tree_find(t, path))
-			continue;
-		java = true;
-		snprintf(path, sizeof(path), "/usr/lib/jvm/%s/lib/server/classes.jsa", n->name);
-		tree_add_nofollow(t, path);
+		java |= tree_find(t, path) != NULL;
 	}
 	if (java)
-		tree_add_nofollow(t, "/etc/ssl/certs/java/cacerts");
+		java_put_authorities(d, t);
 }
 
 /* npm replaces itself in place, so its package's list says little. */
@@ -348,7 +341,7 @@ void config_put(struct debs *d, struct tree *t)
 		read_script(t, d->scripts.v[i]);
 	put_npm(t);
 	put_php(t);
-	put_java(t);
+	put_java(d, t);
 	put_nginx(t);
 	put_libraries(t);
 }

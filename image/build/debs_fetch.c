@@ -396,22 +396,43 @@ int fetch_records(struct debs *d, const struct strings *names, bool quiet)
 	return status;
 }
 
-char *fetch_version(const char *package)
+static char *ask_version(const struct strings *name)
 {
-	struct strings names = {0};
 	struct control known = {0};
-	struct relation r = {.name = package, .name_len = strlen(package)};
-	char *out;
+	struct relation r = {.name = name->v[0], .name_len = strlen(name->v[0])};
+	char *out, *version = NULL;
 	size_t n;
 
-	strings_add(&names, package);
-	show(&names, &out, &n);
-	strings_free(&names);
+	show(name, &out, &n);
 	if (!out || !control_read(&known, out, n, false))
 		return NULL;
 	const struct deb *p = control_satisfy(&known, &r);
-	char *version = p ? strdup(p->version) : NULL;
+	if (p)
+		version = strdup(p->version);
 	control_free(&known);
+	return version;
+}
+
+char *fetch_version(const char *package)
+{
+	struct strings name = {0};
+	struct store *s = store_open(); /* for the memo alone: asking apt takes half a second */
+	char key[65];
+
+	strings_add(&name, package);
+	plan_key(&name, key);
+	char *version = s ? store_memo_get(s, "debversion", key) : NULL;
+	if (!version) {
+		version = ask_version(&name);
+		if (s)
+			store_memo_set(s, "debversion", key, version ? version : "-");
+	}
+	if (version && !strcmp(version, "-")) {
+		free(version);
+		version = NULL;
+	}
+	store_close(s);
+	strings_free(&name);
 	return version;
 }
 
