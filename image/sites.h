@@ -20,7 +20,7 @@ struct sites_found {
 
 /* Scan an open file. 0 (also when it is no ELF file of ours: nothing found), or -errno. */
 int sites_scan(int fd, struct sites_found *out);
-/* The same for a file that lies at `off`, a multiple of 4096, within another. */
+/* The same for a file that lies at `off`, a multiple of 4096, within one that nobody else changes. */
 int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out);
 void sites_found_free(struct sites_found *f);
 

@@ -499,23 +499,11 @@ static void scan_elf(struct scan *s)
 		scan_code(s, &code[i]);
 }
 
-int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out)
+static int scan_bytes(const uint8_t *p, uint64_t size, struct sites_found *out)
 {
-	struct scan s = {.out = out, .size = size, .budget = MAX_SECTION + 4 * size};
-	char magic[4];
-	void *p;
+	struct scan s = {.file = p, .size = size, .out = out, .budget = MAX_SECTION + 4 * size};
 
-	memset(out, 0, sizeof(*out));
-	out->file_size = size;
-	if (size < sizeof(Elf64_Ehdr) || size > MAX_FILE || pread(fd, magic, 4, (off_t)off) != 4 ||
-	    memcmp(magic, ELFMAG, 4))
-		return 0;
-	p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, (off_t)off);
-	if (p == MAP_FAILED)
-		return -errno;
-	s.file = p;
 	scan_elf(&s);
-	munmap(p, (size_t)size);
 	free(s.starts);
 	free(s.class);
 	if (!s.failed)
@@ -524,14 +512,50 @@ int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out)
 	return -ENOMEM;
 }
 
+/* Worth looking into? */
+static bool begins_as_elf(int fd, uint64_t off, uint64_t size)
+{
+	char magic[SELFMAG];
+
+	return size >= sizeof(Elf64_Ehdr) && size <= MAX_FILE &&
+	       pread(fd, magic, SELFMAG, (off_t)off) == SELFMAG && !memcmp(magic, ELFMAG, SELFMAG);
+}
+
+int sites_scan_at(int fd, uint64_t off, uint64_t size, struct sites_found *out)
+{
+	*out = (struct sites_found){.file_size = size};
+	if (!begins_as_elf(fd, off, size))
+		return 0;
+	void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, (off_t)off);
+	if (p == MAP_FAILED)
+		return -errno;
+	int r = scan_bytes(p, size, out);
+	munmap(p, (size_t)size);
+	return r;
+}
+
 int sites_scan(int fd, struct sites_found *out)
 {
 	struct stat st;
+	uint64_t got = 0;
+	ssize_t n;
 
 	memset(out, 0, sizeof(*out));
 	if (fstat(fd, &st))
 		return -errno;
-	return S_ISREG(st.st_mode) ? sites_scan_at(fd, 0, (uint64_t)st.st_size, out) : 0;
+	uint64_t size = (uint64_t)st.st_size;
+	out->file_size = size;
+	if (!S_ISREG(st.st_mode) || !begins_as_elf(fd, 0, size))
+		return 0;
+	/* A copy: somebody who cuts the file meanwhile would end us with SIGBUS, were it mapped. */
+	uint8_t *p = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	while (got < size && (n = pread(fd, p + got, size - got, (off_t)got)) > 0)
+		got += (uint64_t)n;
+	int r = got == size ? scan_bytes(p, size, out) : 0; /* it changes: whoever copies it will notice */
+	munmap(p, (size_t)size);
+	return r;
 }
 
 void sites_found_free(struct sites_found *f)

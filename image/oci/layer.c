@@ -173,7 +173,7 @@ static bool is_own_device(const char *name, uint32_t mode)
 /* /.cowbell is ours, whether as it is or below it, and it is not to be hidden from other layers. */
 static bool is_ours(const char *name)
 {
-	const char *own = SITES_DIR + 1;
+	const char *own = &SITES_DIR[1];
 	size_t n = strlen(own);
 
 	if (!strncmp(name, ".wh.", 4) && !strcmp(name + 4, own))
@@ -196,7 +196,7 @@ static bool set_owner(struct importer *im, struct node *n, struct archive_entry 
 	return true;
 }
 
-/* A character that POSIX portable attributes use to say "security.capability", "selinux": expected, and not worth a line. */
+/* Attributes are not kept. The two that are usual mean nothing in the guest, which is not worth a line; others are counted for one. */
 static void count_xattrs(struct importer *im, struct archive_entry *e)
 {
 	const char *name;
