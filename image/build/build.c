@@ -31,7 +31,6 @@
 #define MAX_BYTES   (1ull << 30)
 #define MAX_ENTRIES 100000
 #define WEB_PORT    8080
-#define USUAL_PATH  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct build {
 	const struct image_build *req;
@@ -126,7 +125,7 @@ static void set_env(struct build *b)
 {
 	struct strings *env = &b->config.env;
 
-	strings_set_env(env, USUAL_PATH);
+	strings_set_env(env, "PATH=" USUAL_PATH);
 	strings_set_env(env, "HOME=/app");
 	strings_set_env(env, "LANG=C.UTF-8");
 	if (is_web(&b->plan)) {
@@ -136,8 +135,6 @@ static void set_env(struct build *b)
 	}
 	for (size_t i = 0; i < b->plan.env.n; i++)
 		strings_set_env(env, b->plan.env.v[i]);
-	for (const char *const *e = b->req->env; e && *e; e++)
-		strings_set_env(env, *e);
 }
 
 static void set_ports(struct build *b)
@@ -414,6 +411,8 @@ static int publish(struct build *b)
 
 static int build_app(struct build *b)
 {
+	for (const char *const *e = b->req->env; e && *e; e++)
+		strings_set_env(&b->plan.env, *e);
 	int status = plan_detect(b->req->dir, &b->plan);
 
 	if (!status)

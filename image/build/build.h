@@ -74,7 +74,7 @@ void plan_add_step(struct plan *p, const char *title, bool network, const char *
 void plan_free(struct plan *p);
 
 /*
- * detect.c: fill the plan from the directory (dirfd and its path). Procfile first: it wins the command; app.json, cowbell.toml,
+ * detect.c: fill the plan from the directory. `p` is zeroed but for env, which wins over the app's. Procfile first: it wins the command; app.json, cowbell.toml,
  * Aptfile are read. 0, or an exit status after out_fail().
  */
 int plan_detect(const char *dir, struct plan *p);

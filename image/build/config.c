@@ -105,7 +105,7 @@ static int env(struct app *a, const struct toml *t)
 		if (e->type == TOML_TABLE || e->type == TOML_ARRAY)
 			return wrong(e, "an environment variable must be a string");
 		char *kv = textf("%s=%s", key, e->value);
-		strings_set_env(&a->plan->env, kv);
+		app_env(a, kv);
 		free(kv);
 	}
 	return 0;

@@ -41,8 +41,10 @@ static const struct language *const languages[] = {
 
 static int open_below(const struct app *a, const char *rel, int flags)
 {
-	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | (flags & O_PATH ? 0 : O_NONBLOCK)), /* openat2 refuses both */
-			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_CLOEXEC |
+				    (flags & O_PATH ? 0 : O_NONBLOCK)), /* openat2 refuses both */
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
 
 	return (int)syscall(SYS_openat2, a->fd, rel, &how, sizeof(how));
 }
@@ -195,6 +197,15 @@ void need_path(struct need *n, const char *fmt, ...)
 	va_end(ap);
 	strings_add(&n->paths, path);
 	free(path);
+}
+
+void app_env(struct app *a, const char *kv)
+{
+	char *name = textf("%.*s", (int)strcspn(kv, "="), kv);
+
+	if (!strings_env(&a->plan->env, name))
+		strings_add(&a->plan->env, kv);
+	free(name);
 }
 
 void app_runtime(struct app *a, const char *package)
@@ -365,7 +376,6 @@ int plan_detect(const char *dir, struct plan *p)
 {
 	struct app a = {.dir = dir, .plan = p};
 
-	memset(p, 0, sizeof(*p));
 	a.fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (a.fd < 0)
 		return out_fail(EXIT_OURS, "%s: %s", dir, strerror(errno));

@@ -8,6 +8,7 @@
 #include "image/build/build.h"
 
 #define APP_MAX_FILE (16u << 20) /* of a file that detection reads; lock files of npm are megabytes */
+#define USUAL_PATH   "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct app {
 	const char *dir; /* for messages */
@@ -52,6 +53,8 @@ void app_process(struct app *a, const char *type, const char *command);
  */
 struct need *app_need(struct app *a, const char *file, const char *name, const char *advice);
 void need_path(struct need *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* An environment variable of the language's, unless the user set it. */
+void app_env(struct app *a, const char *kv);
 /* A package of the language's own, in the runtime layer. */
 void app_runtime(struct app *a, const char *package);
 /* First of these packages that exists, or the last. */

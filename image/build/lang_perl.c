@@ -87,15 +87,13 @@ static int fill(struct app *a)
 	} else if (app_has(a, "app.pl")) {
 		app_process(a, "web", "perl app.pl");
 	}
-	if (app_has_dir(a, "local/lib/perl5") || app_has_dir(a, "lib"))
-		strings_addf(&a->plan->env, "PERL5LIB=%s",
-			     app_has_dir(a, "local/lib/perl5") ? "/app/local/lib/perl5:/app/lib"
-							       : "/app/lib");
+	if (app_has_dir(a, "local/lib/perl5"))
+		app_env(a, "PERL5LIB=/app/local/lib/perl5:/app/lib");
+	else if (app_has_dir(a, "lib"))
+		app_env(a, "PERL5LIB=/app/lib");
 	if (app_has_dir(a, "local/bin"))
-		strings_add(
-			&a->plan->env,
-			"PATH=/app/local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-	strings_add(&a->plan->env, "PLACK_ENV=deployment");
+		app_env(a, "PATH=/app/local/bin:" USUAL_PATH);
+	app_env(a, "PLACK_ENV=deployment");
 	return 0;
 }
 

@@ -218,8 +218,8 @@ static void set_path(struct python *py)
 		free(path);
 		path = more;
 	}
-	if (py->trees.n && !strings_env(&py->a->plan->env, "PYTHONPATH"))
-		strings_add(&py->a->plan->env, path);
+	if (py->trees.n)
+		app_env(py->a, path);
 	free(path);
 }
 
@@ -243,10 +243,8 @@ static int fill(struct app *a)
 	app_link(a, "python=/usr/bin/python3");
 	default_process(a);
 	set_path(&py);
-	if (!strings_env(&a->plan->env, "PYTHONUNBUFFERED"))
-		strings_add(&a->plan->env, "PYTHONUNBUFFERED=1");
-	if (!strings_env(&a->plan->env, "PYTHONDONTWRITEBYTECODE"))
-		strings_add(&a->plan->env, "PYTHONDONTWRITEBYTECODE=1");
+	app_env(a, "PYTHONUNBUFFERED=1");
+	app_env(a, "PYTHONDONTWRITEBYTECODE=1");
 	ignore_parse(&a->plan->skip, 's', "__pycache__/\n*.pyc\n");
 	strings_free(&py.trees);
 	return status;

@@ -123,12 +123,14 @@ static int fill(struct app *a)
 	default_process(a);
 	if (bundle) {
 		/* the colon at the end keeps Debian's own directories */
-		strings_addf(&a->plan->env, "GEM_PATH=/app/%s:", bundle);
-		strings_addf(&a->plan->env,
-			     "PATH=/app/%s/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-			     bundle);
+		char *gems = textf("GEM_PATH=/app/%s:", bundle),
+		     *path = textf("PATH=/app/%s/bin:" USUAL_PATH, bundle);
+		app_env(a, gems);
+		app_env(a, path);
+		free(gems);
+		free(path);
 	}
-	strings_add(&a->plan->env, "RACK_ENV=production");
+	app_env(a, "RACK_ENV=production");
 	strings_add(&a->plan->drop, "vendor/cache");
 	free(bundle);
 	return 0;
