@@ -196,6 +196,11 @@ static int write_archive(struct export *x, int fd, const char *hex, const char *
 int image_export_archive(struct store *s, const char *hex, const char *ref, const char *file)
 {
 	struct export x = {.s = s, .file = file};
+	struct stat st;
+
+	if (!stat(file, &st) &&
+	    !S_ISREG(st.st_mode)) /* a rename would put a file where a device or a directory is */
+		return say_fail(EXIT_OURS, "%s: it cannot be written: it is no regular file", file);
 	char *tmp = textf("%s.XXXXXX", file);
 	int status, fd = mkostemp(tmp, O_CLOEXEC);
 	mode_t mask = umask(022);
