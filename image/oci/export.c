@@ -5,7 +5,7 @@
  *   oci-layout, index.json, blobs/sha256/<manifest>, <config>, <layers, each once, in the manifest's order>
  *
  * Equal images and names give equal bytes: owner 0, mode 0644, time 0, this order, no directories. The file appears whole or
- * not at all: it is written beside its place under a temporary name, synced, and renamed. Blobs are hashed on the way, so
+ * not at all: it is written without a name, synced, and then gets its name. Blobs are hashed on the way, so
  * that a store damaged on the disk is not spread.
  */
 #include <archive.h>
@@ -193,30 +193,60 @@ static int write_archive(struct export *x, int fd, const char *hex, const char *
 	return status;
 }
 
+/*
+ * A file without a name in the directory of `file`, so that a kill leaves nothing; *named: the file system cannot do that,
+ * and it has the name `tmp`. -1 with errno.
+ */
+static int open_beside(const char *file, const char *tmp, bool *named)
+{
+	const char *slash = strrchr(file, '/');
+	char *dir = slash ? textf("%.*s", (int)(slash - file) + 1, file) : textf(".");
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+
+	free(dir);
+	*named = false;
+	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+		fd = open(tmp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		*named = fd >= 0;
+	}
+	return fd;
+}
+
+/* On disk, then under its name in one step. */
+static bool give_name(int fd, const char *tmp, bool *named, const char *file)
+{
+	char path[32];
+
+	if (fsync(fd))
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (!*named && linkat(AT_FDCWD, path, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW))
+		return false;
+	*named = true;
+	if (rename(tmp, file))
+		return false;
+	*named = false;
+	return true;
+}
+
 int image_export_archive(struct store *s, const char *hex, const char *ref, const char *file)
 {
 	struct export x = {.s = s, .file = file};
 	struct stat st;
+	bool named;
 
-	if (!stat(file, &st) &&
-	    !S_ISREG(st.st_mode)) /* a rename would put a file where a device or a directory is */
+	/* A rename would put a file where a device or a directory is. */
+	if (!stat(file, &st) && !S_ISREG(st.st_mode))
 		return say_fail(EXIT_OURS, "%s: it cannot be written: it is no regular file", file);
-	char *tmp = textf("%s.XXXXXX", file);
-	int status, fd = mkostemp(tmp, O_CLOEXEC);
-	mode_t mask = umask(022);
-
-	umask(mask);
-	if (fd < 0) {
+	char *tmp = textf("%s.%d.tmp", file, (int)getpid());
+	int fd = open_beside(file, tmp, &named);
+	int status = fd < 0 ? -1 : write_archive(&x, fd, hex, ref);
+	if (status < 0 || (!status && !give_name(fd, tmp, &named, file)))
 		status = say_fail(EXIT_OURS, "%s: it cannot be written: %s", file, strerror(errno));
-		free(tmp);
-		return status;
-	}
-	status = write_archive(&x, fd, hex, ref);
-	if (!status && (fchmod(fd, 0666 & ~mask) || fsync(fd) || rename(tmp, file)))
-		status = say_fail(EXIT_OURS, "%s: it cannot be written: %s", file, strerror(errno));
-	close(fd);
-	if (status)
+	if (named)
 		unlink(tmp);
+	if (fd >= 0)
+		close(fd);
 	free(tmp);
 	return status;
 }
