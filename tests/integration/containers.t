@@ -137,6 +137,41 @@ for my $i (1 .. 20) {
 runs('24 layers: the lowest are merged', ['oci:img:many', 'cat', map { "n$_" } 0 .. 6], join '', map { "$_\n" } 14, 15, 16, 17, 18, 19, 20);
 runs('and what they hid stays hidden', ['oci:img:many', 'ls', 'keep'], "only\n");
 
+# --- as many layers as an image may have, and several imports at once ---------------------------------------------------
+spew("$dir/many.py", <<'PY');
+import gzip, hashlib, io, json, os, tarfile
+os.makedirs('m128/blobs/sha256')
+oci = 'application/vnd.oci.image.'
+def put(b, kind):
+    h = hashlib.sha256(b).hexdigest()
+    with open('m128/blobs/sha256/' + h, 'wb') as f: f.write(b)
+    return {'digest': 'sha256:' + h, 'size': len(b), 'mediaType': oci + kind}
+layers, ids = [], []
+for i in range(128):
+    f = io.BytesIO(); t = tarfile.open(fileobj=f, mode='w')
+    if i == 0: t.add('rootfs/bin/busybox', 'bin/busybox')
+    for name, data in ((f'f{i}', b''), ('same', b'%d' % i), (f'd{i % 9}/x', b'%d' % i), (f'.wh.f{i - 5}', b'')):
+        if name.startswith('.wh.f-'): continue
+        x = tarfile.TarInfo(name); x.size = len(data); t.addfile(x, io.BytesIO(data))
+    t.close(); b = f.getvalue()
+    layers.append(put(gzip.compress(b, mtime=0), 'layer.v1.tar+gzip') if i % 2 else put(b, 'layer.v1.tar'))
+    ids.append('sha256:' + hashlib.sha256(b).hexdigest())
+c = {'architecture': 'amd64', 'os': 'linux', 'config': {'Entrypoint': ['/bin/busybox']}, 'rootfs': {'type': 'layers', 'diff_ids': ids}}
+m = {'schemaVersion': 2, 'config': put(json.dumps(c).encode(), 'config.v1+json'), 'layers': layers}
+json.dump({'schemaVersion': 2, 'manifests': [put(json.dumps(m).encode(), 'manifest.v1+json')]}, open('m128/index.json', 'w'))
+open('m128/oci-layout', 'w').write('{"imageLayoutVersion":"1.0.0"}')
+PY
+sh('python3 many.py');
+{
+	local $ENV{XDG_DATA_HOME} = "$dir/at-once";
+	my @g = map { start_guest({dir => $dir}, $COWBELL, 'run', '--monitor', 'process', 'oci:m128', 'cat', 'same', 'd0/x', 'd1/x') } 1 .. 4;
+	is(join(' ', map { stop_guest($_, 0, 30) . slurp($_->{out}) } @g), join(' ', ('0127126127') x 4), '128 layers, imported four times at once')
+		or diag(map { slurp($_->{err}) } @g);
+	is(blobs(), 16, 'one image of 14 layers is there afterwards');
+	my ($st, $out) = cowbell('run', 'oci:m128', 'ls', '/');
+	is(join(' ', grep { /^f/ } split ' ', $out), 'f123 f124 f125 f126 f127', 'whiteouts across merged layers');
+}
+
 # --- archives -------------------------------------------------------------------------------------------------------------
 sh(q{skopeo copy -q oci:img:white docker-archive:white.tar:team/white:v1
 	skopeo copy -q oci:img:white oci-archive:white.oci:v1
@@ -161,7 +196,7 @@ is(store(), $before, 'and nothing is written');
 
 # --- build --from, images, export -----------------------------------------------------------------------------------
 SKIP: {
-	skip 'no cowbell build here', 6 if (cowbell('help'))[1] !~ /^\s+build\s/m;
+	skip 'no cowbell build here', 6 + @monitors if (cowbell('help'))[1] !~ /^\s+build\s/m;
 	($st, $out, $err) = cowbell('build', '--from', 'oci:img:white', '-t', 'team/white:v2', '-o', 'out.tar');
 	is($st, 0, 'build --from') or diag("$out$err");
 	runs('an image that was imported runs by its name', ['--entrypoint', '/bin/ls', 'image:team/white:v2', '/data'], "hard\nkeep\nold\n");
@@ -175,6 +210,12 @@ SKIP: {
 	ok(-f "$dir/other/cowbell/blobs/sha256/$hex", 'under the same digest');
 	($st) = run_out({dir => $dir}, 'sh', '-c', 'tar xOf out.tar index.json | grep -q ref.name && tar tf out2.tar | sort > l2 && tar tf out.tar | sort | cmp - l2');
 	is($st, 0, 'and out again with the same blobs');
+	my $bytes = slurp("$dir/out2.tar");
+	cowbell('build', '--from', 'oci-archive:out.tar', '-t', 'back', '-o', 'out2.tar');
+	ok($bytes eq slurp("$dir/out2.tar") && !glob("$dir/out2.tar.*"), 'equal images are equal files');
+	mkfifo("$dir/out.fifo", 0644);
+	($st, $out, $err) = cowbell('build', '--from', 'oci-archive:out.tar', '-t', 'back', '-o', 'out.fifo');
+	ok($st == 125 && $err =~ /no regular file/ && -p "$dir/out.fifo", 'a FIFO is not replaced') or diag("$st $err");
 }
 
 # --- layouts that lie ------------------------------------------------------------------------------------------------------
@@ -298,7 +339,7 @@ refused('several images', "docker-archive:$dir/two.tar", qr/several images; name
 sub docker {
 	my ($manifest, %file) = @_;
 	my $d = "$dir/docker" . ++$count;
-	mkdir $d;
+	make_path("$d/blobs/sha256");
 	my $config = $json->encode({architecture => 'amd64', os => 'linux', config => {Cmd => ['/bin/sh']},
 		rootfs => {type => 'layers', diff_ids => ['sha256:' . sha256_hex($tar)]}});
 	my %all = ('manifest.json' => $json->encode([{Config => 'c.json', Layers => ['l.tar'], %$manifest}]), 'c.json' => $config, 'l.tar' => $tar, %file);
@@ -327,11 +368,19 @@ refused('file twice', do { my $s = docker({}); my ($f) = $s =~ /:(.*)/; sh("tar 
 
 # --- limits, and a kill in the middle -----------------------------------------------------------------------------------
 my $lim = layout();
-$before = store();
-($st, $out, $err) = cowbell('run', '--max-entries', '3', $lim);
-ok($st == 125 && $err =~ /\Acowbell: [^\n]+\n\z/ && store() eq $before, 'more entries than --max-entries') or diag("$st $err");
-($st, $out, $err) = cowbell('run', '--max-size', '20', $lim);
-ok($st == 125 && $err =~ /\Acowbell: [^\n]+\n\z/ && store() eq $before, 'more bytes than --max-size') or diag("$st $err");
+for my $known ('', ', of an image that is known') {
+	$before = store();
+	($st, $out, $err) = cowbell('run', '--max-entries', '3', $lim);
+	ok($st == 125 && $err =~ /\Acowbell: [^\n]+\n\z/ && store() eq $before, "more entries than --max-entries$known") or diag("$st $err");
+	($st, $out, $err) = cowbell('run', '--max-size', '20', $lim);
+	ok($st == 125 && $err =~ /\Acowbell: [^\n]+\n\z/ && store() eq $before, "more bytes than --max-size$known") or diag("$st $err");
+	cowbell('run', $lim);
+}
+{
+	my $hex = sha256_hex($tar);
+	my ($st, $out, $err) = cowbell('run', docker({Layers => ["blobs/sha256/$hex"]}, 'l.tar' => undef, "blobs/sha256/$hex" => $tar));
+	is($st, 127, 'layers under blobs/, as newer Docker has them, are found') or diag($err);
+}
 {
 	local $ENV{XDG_DATA_HOME} = "$dir/killed";
 	cowbell('run', 'oci:nowhere');
