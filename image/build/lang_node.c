@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "image/build/detect.h"
+#include "image/build/semver.h"
 #include "lib/host/say.h"
 
 #define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
@@ -407,44 +408,11 @@ static char *runtime_version(struct app *a)
 	return NULL;
 }
 
-/* Major numbers that a range allows are all that is compared: ">=18", "20.x", "^18 || ^20". */
-static bool range_allows(const char *range, int major)
-{
-	bool some = false;
-
-	for (const char *alt = range; alt; alt = strstr(alt, "||"), alt += alt ? 2 : 0) {
-		bool fits = true, number = false;
-		const char *end = strstr(alt, "||");
-		for (const char *p = alt; *p && (!end || p < end);) {
-			size_t op = strspn(p, "<>=^~ v");
-			char *after;
-			if (!isdigit((unsigned char)p[op])) {
-				p += op ? op : 1;
-				continue;
-			}
-			bool less = memchr(p, '<', op), more = memchr(p, '>', op), equal = memchr(p, '=', op);
-			long want = strtol(p + op, &after, 10);
-			bool exact_major = !strncmp(after, ".0.0", 4) || *after != '.';
-			number = true;
-			if (less)
-				fits = fits && (equal || !exact_major ? major <= want : major < want);
-			else if (more)
-				fits = fits && (equal || !exact_major ? major >= want : major > want);
-			else
-				fits = fits && major == want;
-			p = after + strspn(after, ".0123456789xX*-");
-		}
-		some = some || fits || !number;
-	}
-	return some;
-}
-
 static int check_engine(struct app *a, const json_t *pkg, const char *version)
 {
 	const char *want = text_of(json_object_get(pkg, "engines"), "node");
-	int major = version ? atoi(version) : 0;
 
-	if (!want || !major || range_allows(want, major))
+	if (!want || !version || semver_in_range(version, want))
 		return 0;
 	return out_fail(EXIT_OURS,
 			"package.json wants node %s, but the runtime is node %s.\nInstall another nodejs "
