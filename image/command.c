@@ -437,39 +437,68 @@ const char *command_split(const char *line, const struct strings *env, struct co
 	return s.why;
 }
 
-/* One command without operators outside of quotes, and not one of the shell's own: then exec is no change. */
-static bool can_exec(const char *line)
+/*
+ * Where the last command of a line begins: after the last &&, || or ; outside of quotes. NULL where more than such lists
+ * of simple commands is in the line, or where somebody must be left to act after the last one.
+ */
+static const char *last_command(const char *line)
 {
-	char first[64], quote = 0;
-	size_t n = strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-");
+	const char *last = line;
+	char quote = 0;
 
-	if (!n || n >= sizeof(first) || *line == '-' || (line[n] != ' ' && line[n] != '\t'))
-		return false;
-	memcpy(first, line, n);
-	first[n] = 0;
-	if (shell_knows(first))
-		return false;
 	for (const char *p = line; *p; p++) {
 		if (quote != '\'' && (*p == '`' || *p == '\\'))
-			return false;
+			return NULL;
 		if (quote) {
 			quote = *p == quote ? 0 : quote;
-		} else if (strchr("'\"", *p)) {
+		} else if (*p == '\'' || *p == '"') {
 			quote = *p;
-		} else if (strchr("|;()\n", *p) || (*p == '&' && p[-1] != '>' && p[-1] != '<')) {
-			return false;
+		} else if ((*p == '&' || *p == '|') && p[1] == *p) {
+			last = ++p + 1;
+		} else if (*p == ';') {
+			last = p + 1;
+		} else if (strchr("|()\n", *p) || (*p == '&' && (p == line || !strchr("<>", p[-1])))) {
+			return NULL;
 		}
 	}
-	return !quote;
+	return quote || strstr(line, "trap") ? NULL : last;
+}
+
+/*
+ * The place for `exec` before the last command, so that the shell becomes it and need not fork; NULL if it has none.
+ * Assignments stand before exec.
+ */
+static const char *exec_place(const char *line)
+{
+	const char *p = last_command(line);
+	char first[64];
+
+	for (size_t n; p; p += n) {
+		p += strspn(p, " \t");
+		n = name_length(p);
+		if (!n || p[n] != '=')
+			break;
+		n += strcspn(p + n, " \t'\"");
+		if (p[n] == '\'' || p[n] == '"')
+			return NULL;
+	}
+	size_t n = p ? strspn(p, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-") : 0;
+	if (!n || n >= sizeof(first) || *p == '-' || (p[n] && !is_blank(p[n])))
+		return NULL;
+	memcpy(first, p, n);
+	first[n] = 0;
+	return shell_knows(first) ? NULL : p;
 }
 
 void command_by_shell(const char *line, struct command *out)
 {
 	memset(out, 0, sizeof(*out));
 	line += strspn(line, " \t\n");
+	const char *at = exec_place(line);
 	strings_add(&out->argv, "/bin/sh");
 	strings_add(&out->argv, "-c");
-	strings_addf(&out->argv, "%s%s", can_exec(line) ? "exec " : "", line);
+	strings_addf(&out->argv, "%.*s%s%s", at ? (int)(at - line) : 0, line, at ? "exec " : "",
+		     at ? at : line);
 }
 
 void command_free(struct command *c)

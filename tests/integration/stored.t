@@ -313,7 +313,7 @@ $m = 'process';
 
 # --- process types and ports
 my %types = (web => 'probe --port $PORT "${NAME:-no name}" \'$PORT\'', worker => 'MODE=w exec probe worker', release => 'probe release',
-	loud => 'probe x > /dev/null && probe y', glob => 'probe /bin/pro*', empty => ' ');
+	chdir => 'cd /etc && X=1 exec probe y', then => 'cd /etc && Y=1 probe pass*', loud => 'probe x > /dev/null && probe y', glob => 'probe /bin/pro*', empty => ' ');
 sub processes {
 	my ($name, %t) = @_;
 	return oci($name, {Env => ['PATH=/bin', 'PORT=8080'], Cmd => ['probe', 'cmd'], ExposedPorts => {'8080/tcp' => {}, '53/udp' => {}},
@@ -322,10 +322,11 @@ sub processes {
 my $app = processes('app', %types);
 for my $c ([[], 'probe|--port|8080|no name|$PORT'], [['--process', 'web', '-e', 'NAME=a b'], 'probe|--port|8080|a b|$PORT'],
 	[['-p', '127.0.0.1:0:9000'], 'probe|--port|9000|no name|$PORT'], [['-p', '127.0.0.1:0:9000', '-e', 'PORT=1'], 'probe|--port|1|no name|$PORT'],
-	[['--process', 'worker'], 'probe|worker'], [['--process', 'glob'], 'probe|/bin/probe']) {
+	[['--process', 'chdir'], 'probe|y'], [['--process', 'then'], 'probe|passwd'], [['--process', 'worker'], 'probe|worker'], [['--process', 'glob'], 'probe|/bin/probe']) {
 	my ($st, $out, $err) = cow(@{$c->[0]}, $app);
 	is($st, 0, "process types: @{$c->[0]}") or diag $err;
 	is(said($out, 'arg'), $c->[1], 'the command');
+	is(said($out, 'cwd'), '/etc', 'where it changed to, without a process for the shell') if "@{$c->[0]}" =~ /chdir|then/;
 	like(said($out, 'env'), qr/MODE=w/, 'with its assignment') if "@{$c->[0]}" =~ /worker/;
 }
 {

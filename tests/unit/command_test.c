@@ -133,9 +133,20 @@ static void test_known(void)
 	needs_shell("exec -a x y", "shell's own");
 	by_shell_is("python app.py > log 2>&1", "exec python app.py > log 2>&1");
 	by_shell_is("ls *.py", "exec ls *.py");
-	by_shell_is("cd app && python x", "cd app && python x");
+	by_shell_is("cd app && python x", "cd app && exec python x");
+	by_shell_is("a; b || c 2>&1; X=1 Y=$Z d *", "a; b || c 2>&1; X=1 Y=$Z exec d *");
 	by_shell_is("a 'x;y' *", "exec a 'x;y' *");
-	by_shell_is("X=1 a *", "X=1 a *");
+	by_shell_is("X='a b' a *", "X='a b' a *");
+	by_shell_is("a | b", "a | b");
+	by_shell_is("a & b", "a & b");
+	by_shell_is("for x in a b; do c; done", "for x in a b; do c; done");
+	by_shell_is("if a; then b; fi", "if a; then b; fi");
+	by_shell_is("trap 'x' EXIT; a", "trap 'x' EXIT; a");
+	by_shell_is("a && cd x", "a && cd x");
+	by_shell_is("(a; b)", "(a; b)");
+	by_shell_is("a; ", "a; ");
+	by_shell_is("while a; do b", "while a; do b");
+	by_shell_is("cd x && \"$Y\"", "cd x && \"$Y\"");
 }
 
 /* A pattern that comes out of a variable, which no one sees in the line. */
