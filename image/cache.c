@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "image/collect.h"
+#include "image/store/store.h"
 #include "image/sites.h"
 #include "lib/host/say.h"
 
@@ -456,6 +457,9 @@ int image_cache_clear(void)
 		prune_old(c, "layers", "", 0);
 		prune_old(c, "index", "", 0);
 		prune_old(c, ".", "tmp.", 0);
+		char *npm = textf("%s/npm", c->path); /* image/build/steps.c */
+		store_rmtree(npm);
+		free(npm);
 		close(lock);
 	}
 	int status = lock >= 0 ? 0 : say_fail(EXIT_OURS, "%s: %s", c->path, strerror(-lock));

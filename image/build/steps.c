@@ -21,6 +21,7 @@
 
 #include "abi/image.h"
 #include "image/build/assemble.h"
+#include "image/collect.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
@@ -226,15 +227,28 @@ static int copy_app(const char *dir, const char *scratch, const struct plan *p, 
 
 /* --- running --------------------------------------------------------------------------------------------------------- */
 
-static int run_steps(struct store *s, const char *scratch, const struct plan *p, const struct limits *lim)
+/* Where npm keeps what it fetched, malloc; `cowbell cache clear` empties it. NULL: without. */
+static char *npm_cache(void)
 {
-	char *cache = textf("%s/npm", store_dir(s));
+	struct cache *c = cache_open();
+	char *path = c ? textf("%s/npm", cache_dir(c)) : NULL;
+
+	cache_close(c);
+	if (path && mkdir(path, 0700) && errno != EEXIST) {
+		free(path);
+		path = NULL;
+	}
+	return path;
+}
+
+static int run_steps(const char *scratch, const struct plan *p, const struct limits *lim)
+{
 	int status = 0;
 
-	mkdir(cache, 0700); /* may be there */
 	for (const struct step *st = p->steps; st && !status; st = st->next) {
+		char *cache = st->network ? npm_cache() : NULL;
 		struct sandbox sb = {.dir = scratch,
-				     .cache = st->network ? cache : NULL,
+				     .cache = cache,
 				     .argv = &st->argv,
 				     .env = &st->env,
 				     .network = st->network,
@@ -243,8 +257,8 @@ static int run_steps(struct store *s, const char *scratch, const struct plan *p,
 		status = sandbox_run(&sb);
 		if (status && status != EXIT_OURS)
 			status = out_fail(EXIT_OURS, "%s failed with status %d", st->argv.v[0], status);
+		free(cache);
 	}
-	free(cache);
 	return status;
 }
 
@@ -276,7 +290,7 @@ static int build_in(struct store *s, const char *dir, const char *scratch, struc
 	int status = copy_app(dir, scratch, p, lim);
 
 	if (!status)
-		status = run_steps(s, scratch, p, lim);
+		status = run_steps(scratch, p, lim);
 	if (!status)
 		status = plan_built(dir, scratch, p);
 	if (!status)
