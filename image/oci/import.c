@@ -70,9 +70,9 @@ static int bad_store(const struct import *im, int err)
 static int charge(struct import *im, uint64_t bytes, uint64_t entries)
 {
 	if (bytes > im->lim.max_bytes)
-		return bad(im, "unpacked it is larger than the limit (--max-size)");
+		return bad(im, "unpacked it is larger than the limit; --help tells how to raise it");
 	if (entries > im->lim.max_entries)
-		return bad(im, "it has more files than the limit (--max-entries)");
+		return bad(im, "it has more files than the limit; --help tells how to raise it");
 	im->lim.max_bytes -= bytes;
 	im->lim.max_entries -= entries;
 	return 0;

@@ -196,8 +196,9 @@ static const char *parse_manifest(const json_t *root, struct oci_manifest *out)
 	for (size_t i = 0; i < json_array_size(layers); i++)
 		if ((why = get_descriptor(json_array_get(layers, i), oci_manifest_add_layer(out))))
 			return why;
-	return get_map(member(root, "annotations"), &out->annotations) ? NULL
-								       : "its annotations are not strings";
+	return get_map(member(root, "annotations"), &out->annotations)
+		       ? NULL
+		       : "its annotations are not strings, at most 4096";
 }
 
 const char *oci_manifest_parse(const char *json, size_t n, struct oci_manifest *out)
@@ -310,15 +311,15 @@ static const char *get_process(const json_t *c, struct oci_config *out)
 	out->has_entrypoint = member(c, "Entrypoint");
 	out->has_cmd = member(c, "Cmd");
 	if (!get_list(member(c, "Entrypoint"), &out->entrypoint))
-		return "its Entrypoint is not a list of strings";
+		return "its Entrypoint is not a list of strings, at most 4096";
 	if (!get_list(member(c, "Cmd"), &out->cmd))
-		return "its Cmd is not a list of strings";
+		return "its Cmd is not a list of strings, at most 4096";
 	if ((why = get_env(member(c, "Env"), &out->env)) ||
 	    (why = get_ports(member(c, "ExposedPorts"), &out->ports)) ||
 	    (why = get_volumes(member(c, "Volumes"), &out->volumes)))
 		return why;
 	if (!get_map(member(c, "Labels"), &out->labels))
-		return "its Labels are not strings";
+		return "its Labels are not strings, at most 4096";
 	if (!dup_word(c, "User", &out->user))
 		return "its User is not a short string";
 	if (!dup_word(c, "StopSignal", &out->stop_signal))

@@ -367,6 +367,13 @@ refused('no list', docker({Layers => 'l.tar'}), qr/names 0 layers/);
 refused('file twice', do { my $s = docker({}); my ($f) = $s =~ /:(.*)/; sh("tar -C rootfs -rf '$f' --transform 's,.*,l.tar,' etc/passwd"); $s }, qr/twice/);
 
 # --- limits, and a kill in the middle -----------------------------------------------------------------------------------
+{
+	local $ENV{XDG_DATA_HOME} = "$dir/gzip";
+	sh('gzip -kn small.tar');
+	my ($st, $out, $err) = cowbell('run', docker({}, 'l.tar' => slurp("$dir/small.tar.gz")));
+	is($st, 127, "a gzip'ed layer in a Docker archive is taken") or diag($err);
+	cmp_ok(blobs(), '==', 3, 'and is there');
+}
 my $lim = layout();
 for my $known ('', ', of an image that is known') {
 	$before = store();
