@@ -439,42 +439,44 @@ $m = 'process';
 
 # --- sharing: many instances of one image hold its pages once
 SKIP: {
-	skip('needs python3', 3) unless have('python3');
+	skip('needs python3', 1) unless have('python3');
 	mkdir 'py';
 	spew('py/app.py', "import http.server, json, sys, time\nprint('ready', flush=True)\ntime.sleep(600)\n");
 	my ($st, $out, $err) = run_out({timeout => 300}, $COWBELL, 'build', 'py', '-t', 'py');
-	skip('no Python image can be built here', 3) if $st;
-	my $n = 20;
-	my @g = map { start_guest({}, $COWBELL, 'run', '--monitor', 'process', '-m', '128M', 'image:py') } 1 .. $n;
-	for my $g (@g) { for (1 .. 400) { last if slurp($g->{out}) =~ /ready/; sleep 0.05 } }
-	my ($pss, $rss, $counted, $layer_pss, $layer_rss) = (0, 0, 0, 0, 0);
-	my %child;
-	for my $s (glob('/proc/[0-9]*/stat')) {
-		my ($pid, $ppid) = slurp($s) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
-		push @{$child{$ppid}}, $pid;
-	}
-	for my $g (@g) {
-		my @all = ($g->{pid});
-		for (my $i = 0; $i < @all; $i++) { push @all, @{$child{$all[$i]} // []} }
-		for my $p (@all) {
-			my $r = slurp("/proc/$p/smaps_rollup");
-			$pss += $1 if $r =~ /^Pss:\s+(\d+)/m;
-			$rss += $1 if $r =~ /^Rss:\s+(\d+)/m;
-			$counted++;
-			my $layer = 0;
-			for my $l (split /\n/, slurp("/proc/$p/smaps")) {
-				$layer = $l =~ m{/blobs/} if $l =~ /^[0-9a-f]+-[0-9a-f]+ /;
-				next unless $layer;
-				$layer_pss += $1 if $l =~ /^Pss:\s+(\d+)/;
-				$layer_rss += $1 if $l =~ /^Rss:\s+(\d+)/;
+	skip('no Python image can be built here', 1) if $st;
+	for $m (monitors()) {
+		my $n = 20;
+		my @g = map { start_guest({}, $COWBELL, 'run', '--monitor', $m, '-m', '128M', 'image:py') } 1 .. $n;
+		for my $g (@g) { for (1 .. 400) { last if slurp($g->{out}) =~ /ready/; sleep 0.05 } }
+		my ($pss, $rss, $counted, $layer_pss, $layer_rss) = (0, 0, 0, 0, 0);
+		my %child;
+		for my $s (glob('/proc/[0-9]*/stat')) {
+			my ($pid, $ppid) = slurp($s) =~ /^(\d+) \(.*\) \S (\d+)/s or next;
+			push @{$child{$ppid}}, $pid;
+		}
+		for my $g (@g) {
+			my @all = ($g->{pid});
+			for (my $i = 0; $i < @all; $i++) { push @all, @{$child{$all[$i]} // []} }
+			for my $p (@all) {
+				my $r = slurp("/proc/$p/smaps_rollup");
+				$pss += $1 if $r =~ /^Pss:\s+(\d+)/m;
+				$rss += $1 if $r =~ /^Rss:\s+(\d+)/m;
+				$counted++;
+				my $layer = 0;
+				for my $l (split /\n/, slurp("/proc/$p/smaps")) {
+					$layer = $l =~ m{/blobs/} if $l =~ /^[0-9a-f]+-[0-9a-f]+ /;
+					next unless $layer;
+					$layer_pss += $1 if $l =~ /^Pss:\s+(\d+)/;
+					$layer_rss += $1 if $l =~ /^Rss:\s+(\d+)/;
+				}
 			}
 		}
+		is(scalar(grep { slurp($_->{out}) =~ /ready/ } @g), $n, "$m: $n instances of one image run");
+		note(sprintf("$m: " . 'memory of an instance: %.1f MiB PSS, %.1f MiB RSS (%d processes of %d instances)', $pss / 1024 / $n, $rss / 1024 / $n, $counted, $n));
+		note(sprintf('of these pages of the image: %.2f MiB PSS, %.1f MiB RSS', $layer_pss / 1024 / $n, $layer_rss / 1024 / $n));
+		cmp_ok($pss / $n, '<', 16 * 1024, 'each adds less than 16 MiB');
+		ok($layer_rss > 0 && $layer_pss < $layer_rss * 2 / $n, 'and the pages of the image are there once for all');
+		stop_guest($_, 'KILL') for @g;
 	}
-	is(scalar(grep { slurp($_->{out}) =~ /ready/ } @g), $n, "$n instances of one image run");
-	note(sprintf('memory of an instance: %.1f MiB PSS, %.1f MiB RSS (%d processes of %d instances)', $pss / 1024 / $n, $rss / 1024 / $n, $counted, $n));
-	note(sprintf('of these pages of the image: %.2f MiB PSS, %.1f MiB RSS', $layer_pss / 1024 / $n, $layer_rss / 1024 / $n));
-	cmp_ok($pss / $n, '<', 16 * 1024, 'each adds less than 16 MiB');
-	ok($layer_rss > 0 && $layer_pss < $layer_rss * 2 / $n, 'and the pages of the image are there once for all');
-	stop_guest($_, 'KILL') for @g;
 }
 done_testing();
