@@ -18,7 +18,7 @@ enum {
 	OPT_PLAIN_HTTP,
 	OPT_TAG,
 	OPT_STALL,
-	OPT_MAX_UNPACKED,
+	OPT_MAX_SIZE,
 	OPT_MAX_ENTRIES,
 	OPT_JSON,
 	OPT_KEY,
@@ -39,8 +39,7 @@ enum {
 static const struct option_def pull_options[] = {
 	{OPT_TAG, 't', "tag", "NAME[:TAG]", "name of the image here (as there)"},
 	REGISTRY_OPTIONS,
-	{OPT_MAX_UNPACKED, 0, "max-unpacked", "SIZE",
-	 "limit of what is fetched, and of what is unpacked (1G)"},
+	{OPT_MAX_SIZE, 0, "max-size", "SIZE", "limit of what is fetched, and of what is unpacked (1G)"},
 	{OPT_MAX_ENTRIES, 0, "max-entries", "N", "limit of files and directories (100000)"},
 	{OPT_JSON, 0, "json", NULL, "one JSON object on standard output"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
@@ -90,9 +89,9 @@ static int take_number(struct given *g, int id, const char *v)
 			return say_fail(EXIT_OURS,
 					"--stall-timeout %s: must be a duration of a second or more", v);
 		g->transfer.stall_ns = n;
-	} else if (id == OPT_MAX_UNPACKED) {
+	} else if (id == OPT_MAX_SIZE) {
 		if (!parse_size(v, &n) || !n)
-			return say_fail(EXIT_OURS, "--max-unpacked %s: must be a size such as 512M or 2G", v);
+			return say_fail(EXIT_OURS, "--max-size %s: must be a size such as 512M or 2G", v);
 		g->transfer.max_bytes = n;
 	} else {
 		if (!*v || strlen(v) > 9 || strspn(v, "0123456789") != strlen(v) || !parse_size(v, &n) || !n)

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "image/names.h"
 #include "image/oci/registry.h"
 #include "image/oci/sign.h"
 #include "lib/host/progress.h"
@@ -429,24 +430,20 @@ static void report(const struct image_transfer *t, const struct push *p, const c
 	free(digest);
 }
 
-static int push_held(struct store *s, const struct image_transfer *t, const struct reference *remote,
-		     const struct reference *local)
+static int push_held(struct store *s, const struct image_transfer *t, const struct reference *remote)
 {
 	struct push p = {.store = s};
 	struct registry_options o;
-	char ref[400], hex[65];
+	char ref[IMAGE_REF_MAX], hex[65];
 	bool signatures;
+	int status = image_find(s, t->as ? t->as : t->name, ref, hex);
 
-	reference_text(local, ref, sizeof(ref));
-	int err = local->hex[0] ? (store_has(s, local->hex) ? 0 : -ENOENT) : store_ref_get(s, ref, hex);
-	if (local->hex[0])
-		memcpy(hex, local->hex, sizeof(hex));
-	if (err)
-		return say_fail(err == -ENOENT ? EXIT_NOT_FOUND : EXIT_OURS, "%s: %s", ref,
-				err == -ENOENT ? "no such image here; cowbell images lists them"
-					       : strerror(-err));
+	if (status)
+		return status;
+	if (!ref[0]) /* a digest: signatures are looked for under the name there, then under any */
+		reference_text(remote, ref, sizeof(ref));
 	transfer_options(t, &o);
-	int status = session_open(&p.session, remote, &o);
+	status = session_open(&p.session, remote, &o);
 	if (status)
 		return status;
 	status = push_image(&p, hex, remote->tag);
@@ -460,16 +457,13 @@ static int push_held(struct store *s, const struct image_transfer *t, const stru
 
 int image_push(const struct image_transfer *t)
 {
-	struct reference remote, local;
+	struct reference remote;
 	const char *why = reference_parse(t->name, &remote);
 
 	if (!why && remote.hex[0])
 		why = "a push goes to a tag, not to a digest";
 	if (why)
 		return say_fail(EXIT_OURS, "%s: %s", t->name, why);
-	local = remote;
-	if (t->as && (why = reference_parse(t->as, &local)))
-		return say_fail(EXIT_OURS, "%s: %s", t->as, why);
 	struct store *s = store_open();
 	if (!s)
 		return EXIT_OURS;
@@ -477,7 +471,7 @@ int image_push(const struct image_transfer *t)
 		progress_off();
 	int err = store_hold(s);
 	int status = err ? say_fail(EXIT_OURS, "the store cannot be locked: %s", strerror(-err))
-			 : push_held(s, t, &remote, &local);
+			 : push_held(s, t, &remote);
 	store_release(s);
 	store_close(s);
 	return status;

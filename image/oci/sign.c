@@ -31,10 +31,10 @@
 #include <unistd.h>
 
 #include "image/image.h"
+#include "image/names.h"
 #include "image/oci/key.h"
 #include "image/oci/oci.h"
 #include "image/oci/payload.h"
-#include "image/oci/reference.h"
 #include "lib/host/say.h"
 
 #define ANNOTATION "dev.cosignproject.cosign/signature"
@@ -61,24 +61,18 @@ void signature_ref(const char *name, const char *manifest_hex, char *buf, size_t
 	snprintf(buf, size, "%.*s:sha256-%s.sig", n, name, manifest_hex);
 }
 
-/* A name that the user typed, to its text "NAME:TAG" and its manifest. 0, or an exit status after one line. */
-static int resolve(struct store *s, const char *typed, char ref[400], char hex[65])
+/*
+ * The image that a word means. `ref` gets its name, or the word if that is a digest (then `named` is false). Hold the store.
+ * 0, or an exit status after one line.
+ */
+static int resolve(struct store *s, const char *word, char ref[IMAGE_REF_MAX], char hex[65], bool *named)
 {
-	struct reference r;
-	const char *why = reference_parse(typed, &r);
+	int status = image_find(s, word, ref, hex);
 
-	if (why)
-		return say_fail(EXIT_OURS, "%s: %s", typed, why);
-	reference_text(&r, ref, 400);
-	if (r.hex[0] && store_has(s, r.hex)) {
-		memcpy(hex, r.hex, sizeof(r.hex));
-		return 0;
-	}
-	int err = r.hex[0] ? -ENOENT : store_ref_get(s, ref, hex);
-	if (!err)
-		return 0;
-	return say_fail(err == -ENOENT ? EXIT_NOT_FOUND : EXIT_OURS, "%s: %s", typed,
-			err == -ENOENT ? "no such image; cowbell images lists them" : strerror(-err));
+	*named = !status && ref[0];
+	if (!ref[0])
+		snprintf(ref, IMAGE_REF_MAX, "%s", word);
+	return status;
 }
 
 /* --- the list of signatures --------------------------------------------------------------------------------------- */
@@ -199,7 +193,7 @@ static bool has_layer(json_t *layers, const json_t *new)
 	return false;
 }
 
-int signature_merge(struct store *s, const char *ref, const char *json, size_t n)
+static int merge_locked(struct store *s, const char *ref, const char *json, size_t n)
 {
 	int err;
 	json_t *have = load_layers(s, ref, &err), *more = layers_of(json, n), *l;
@@ -222,6 +216,17 @@ int signature_merge(struct store *s, const char *ref, const char *json, size_t n
 		err = save_layers(s, ref, have);
 	json_decref(have);
 	json_decref(more);
+	return err;
+}
+
+int signature_merge(struct store *s, const char *ref, const char *json, size_t n)
+{
+	int lock = store_lock(s, "names");
+
+	if (lock < 0)
+		return lock;
+	int err = merge_locked(s, ref, json, n);
+	close(lock);
 	return err;
 }
 
@@ -360,12 +365,15 @@ static int report(const char *name, const char *hex, const char *public_file, co
 int image_verify(const char *name, const char *public_file, bool json)
 {
 	struct finding f = {0};
-	char ref[400], hex[65];
+	char ref[IMAGE_REF_MAX], hex[65];
+	bool named;
 	struct store *s = store_open();
 
 	if (!s)
 		return EXIT_OURS;
-	int status = resolve(s, name, ref, hex);
+	int err = store_hold(s);
+	int status = err ? say_fail(EXIT_OURS, "the store cannot be locked: %s", strerror(-err))
+			 : resolve(s, name, ref, hex, &named);
 	if (!status) {
 		status = require_signature(s, ref, hex, public_file, &f);
 		if (!status)
@@ -431,16 +439,20 @@ static int add_signature(struct store *s, const char *ref, const char *hex, cons
 static int sign_held(struct store *s, const char *name, const uint8_t secret[64],
 		     const uint8_t public_key[32])
 {
-	char ref[400], hex[65];
-	bool was_there;
-	int status = resolve(s, name, ref, hex);
+	char ref[IMAGE_REF_MAX], hex[65];
+	bool was_there, named;
+	int status = resolve(s, name, ref, hex, &named);
 
+	if (!status && !named)
+		return say_fail(EXIT_OURS,
+				"%s: is a digest; give the image's name, which the signature is kept with",
+				name);
 	/* Nobody should sign what is broken. */
 	if (!status)
 		status = blobs_verify(s, ref, hex, true);
 	if (status)
 		return status;
-	int lock = store_lock(s, hex);
+	int lock = store_lock(s, "names");
 	int err = lock < 0 ? lock : add_signature(s, ref, hex, secret, public_key, &was_there);
 	if (lock >= 0)
 		close(lock);

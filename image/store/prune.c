@@ -3,7 +3,8 @@
  * Removing what no name reaches. The caller excludes all others.
  *
  *   1. names of signatures whose image is gone
- *   2. everything in tmp/: nobody is writing
+ *   2. everything in tmp/: nobody is writing. But a download that broke off within the last day stays, for the pull that goes
+ *      on with it (image/oci/fetch.c)
  *   3. memos that speak of blobs which go; all of them with `all`
  *   4. blobs that no image holds: manifests first, then the rest
  *
@@ -18,10 +19,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "image/store/account.h"
 #include "image/store/inside.h"
+
+#define DOWNLOAD_KEPT_S 86400
 
 struct prune {
 	struct store *s;
@@ -52,13 +56,23 @@ static int add_to_sum(const char *path, const struct stat *st, int type, struct 
 	return 0;
 }
 
+/* A download that somebody may want to go on with? */
+static bool fresh_download(int dirfd, const char *name)
+{
+	struct stat st;
+
+	return !strncmp(name, "partial-", 8) && !fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) &&
+	       S_ISREG(st.st_mode) && time(NULL) - st.st_mtime < DOWNLOAD_KEPT_S;
+}
+
 static int clear_leftover(void *arg, int dirfd, const char *name)
 {
 	struct prune *p = arg;
+
+	if (!p->all && fresh_download(dirfd, name))
+		return 0;
 	char *path = textf("%s/tmp/%s", p->s->path, name);
 	int r = 0;
-
-	(void)dirfd;
 	tree_sum = 0;
 	nftw(path, add_to_sum, 32, FTW_PHYS);
 	if (!p->dry_run)
@@ -77,7 +91,7 @@ static int clear_leftover(void *arg, int dirfd, const char *name)
 
 /* --- memos --------------------------------------------------------------------------------------------- */
 
-/* Does it speak of a blob that goes? Other digests in it say nothing: they may be those of sources. */
+/* Does a memo's value, or its name, speak of a blob that goes? Other digests say nothing: they may be those of sources. */
 static bool memo_is_stale(struct prune *p, const char *value)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -103,7 +117,7 @@ static int clear_memo(void *arg, int dirfd, const char *name)
 	struct prune *p = arg;
 	struct stat st;
 	char *value = memo_value(p->s, name);
-	bool stale = p->all || !value || memo_is_stale(p, value);
+	bool stale = p->all || !value || memo_is_stale(p, value) || memo_is_stale(p, name);
 
 	free(value);
 	if (!stale || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
