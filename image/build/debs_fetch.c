@@ -349,8 +349,11 @@ static void plan_key(const struct strings *names, char hex[65])
 	char *text = NULL;
 	size_t n = 0;
 	struct stat st;
+	const char *conf = getenv("APT_CONFIG");
 	FILE *f = open_memstream(&text, &n);
 
+	if (f && conf && !stat(conf, &st))
+		fprintf(f, "%s %lld.%09ld\n", conf, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 	for (size_t i = 0; f && i < sizeof(paths) / sizeof(paths[0]); i++)
 		if (!stat(paths[i], &st))
 			fprintf(f, "%s %lld.%09ld\n", paths[i], (long long)st.st_mtim.tv_sec,

@@ -156,6 +156,87 @@ SKIP: {
 	store('one');
 }
 
+# --- an archive of our own: apt reads it from a directory, no network is needed -----------------------------------
+my $apt = "$dir/apt";
+system('mkdir', '-p', "$apt/repo", "$apt/state/lists/partial", "$apt/cache/archives/partial");
+my $records = '';
+
+# A package: fields of its record, then a command that makes its files in the current directory, and the script that may never run.
+sub make_deb {
+	my ($name, $version, $fields, $files, $postinst, $sum) = @_;
+	my $d = "$apt/$name";
+	my $deb = "$apt/repo/$name.deb";
+	system('mkdir', '-p', "$d/data", "$d/control");
+	spew("$d/control/control", "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: x <x\@example.org>\nDescription: x\n$fields");
+	spew("$d/control/postinst", $postinst) if $postinst;
+	system("cd '$d/data' && $files") == 0 or die $files;
+	system("cd '$d' && tar -C control -czf control.tar.gz . && { test -e data.tar.gz || tar -C data --owner=0 --group=0 --mtime=\@1000000000 -czf data.tar.gz .; } && echo 2.0 > debian-binary && " .
+		"rm -f '$deb' && ar rc '$deb' debian-binary control.tar.gz data.tar.gz") == 0 or die "ar $name";
+	$sum //= (split ' ', `sha256sum '$deb'`)[0];
+	$records .= "Package: $name\nVersion: $version\nArchitecture: all\nMaintainer: x\nDescription: x\n${fields}Filename: ./$name.deb\nSize: " . (-s $deb) . "\nSHA256: $sum\n\n";
+}
+
+SKIP: {
+	skip 'no apt-get, ar, dpkg-deb or fsck.erofs', 24 if !have('apt-get', 'ar', 'dpkg-deb', 'fsck.erofs');
+	make_deb('cbt-app', '1:1.0~rc1-1', "Depends: cbt-lib (>= 2), cbt-none | cbt-virtual, adduser\n",
+		'mkdir -p usr/bin usr/share/doc/x bin && echo doc > usr/share/doc/x/y && printf "#!/bin/sh\necho from the app\n" > usr/bin/cbt-app && chmod 4755 usr/bin/cbt-app && ' .
+		'echo secret > usr/bin/unreadable && chmod 600 usr/bin/unreadable && ln usr/bin/cbt-app usr/bin/cbt-hard && printf x > bin/cbt-old-place',
+		"#!/bin/sh\ntouch $dir/pwned\nupdate-alternatives --install /usr/bin/cbt cbt /usr/bin/cbt-app 10 \\\n  --slave /usr/share/cbt/s cbt-s /usr/share/cbt/lib.txt\nupdate-alternatives --install \$X y \$Z 1\n");
+	make_deb('cbt-lib', '2.5', '', 'mkdir -p usr/share/cbt && echo lib > usr/share/cbt/lib.txt');
+	make_deb('cbt-provider', '1', "Provides: cbt-virtual (= 1)\n", 'mkdir -p etc && echo conf > etc/cbt.conf');
+	make_deb('cbt-needy', '1', "Depends: cbt-lib (>= 3)\n", 'true');
+	make_deb('cbt-wrong', '1', '', 'true', undef, '0' x 64);
+	# hostile: out of the tree, through a link, devices
+	make_deb('cbt-hostile', '1', '', "mkdir -p usr/share etc ../evil/cbt-dir && echo fine > usr/share/cbt-fine && echo evil > ../evil/up && echo evil > ../evil/dots && echo evil > ../evil/through && " .
+		"ln -s /etc usr/share/cbt-link && mkfifo usr/share/cbt-fifo && tar --owner=0 --group=0 -cf ../data.tar . && " .
+		"tar -C ../evil -P --transform 's,^up\$,../../../../../../$dir/escaped,' -rf ../data.tar up && " .
+		"tar -C ../evil -P --transform 's,^dots\$,usr/share/../../etc/cbt-dots,' -rf ../data.tar dots && " .
+		"tar -C ../evil -P --transform 's,^through\$,usr/share/cbt-link/cbt-through,' -rf ../data.tar through && gzip -n ../data.tar");
+	spew("$apt/repo/Packages", $records);
+	spew("$apt/sources.list", "deb [trusted=yes] copy:$apt/repo ./\n");
+	spew("$apt/apt.conf", "Dir::State \"$apt/state\";\nDir::State::status \"/var/lib/dpkg/status\";\nDir::Cache \"$apt/cache\";\nDir::Etc::sourcelist \"$apt/sources.list\";\n" .
+		"Dir::Etc::sourceparts \"/dev/null\";\nAPT::Sandbox::User \"root\";\n");
+	local $ENV{APT_CONFIG} = "$apt/apt.conf";
+	skip 'apt does not read an archive of a directory here', 24 if system("apt-get -qq update >'$dir/update' 2>&1");
+
+	is(build('own', 'app.py' => '', 'Aptfile' => "cbt-app\n"), 0, 'a package of an archive of our own') or diag($err);
+	ok(!-e "$dir/pwned", 'its script does not run');
+	my @own = layers('own');
+	is($own[0]{digest}, $l[0]{digest}, 'on the shared runtime');
+	my %own = map { $_->{name} => $_->{version} } map { @{$_->{components}} } (sboms($store, 'own'))[1];
+	is_deeply(\%own, {'cbt-app' => '1:1.0~rc1-1', 'cbt-lib' => '2.5', 'cbt-provider' => '1'}, 'closure: versions, alternatives, what is provided');
+	my $x = "$dir/own";
+	system('fsck.erofs', "--extract=$x", blob($store, $own[1]{digest}));
+	is(slurp("$x/usr/share/cbt/lib.txt"), "lib\n", 'files of a dependency');
+	is(slurp("$x/etc/cbt.conf"), "conf\n", 'files of the provider');
+	is(sprintf('%o', (stat "$x/usr/bin/cbt-app")[2] & 07777), '755', 'no set-user-id bit');
+	is((stat "$x/usr/bin/cbt-app")[9], 1000000000, 'the time of the package');
+	is(slurp("$x/usr/bin/cbt-hard"), slurp("$x/usr/bin/cbt-app"), 'hard link');
+	ok(-e "$x/usr/bin/cbt-old-place" && !-e "$x/bin/cbt-old-place", '/bin is /usr/bin');
+	ok(!-e "$x/usr/bin/unreadable" && !-e "$x/usr/share/doc", 'no file that only root may read, no documentation');
+	is(readlink("$x/usr/bin/cbt"), '/etc/alternatives/cbt', 'the alternative that its script would register');
+	is(readlink("$x/etc/alternatives/cbt-s"), '/usr/share/cbt/lib.txt', 'and its slave');
+	for my $m (monitors()) {
+		cowbell('run', '--monitor', $m, 'image:own', 'cat', '/usr/share/cbt/s');
+		is($out, "lib\n", "$m: seen through the alternative");
+	}
+
+	is(build('hostile', 'app.py' => '', 'Aptfile' => "cbt-hostile\n"), 0, 'a hostile archive') or diag($err);
+	$x = "$dir/hostile";
+	system('fsck.erofs', "--extract=$x", blob($store, (layers('hostile'))[1]{digest}));
+	is(slurp("$x/usr/share/cbt-fine"), "fine\n", 'gives what is fine');
+	ok(!-e "$dir/escaped" && !-e "$x/etc/cbt-dots" && !-e "$x/etc/cbt-through" && !-e "/etc/cbt-through" && !-e "$x/usr/share/cbt-fifo",
+		'and nothing that leaves the tree, passes through a link or is no file');
+	is(readlink("$x/usr/share/cbt-link"), '/etc', 'a link stays a link');
+
+	is(build('needy', 'app.py' => '', 'Aptfile' => "cbt-needy\n"), 125, 'a dependency that nothing satisfies');
+	like($err, qr/cbt-needy.*cbt-lib/, 'is named');
+	is(build('wrong', 'app.py' => '', 'Aptfile' => "cbt-wrong\n"), 125, 'a package that is not what its record says');
+	is(build('own2', 'app.py' => '', 'Aptfile' => "cbt-lib\ncbt-app\n"), 0, 'two packages');
+	my @again = layers('own2');
+	is($again[1]{digest}, $own[1]{digest}, 'in another order with their dependencies: the same layer');
+}
+
 # --- a machine that is not as it should be ----------------------------------------------------------------------
 # In a mount namespace of its own, so that nothing of the machine is touched.
 sub elsewhere {
