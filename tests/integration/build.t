@@ -227,6 +227,47 @@ like($err, qr/too large for an image: more than 1024 MiB/, 'a terabyte without a
 ($st, undef, $err) = build('--max-size', ':3', app(map { ("f$_.py" => '') } 1 .. 5), '-t', 'few');
 is($st, 125, '--max-size: too many files');
 
+# --- interrupted and concurrent builds ------------------------------------------------------------------------------------------------------
+my $k = app('app.py' => $py);
+build($k, '-t', 'killed');
+for my $i (1 .. 25) {
+	spew("$k/app.py", "print($i)\n" x 2000);
+	my $g = start_guest({}, $COWBELL, 'build', $k, '-t', 'killed');
+	select undef, undef, undef, rand 0.02;
+	stop_guest($g, 'KILL');
+}
+($st, $out, $err) = run_out({}, $COWBELL, 'inspect', 'killed');
+is($st, 0, 'kill -9 at any time: the name leads to a whole image') or diag("$out$err");
+is((run_out({}, $COWBELL, 'prune'))[0], 0, '  prune');
+opendir(my $left, "$tmp/data/cowbell/tmp");
+is(scalar(grep { !/^\.\.?$/ } $left ? readdir $left : ()), 0, '  leaves nothing');
+my $whole = build_json($k, '-t', 'killed')->{digest};
+($st, $out) = run_out({timeout => 20}, $COWBELL, 'run', 'image:killed');
+is($out, "25\n" x 2000, '  and the next build is whole');
+if (have('make', 'gcc', 'bwrap')) {
+	my $c = app('main.c' => "int main(void) { return 7; }\n", Makefile => "prog: main.c\n\tsleep 0.5; \$(CC) -o \$@ \$<\n");
+	my @g = map { start_guest({}, $COWBELL, 'build', '--json', $c, '-t', 'four') } 1 .. 4;
+	my (%digest, $compiled);
+	for my $g (@g) {
+		is(stop_guest($g, 0, 60), 0, 'one of four builds of the same at the same time');
+		my $text = slurp($g->{out});
+		$digest{$1}++ if $text =~ /"digest":"(sha256:[0-9a-f]{64})"[^\n]*\n\z/;
+		$compiled++ if $text =~ /Nothing changed|sleep/ && $text =~ /"output"/;
+	}
+	is(scalar(keys %digest), 1, '  all give the same image');
+	is($compiled, 1, '  and only one compiled it');
+	my ($before) = keys %digest;
+	spew("$c/Makefile", "prog:\n\techo broken; exit 3\n");
+	($st, $out, $err) = build($c, '-t', 'four');
+	is($st, 125, 'a step that fails');
+	like("$out$err", qr/^       broken\n.*^ !     make failed with status 2$/ms, '  is shown with its output');
+	like((run_out({}, $COWBELL, 'inspect', '--json', 'four'))[1], qr/$before/, '  and the old image keeps the name');
+	spew("$c/Makefile", "prog:\n\tsleep 60\n");
+	$t = time;
+	($st, undef, $err) = build($c, '-t', 'four', '--timeout', '1s');
+	ok($st == 125 && time - $t < 20, '--timeout ends a step') or diag($err);
+}
+
 # --- an archive ------------------------------------------------------------------------------------------------------------------------
 ($st) = build($hello, '-o', "$tmp/x.tar");
 is($st, 0, '-o');
