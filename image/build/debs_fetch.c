@@ -232,7 +232,7 @@ static int unknown_package(const char *name, bool quiet)
 	return out_fail(EXIT_OURS, "There is no Debian package %s.%s", name, hint);
 }
 
-/* "E: ..." lines of apt, for the user. */
+/* Lines of apt for the user: "E: ..." and " a : Depends: b but it is not ...". */
 static void apt_errors(const char *err, const char *out, char *buf, size_t size)
 {
 	const char *const texts[] = {err, out};
@@ -242,8 +242,8 @@ static void apt_errors(const char *err, const char *out, char *buf, size_t size)
 	for (size_t i = 0; i < 2; i++)
 		for (const char *line = texts[i]; line && *line;) {
 			size_t n = strcspn(line, "\n");
-			bool shown =
-				!strncmp(line, "E: ", 3) || (i == 1 && strstr(line, "Depends: ") == line + 1);
+			bool shown = !strncmp(line, "E: ", 3) ||
+				     (i == 1 && *line == ' ' && memmem(line, n, " but ", 5));
 			if (shown && at + n + 2 < size)
 				at += (size_t)snprintf(buf + at, size - at, "\n%.*s", (int)n, line);
 			line += n + (line[n] == '\n');
@@ -272,8 +272,8 @@ static void start(struct strings *argv, const char *const *words)
 
 static int ask_plan(const struct strings *names, struct strings *plan, bool quiet)
 {
-	static const char *const words[] = {"apt-get",	 "-s",	    "-qq", "-y", "--no-install-recommends",
-					    APT_OPTIONS, "install", "--",  NULL};
+	static const char *const words[] = {"apt-get",	 "-s",	    "-q", "-y", "--no-install-recommends",
+					    APT_OPTIONS, "install", "--", NULL};
 	struct strings argv = {0};
 	char *out, *err = NULL, lines[2000];
 	size_t n;
