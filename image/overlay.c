@@ -81,11 +81,10 @@ static int inode_of(const struct overlay *o, const struct merged *m, int part, s
 	return erofs_image_inode(&o->layer[m->part[part].layer], m->part[part].nid, i);
 }
 
-/* A name in a merged directory. */
+/* A name in a merged directory; *out is empty before. */
 static int find_child(const struct overlay *o, const struct merged *dir, const char *name, size_t len,
 		      struct merged *out)
 {
-	out->n = 0;
 	if (len >= 4 && !memcmp(name, ".wh.", 4))
 		return -ENOENT;
 	for (int p = 0; p < dir->n; p++) {
@@ -143,6 +142,7 @@ static int go_name(struct walk *w, const char *name, size_t len)
 	}
 	if (w->depth + 1 >= MAX_TRAIL || len > NAME_MAX)
 		return -ENAMETOOLONG;
+	*next = (struct merged){0};
 	int err = find_child(w->o, here, name, len, next);
 	bool missing = err == -ENOENT && w->missing_ok;
 	if (!err)

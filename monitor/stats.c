@@ -47,16 +47,17 @@ static void collect(struct instance *in, struct figures *f)
 static int print_json(const struct instance *in, const struct figures *f, char *b, size_t n)
 {
 	return snprintf(b, n,
-			"{\"monitor\":\"%s\",\"image_us\":%.1f,\"first_insn_us\":%.1f,\"first_user_us\":%.1f,\"main_us\":%.1f,"
+			"{\"monitor\":\"%s\",\"image_us\":%.1f,\"first_insn_us\":%.1f,\"first_user_us\":%.1f,"
+			"\"main_us\":%.1f,"
 			"\"first_listen_us\":%.1f,\"total_us\":%.1f,\"exits\":%llu,\"doorbells\":%llu,"
 			"\"kicks\":%llu,\"syscalls\":%llu,\"syscall_traps\":%llu,\"sites_patched\":%llu,"
 			"\"page_faults\":%llu,\"pages_used\":%llu,\"pages_peak\":%llu,"
 			"\"monitor_host_calls\":%d,\"guest_host_calls\":%d}\n",
-			in->backend->name, f->image_us, f->first_insn_us, f->first_user_us, f->main_us, f->listen_us,
-			f->total_us, LLU(f->exits), LLU(f->g.doorbells), LLU(in->vcpu->stat_kicks),
-			LLU(f->g.syscalls), LLU(f->g.syscall_traps), LLU(f->g.sites_patched),
-			LLU(f->g.faults), LLU(f->g.pages_used), LLU(f->g.pages_peak), in->n_host_calls,
-			f->guest_calls);
+			in->backend->name, f->image_us, f->first_insn_us, f->first_user_us, f->main_us,
+			f->listen_us, f->total_us, LLU(f->exits), LLU(f->g.doorbells),
+			LLU(in->vcpu->stat_kicks), LLU(f->g.syscalls), LLU(f->g.syscall_traps),
+			LLU(f->g.sites_patched), LLU(f->g.faults), LLU(f->g.pages_used), LLU(f->g.pages_peak),
+			in->n_host_calls, f->guest_calls);
 }
 
 static int print_text(const struct instance *in, const struct figures *f, char *b, size_t n)
@@ -66,7 +67,8 @@ static int print_text(const struct instance *in, const struct figures *f, char *
 			  "image ready          %10.2f ms after start\n"
 			  "first instruction    %10.2f ms\n"
 			  "first of the program %10.2f ms\n",
-			  in->backend->name, f->image_us / 1e3, f->first_insn_us / 1e3, f->first_user_us / 1e3);
+			  in->backend->name, f->image_us / 1e3, f->first_insn_us / 1e3,
+			  f->first_user_us / 1e3);
 
 	if (f->main_us > 0)
 		at += snprintf(b + at, n - at, "main                 %10.2f ms\n", f->main_us / 1e3);
