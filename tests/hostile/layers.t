@@ -227,6 +227,11 @@ SKIP: {
 		tar_of(tar_entry('d/.wh.gone', ''), tar_entry('o/.wh..wh..opq', ''), tar_entry('o/high', "high\n"), tar_entry('.wh.r', ''), tar_entry('r/new', "new\n"))],
 		['ls', '/d', '/o', '/r']);
 	is($out, "/d:\nlow\n\n/o:\nhigh\n\n/r:\nnew\n", 'whiteouts, opaque directories, a directory that takes another\'s place') or diag "$st $err";
+	($st, $out, $err) = $sh->([tar_of(tar_pax('SCHILY.xattr.security.capability' => "\1\0\0\2"), @base)], ['echo', 'quiet']);
+	is("$st $out$err", "0 quiet\n", 'file capabilities mean nothing in the guest, and are left out');
+	($st, $out, $err) = $sh->([tar_of(tar_pax('SCHILY.xattr.user.note' => 'x'), @base)], ['echo', 'loud']);
+	ok($st == 0 && $out eq "loud\n" && $err =~ /^cowbell: layer [^\n]*1 extended attribute[^\n]*left out\n\z/, 'other attributes are left out, and a line says so')
+		or diag "$st $out$err";
 	# a table of system call sites that somebody else wrote does not get in, nor can ours be hidden
 	($st, $out, $err) = $sh->([tar_of(@base), tar_of(tar_entry('.cowbell/sites-evil', 'evil'), tar_entry('.wh..cowbell', ''))], ['ls', '/.cowbell']);
 	like($out, qr/^sites-[0-9a-f]{16}\n\z/, '/.cowbell is ours') or diag "$st $err";
