@@ -9,6 +9,7 @@
  * The same sources give the same bytes: the build directory is always /app, times are SOURCE_DATE_EPOCH, and what
  * compilers put in besides is turned off.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,7 +58,15 @@ static void makes(struct app *a, const char *program)
 	free(command);
 }
 
-/* Programs that the user's processes name, as paths in the app. */
+/* Path of the app that a word of a command names, or NULL: an option, a command on PATH, a path elsewhere. */
+static const char *path_in_app(const char *word)
+{
+	const char *rel = !strncmp(word, "./", 2) ? word + 2 : !strncmp(word, "/app/", 5) ? word + 5 : word;
+
+	return *rel == '/' || *rel == '-' || strstr(rel, "..") ? NULL : rel;
+}
+
+/* Files of the app that the user's processes name go into the image. True: programs that the steps make are among them. */
 static bool take_named(struct app *a)
 {
 	char word[256];
@@ -65,16 +74,17 @@ static bool take_named(struct app *a)
 
 	for (size_t i = 0; i < a->plan->processes.n; i++) {
 		const char *command = strchr(a->plan->processes.v[i], '=') + 1;
-		if (!command_word(command, word, sizeof(word)))
-			continue;
-		const char *rel = !strncmp(word, "./", 2)      ? word + 2
-				  : !strncmp(word, "/app/", 5) ? word + 5
-							       : word;
-		if (*rel == '/' || strstr(rel, "..") ||
-		    (!strchr(word, '/') && !strchr(rel, '.') && rel == word))
-			continue; /* a command of the system's, or on PATH */
-		strings_add_once(&a->plan->take, rel);
-		some = true;
+		const char *rel = command_word(command, word, sizeof(word)) ? path_in_app(word) : NULL;
+		if (rel && strchr(word, '/')) {
+			strings_add_once(&a->plan->take, rel);
+			some = some || !app_has(a, rel);
+		}
+		for (const char *p = command; *p; p += strcspn(p, " \t"), p += strspn(p, " \t")) {
+			snprintf(word, sizeof(word), "%.*s", (int)strcspn(p, " \t"), p);
+			rel = path_in_app(word);
+			if (rel && app_has(a, rel))
+				strings_add_once(&a->plan->take, rel);
+		}
 	}
 	return some;
 }

@@ -74,6 +74,10 @@ my @table = (
 	{name => 'C', need => ['gcc', 'make'], files => {'hello.c' => $c_plain, Makefile => "hello: hello.c\n\tgcc -O2 -o \$@ \$<\n"}, out => qr/^hello from c$/m, status => 7, again => 1},
 	{name => 'C with a library', need => ['gcc', 'make', '/usr/include/zlib.h'], files => {'z.c' => $c, 'static/x.txt' => 'asset', Makefile => "all: z\nz: z.c\n\tgcc -o \$@ \$< -lz\n"},
 	 out => qr/^hello from c, zlib 1$/m, status => 7, says => qr/zlib1g/},
+	{name => 'C with a Procfile', need => ['gcc', 'make'], out => qr/^web one two from data\.txt$/m, again => 1,
+	 files => {Procfile => "web: ./web one two data.txt\nworker: bin/worker\n", 'data.txt' => "from data.txt\n", 'm.c' =>
+		'#include <stdio.h>' . "\nint main(int c, char **v) { char b[99] = \"\"; FILE *f = fopen(v[3], \"r\"); fgets(b, 99, f); printf(\"%s %s %s %s\", NAME, v[1], v[2], b); }\n",
+		Makefile => "all:\n\tgcc -w -DNAME='\"web\"' -o web m.c\n\tmkdir -p bin\n\tgcc -w -DNAME='\"worker\"' -o bin/worker m.c\n"}},
 	{name => 'Go', need => ['go'], files => {'main.go' => \"$apps/go/main.go", 'go.mod' => "module example.com/hello\n\ngo 1.18\n"}, get => ['/g', qr{^hello from go /g$}], again => 1},
 	{name => 'Go with vendored modules', need => ['go'], files => $vendored_go, err => qr/^hello from a vendored module$/m},
 	{name => 'Rust', need => ['cargo'], files => {'src/main.rs' => \"$apps/rust/main.rs", 'Cargo.toml' => "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"},
