@@ -532,7 +532,7 @@ int layer_from_tars(struct store *s, const struct tar_layer *v, int n, struct im
 	if (im.why[0])
 		return say_fail(EXIT_OURS, "layer sha256:%.12s: %s", im.tar->d->hex, im.why);
 	if (im.lost_xattrs)
-		say("layer sha256:%.12s: %" PRIu64 " extended attributes are left out", im.tar->d->hex,
-		    im.lost_xattrs);
+		say("layer sha256:%.12s: %" PRIu64 " extended attribute%s left out", im.tar->d->hex,
+		    im.lost_xattrs, im.lost_xattrs == 1 ? " is" : "s are");
 	return 0;
 }
