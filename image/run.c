@@ -252,6 +252,8 @@ static int set_defaults(struct stored *st, struct image_set *out)
 	}
 	for (size_t i = 0; i < c->volumes.n; i++) {
 		char *v = c->volumes.v[i];
+		for (size_t n = strlen(v); n > 1 && v[n - 1] == '/';)
+			v[--n] = 0;
 		if (*v != '/' || !v[strspn(v, "/")] || is_given(st->req, v))
 			continue;
 		strings_add(&volumes, v);

@@ -208,7 +208,7 @@ for my $c ([['-u', 'nobody'], qr/no user nobody/], [['-u', 'app:none'], qr/no gr
 
 # --- layers: whiteouts, /etc/passwd above, links on the way, directories that are there keep what they are
 my $layered = oci('layered', {Entrypoint => ['/bin/probe'], User => 'late', WorkingDir => '/var/run/app/x',
-	Volumes => {'/data' => {}, '/kept' => {}, '/deep/er' => {}}}, $base,
+	Volumes => {'/data/' => {}, '/kept' => {}, '/deep/er' => {}}}, $base,
 	tree('bin/.wh.busybox' => '', 'etc/passwd' => "late:x:501:502::/late:/bin/sh\n", 'run/' => [0711], 'var/run' => '->../run',
 		'kept/' => [0770, '', 0, 0], 'kept/file' => 'kept', 'etc/hosts' => 'of the image', 'etc/resolv.conf' => '->/nowhere/at/all'));
 for $m (monitors()) {
