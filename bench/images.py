@@ -14,11 +14,13 @@ each function does the work once and returns seconds, or another number where th
 import argparse
 import gzip
 import hashlib
+import io
 import json
 import os
 import platform
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -111,12 +113,11 @@ def collect(limit):
     return files
 
 
-def layer(blobs, files, work):
-    """A gzip'ed tar layer: (descriptor, diff_id)."""
+def layer(blobs, fill, work):
+    """A gzip'ed tar layer: (descriptor, diff_id). fill(tar) adds the files."""
     plain = work.path("layer.tar")
     with tarfile.open(plain, "w", format=tarfile.PAX_FORMAT) as t:
-        for p in files:
-            t.add(p, arcname=p.lstrip("/"), recursive=False)
+        fill(t)
     with open(plain, "rb") as f:
         data = f.read()
     os.unlink(plain)
@@ -125,14 +126,12 @@ def layer(blobs, files, work):
     return d, "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def oci_image(work):
-    """A layout with --size MB of files in four layers."""
-    d = work.path("oci")
+def layout(work, name, fills):
+    """An OCI layout with one layer for each function that fills a tar."""
+    d = work.path(name)
     blobs = os.path.join(d, "blobs", "sha256")
     os.makedirs(blobs)
-    files = list(dict.fromkeys(collect(work.options.size << 20)))
-    n = (len(files) + 3) // 4
-    layers = [layer(blobs, files[i:i + n], work) for i in range(0, len(files), n)]
+    layers = [layer(blobs, f, work) for f in fills]
     config = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/usr/bin/true"]},
               "rootfs": {"type": "layers", "diff_ids": [x for _, x in layers]}}
     oci = "application/vnd.oci.image."
@@ -141,30 +140,59 @@ def oci_image(work):
                 "layers": [x for x, _ in layers]}
     entry = dict(put(blobs, json.dumps(manifest).encode()), mediaType=oci + "manifest.v1+json",
                  annotations={"org.opencontainers.image.ref.name": "latest"})
-    for name, value in (("index.json", {"schemaVersion": 2, "manifests": [entry]}), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
-        with open(os.path.join(d, name), "w") as f:
+    for file, value in (("index.json", {"schemaVersion": 2, "manifests": [entry]}), ("oci-layout", {"imageLayoutVersion": "1.0.0"})):
+        with open(os.path.join(d, file), "w") as f:
             json.dump(value, f)
     return d
+
+
+def oci_image(work):
+    """--size MB of this machine's files in four layers."""
+    files = list(dict.fromkeys(collect(work.options.size << 20)))
+    n = (len(files) + 3) // 4
+
+    def fill(part):
+        return lambda t: [t.add(p, arcname=p.lstrip("/"), recursive=False) for p in part]
+    return layout(work, "oci", [fill(files[i:i + n]) for i in range(0, len(files), n)])
+
+
+def oci_small(work):
+    """20,000 files of up to 700 bytes in 100 directories."""
+    def fill(t):
+        for i in range(20000):
+            x = tarfile.TarInfo(f"app/d{i % 100}/f{i}")
+            x.size = i * 7 % 700
+            t.addfile(x, io.BytesIO(b"x" * x.size))
+    return layout(work, "small", [fill])
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------------
 
 
-@row("import of an OCI image of {size} MB, 4 layers, gzip")
-def import_oci(work):
+def against_umoci(work, image, name):
     need("umoci")
-    image = work.once("oci", oci_image)
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
 
     def umoci():
         shutil.rmtree(work.path("bundle"), ignore_errors=True)
-        return timed(["umoci", "unpack", *([] if os.geteuid() == 0 else ["--rootless"]), "--image", image + ":latest", work.path("bundle")])
+        return timed(["umoci", "unpack", *rootless, "--image", image + ":latest", work.path("bundle")])
 
     def cowbell():
-        shutil.rmtree(work.path("import"), ignore_errors=True)
-        os.makedirs(work.path("import"))
-        return timed([COWBELL, "build", "--from", "oci:" + image, "-t", "bench"], env=work.env("import"))
+        shutil.rmtree(work.path(name), ignore_errors=True)
+        os.makedirs(work.path(name))
+        return timed([COWBELL, "build", "--from", "oci:" + image, "-t", "bench"], env=work.env(name))
 
     return {"umoci unpack": umoci, "cowbell build --from": cowbell}
+
+
+@row("import of an OCI image of {size} MB, 4 layers, gzip")
+def import_oci(work):
+    return against_umoci(work, work.once("oci", oci_image), "import")
+
+
+@row("import of an OCI image of 20,000 small files")
+def import_small(work):
+    return against_umoci(work, work.once("small", oci_small), "import-small")
 
 
 @row("the same again, when the store has it")
@@ -250,6 +278,123 @@ def thousand_disk(work):
     return {"cowbell build": lambda: work.once("thousand", thousand)[1]}
 
 
+WEB_APP = """import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"app %d")
+    def log_message(self, *a):
+        pass
+HTTPServer(("", int(os.environ["PORT"])), Page).serve_forever()
+"""
+N_RUNNING = 200
+
+
+def rollup(pids):
+    """Sums over processes, MB: Pss of all pages, of these the private ones (anonymous, and memory files of one instance), and
+    what the others would take if nobody shared them."""
+    pss = private = alone = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup") as f:
+            v = {line.split(":")[0]: int(line.split()[1]) for line in f if line.endswith("kB\n")}
+        pss += v["Pss"]
+        private += v["Pss_Anon"] + v["Pss_Shmem"]
+        alone += v["Rss"] - v["Pss_Anon"] - v["Pss_Shmem"]
+    return pss / 1024, private / 1024, alone / 1024
+
+
+def with_children(pids):
+    """The pids and their children: the process monitor's guest is a process of its own."""
+    out = []
+    for pid in pids:
+        out.append(pid)
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            out += [int(c) for c in f.read().split()]
+    return out
+
+
+def free_ports(n):
+    """n different ports: all are held before the first is given back."""
+    held = [socket.socket() for _ in range(n)]
+    for s in held:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in held]
+    for s in held:
+        s.close()
+    return ports
+
+
+def running(work, command):
+    """Starts N_RUNNING different Python web apps, each of which answers once; then the rollup of them all."""
+    procs, ports = [], free_ports(N_RUNNING)
+    try:
+        for i in range(N_RUNNING):
+            procs.append(subprocess.Popen(command(i, ports[i]), env=work.env("running-store"), stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        for i, port in enumerate(ports):
+            end = time.monotonic() + 120
+            while True:
+                try:
+                    with socket.create_connection(("127.0.0.1", port), timeout=10) as s:
+                        s.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                        answer = b"".join(iter(lambda: s.recv(4096), b""))
+                    if answer.endswith(b"app %d" % i):
+                        break
+                except OSError:
+                    pass
+                if time.monotonic() > end:
+                    raise Skip(f"app {i} of {N_RUNNING} does not answer")
+                time.sleep(0.05)
+        return rollup(with_children([p.pid for p in procs]))
+    finally:
+        for p in procs:
+            p.terminate()
+        for p in procs:
+            try:
+                p.wait(10)
+            except subprocess.TimeoutExpired:
+                p.kill()
+                p.wait()
+
+
+def memory(work):
+    """{system: (Pss, private, others unshared)} of N_RUNNING apps, measured once."""
+    env = work.env("running-store")
+    for i in range(N_RUNNING):
+        app = work.path("running", str(i))
+        os.makedirs(app, exist_ok=True)
+        for name, text in (("app.py", WEB_APP % i), ("Procfile", "web: python3 app.py\n")):
+            with open(os.path.join(app, name), "w") as f:
+                f.write(text)
+        timed([COWBELL, "build", app, "-t", f"run{i}"], env=env)
+    systems = {"native": lambda i, port: ["env", f"PORT={port}", "/usr/bin/python3", work.path("running", str(i), "app.py")]}
+    for m in ("kvm", "process"):
+        if m == "process" or os.access("/dev/kvm", os.R_OK | os.W_OK):
+            systems[m] = lambda i, port, m=m: [COWBELL, "run", "--monitor", m, "-p", f"127.0.0.1:{port}:8080", f"image:run{i}"]
+    return {name: running(work, command) for name, command in systems.items()}
+
+
+def memory_row(work, part):
+    return {name: lambda v=v: part(v) for name, v in work.once("memory", memory).items()}
+
+
+@row(f"{N_RUNNING} running Python apps: memory in all, per app (Pss)", unit="MB")
+def running_pss(work):
+    return memory_row(work, lambda v: v[0] / N_RUNNING)
+
+
+@row("of it private to one app", unit="MB")
+def running_private(work):
+    return memory_row(work, lambda v: v[1] / N_RUNNING)
+
+
+@row("file pages of an app that it shares with the others", unit="%", better="higher")
+def running_shared(work):
+    return memory_row(work, lambda v: 100 * (1 - (v[0] - v[1]) / v[2]))
+
+
 # --- the run ------------------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +433,7 @@ def main():
                 values = measure(work, f, o.reps)
             except Skip as e:
                 lines.append(f"| {title} | not measured: {e} | | | | |")
+                print(f"# not measured: {e}", file=sys.stderr, flush=True)
                 continue
             raw[name] = {"title": title, "unit": unit, "values": values}
             first = None
