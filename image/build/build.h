@@ -36,6 +36,7 @@ struct step {
 	struct strings argv;
 	bool network; /* only for commands that run none of the app's code: npm ci --ignore-scripts */
 	struct strings env; /* K=V for this step alone */
+	struct strings files; /* "PATH=CONTENTS": files that this step alone sees, such as /etc/npmrc with credentials; not part of the result */
 	struct step *next;
 };
 
@@ -98,10 +99,8 @@ int plan_check(struct store *s, struct plan *p, const struct layer *layers, int 
  */
 int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
 	       struct layer *out);
-/* A layer with a runtime that no package owns (a vendor's node in /usr/local or /opt). */
+/* A layer with a runtime that no package owns (a vendor's node in /usr/local or /opt), by path or by name on PATH. It is on the image's PATH. */
 int program_layer(struct store *s, const char *program, struct layer *out);
-/* Does a package of the closure hold this path (absolute)? For "is flask there". */
-bool debs_have_path(struct store *s, const struct strings *packages, const char *path);
 /* Version of a package that is installed or can be fetched; NULL: no such package. malloc. */
 char *debs_version(const char *package);
 
@@ -118,6 +117,7 @@ struct sandbox {
 	const char *dir; /* host directory that becomes /app, writable; HOME is /tmp */
 	const char *cache; /* host directory that becomes /cache, writable, or NULL; shown only with network: such a step runs no code of the app's */
 	const struct strings *argv, *env;
+	const struct strings *files; /* "PATH=CONTENTS", below /etc, or NULL */
 	bool network;
 	uint64_t timeout_ns; /* 0: an hour */
 	uint64_t max_memory; /* bytes of address space per process, 0: none */

@@ -3,8 +3,8 @@
  * Node. The modules are installed in two parts, so that nobody's code but npm's own ever sees the network:
  *
  *   1. npm ci (or install, without a lock file), --ignore-scripts, with network: fetches and unpacks only. The registry, its
- *      credentials and proxies come from the user's and the system's npm settings through the environment; the home directory
- *      is not shown. What a hostile .npmrc or .git of the app could make npm start is overruled (fetch_env()).
+ *      credentials and proxies come from the user's and the system's npm settings, in a file that this step alone sees; the home
+ *      directory is not shown. What a hostile .npmrc or .git of the app could make npm start is overruled (fetch_settings()).
  *   2. npm rebuild, the app's own install scripts, heroku-postbuild or build: the app's and its modules' code, without network.
  *   3. npm prune takes what only the build needed.
  *
@@ -21,6 +21,7 @@
 #include "lib/host/say.h"
 
 #define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
+#define RC_FILE "/etc/npmrc-of-the-user"
 #define MAX_RC	(256u << 10)
 
 /* --- settings of npm that say where packages come from -------------------------------------------------------------- */
@@ -59,16 +60,19 @@ static bool visible(const char *path)
 	       !strstr(path, "..") && !access(path, R_OK);
 }
 
-static void set_config(struct strings *env, const char *key, const char *value)
+/* "KEY=VALUE" of an npmrc. The value as JSON, which npm reads where it is quoted: nothing in it means a comment. */
+static void set_config(struct strings *rc, const char *key, const char *value)
 {
-	char *kv = textf("npm_config_%s=%s", key, value);
+	json_t *text = json_string(value);
+	char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
 
-	/* npm reads _ as -, but not in keys that begin with // */
-	if (strncmp(key, "//", 2))
-		for (char *p = kv + 11; *p != '='; p++)
-			*p = *p == '-' ? '_' : *p;
-	strings_set_env(env, kv);
-	free(kv);
+	if (quoted && !strpbrk(key, "=\n\r[;#")) {
+		char *kv = textf("%s=%s", key, quoted);
+		strings_set_env(rc, kv);
+		free(kv);
+	}
+	free(quoted);
+	json_decref(text);
 }
 
 /* Put the environment's variables into ${NAME}; malloc. */
@@ -110,13 +114,13 @@ static char *trim(char *s)
 	return s;
 }
 
-static void setting(struct strings *env, char *key, char *value)
+static void setting(struct strings *rc, const char *key, const char *value)
 {
 	if (!strcmp(key, "cafile") ? visible(value) : about_registry(key))
-		set_config(env, key, value);
+		set_config(rc, key, value);
 }
 
-static void read_npmrc(struct strings *env, const char *path)
+static void read_npmrc(struct strings *rc, const char *path)
 {
 	FILE *f = fopen(path, "re");
 	char *line = NULL;
@@ -130,7 +134,7 @@ static void read_npmrc(struct strings *env, const char *path)
 			continue;
 		*eq = 0;
 		char *value = expanded(trim(eq + 1));
-		setting(env, trim(line), value);
+		setting(rc, trim(line), value);
 		free(value);
 	}
 	free(line);
@@ -138,11 +142,17 @@ static void read_npmrc(struct strings *env, const char *path)
 }
 
 /* The caller's own npm_config_registry and the like, and proxies. */
-static void read_environment(struct strings *env)
+static void read_environment(struct strings *rc)
 {
-	static const char *const pass[] = {"http_proxy",  "https_proxy", "no_proxy", "HTTP_PROXY",
-					   "HTTPS_PROXY", "NO_PROXY",	 NULL};
+	static const struct {
+		const char *name, *key;
+	} proxies[] = {{"http_proxy", "proxy"},	       {"HTTP_PROXY", "proxy"},
+		       {"https_proxy", "https-proxy"}, {"HTTPS_PROXY", "https-proxy"},
+		       {"no_proxy", "noproxy"},	       {"NO_PROXY", "noproxy"}};
 
+	for (size_t i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++)
+		if (getenv(proxies[i].name) && *getenv(proxies[i].name))
+			set_config(rc, proxies[i].key, getenv(proxies[i].name));
 	for (char **e = environ; *e; e++) {
 		if (strncasecmp(*e, "npm_config_", 11))
 			continue;
@@ -151,16 +161,10 @@ static void read_environment(struct strings *env)
 			*eq = 0;
 			for (char *p = key; *p && strncmp(key, "//", 2); p++)
 				*p = *p == '_' && p > key ? '-' : (char)tolower((unsigned char)*p);
-			setting(env, key, eq + 1);
+			setting(rc, key, eq + 1);
 		}
 		free(key);
 	}
-	for (const char *const *p = pass; *p; p++)
-		if (getenv(*p)) {
-			char *kv = textf("%s=%s", *p, getenv(*p));
-			strings_set_env(env, kv);
-			free(kv);
-		}
 }
 
 static void common_env(struct strings *env)
@@ -176,30 +180,43 @@ static void common_env(struct strings *env)
 		strings_set_env(env, "npm_config_nodedir=/usr");
 }
 
-/* For the step with network. Environment wins over the app's own .npmrc. */
-static void fetch_env(struct strings *env)
+/*
+ * For the step with network. What is overruled goes through the environment, which wins over the app's own .npmrc. Registries and
+ * credentials go into a file: npm puts variables into the app's .npmrc, which could send them anywhere.
+ */
+static void fetch_settings(struct step *st)
 {
 	const char *home = getenv("HOME"), *user = getenv("NPM_CONFIG_USERCONFIG");
 	static const char *const ours[] = {
-		"npm_config_cache=/cache", "npm_config_ignore_scripts=true",
+		"npm_config_cache=/cache", "npm_config_ignore_scripts=true", "npm_config_userconfig=" RC_FILE,
+		"npm_config_globalconfig=/etc/none",
 		/* programs that the app's settings could name, and git's settings in the app's own repository */
 		"npm_config_git=/usr/bin/git", "npm_config_script_shell=/bin/sh", "GIT_CONFIG_COUNT=1",
 		"GIT_CONFIG_KEY_0=safe.bareRepository", "GIT_CONFIG_VALUE_0=explicit",
 		"GIT_TERMINAL_PROMPT=0", NULL};
+	struct strings rc = {0};
 
-	common_env(env);
-	read_npmrc(env, "/etc/npmrc");
-	read_npmrc(env, "/usr/etc/npmrc");
-	read_npmrc(env, "/usr/local/etc/npmrc");
+	read_npmrc(&rc, "/etc/npmrc");
+	read_npmrc(&rc, "/usr/etc/npmrc");
+	read_npmrc(&rc, "/usr/local/etc/npmrc");
 	char *own = home ? textf("%s/.npmrc", home) : NULL;
 	if (user || own)
-		read_npmrc(env, user ? user : own);
+		read_npmrc(&rc, user ? user : own);
 	free(own);
-	read_environment(env);
+	read_environment(&rc);
+	char *text = textf(RC_FILE "=");
+	for (size_t i = 0; i < rc.n; i++) {
+		char *more = textf("%s%s\n", text, rc.v[i]);
+		free(text);
+		text = more;
+	}
+	strings_add(&st->files, text);
+	free(text);
+	strings_free(&rc);
 	if (!access(CA_FILE, R_OK))
-		strings_set_env(env, "NODE_EXTRA_CA_CERTS=" CA_FILE);
+		strings_set_env(&st->env, "NODE_EXTRA_CA_CERTS=" CA_FILE);
 	for (const char *const *o = ours; *o; o++)
-		strings_set_env(env, *o);
+		strings_set_env(&st->env, *o);
 }
 
 /* --- package.json ---------------------------------------------------------------------------------------------------- */
@@ -240,10 +257,9 @@ static struct step *step(struct app *a, const char *title, bool network, const c
 	plan_add_step(a->plan, title, network, argv);
 	for (s = a->plan->steps; s->next; s = s->next)
 		;
+	common_env(&s->env);
 	if (network)
-		fetch_env(&s->env);
-	else
-		common_env(&s->env);
+		fetch_settings(s);
 	return s;
 }
 

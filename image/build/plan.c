@@ -40,6 +40,7 @@ void plan_free(struct plan *p)
 		next = s->next;
 		strings_free(&s->argv);
 		strings_free(&s->env);
+		strings_free(&s->files);
 		free(s);
 	}
 	for (struct need *n = p->needs, *next; n; n = next) {

@@ -9,7 +9,7 @@
 
 #define BWRAP		"/usr/bin/bwrap"
 #define PRLIMIT		"/usr/bin/prlimit"
-#define SANDBOX_MAX_FDS 8
+#define SANDBOX_MAX_FDS 16
 
 /* Where bubblewrap finds the directories that it binds: the real paths, or places that were staged for it. */
 struct sandbox_sources {

@@ -359,6 +359,12 @@ int view_arguments(const struct sandbox *sb, const struct sandbox_sources *src, 
 	add(&a, "--hostname", "build", NULL);
 	add_system(&a);
 	int err = add_etc(&a, fds, sb->network);
+	for (size_t i = 0; !err && sb->files && i < sb->files->n; i++) {
+		size_t n = strcspn(sb->files->v[i], "=");
+		char *path = textf("%.*s", (int)n, sb->files->v[i]);
+		err = add_file(&a, fds, path, sb->files->v[i] + n + 1);
+		free(path);
+	}
 	add(&a, "--proc", "/proc", NULL);
 	add(&a, "--dev", "/dev", NULL);
 	add(&a, "--size", SHM_BYTES, NULL);

@@ -251,6 +251,7 @@ static int run_steps(const char *scratch, const struct plan *p, const struct lim
 				     .cache = cache,
 				     .argv = &st->argv,
 				     .env = &st->env,
+				     .files = &st->files,
 				     .network = st->network,
 				     .timeout_ns = lim->timeout_ns};
 		out_step("%s", st->title);
