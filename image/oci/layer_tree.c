@@ -246,7 +246,7 @@ const char *layer_place_link(struct layering *l, const char *name, const char *t
 	const char *slash = strrchr(name, '/');
 	if (is_whiteout(slash ? slash + 1 : name))
 		return "is a whiteout, but a hard link";
-	if ((why = layer_place(l, name, of->mode, &n)))
+	if ((why = layer_place(l, name, of->mode, &n)) || !n)
 		return why;
 	if (!of->link) {
 		struct node *inode = tree_alloc(l->t, sizeof(*inode) + 1);
