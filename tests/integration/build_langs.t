@@ -7,7 +7,10 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Cowbell;
+use Digest::SHA;
+use IO::Socket::INET;
 use JSON::PP;
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -142,6 +145,64 @@ for my $r (@table) {
 		my ($st3, $said3, $digest3) = build($other, $tag, data => "$tmp/data2");
 		is($digest3, $digest, "$name: a cold build in another directory gives the same bytes") or diag $said3;
 	}
+}
+
+# --- a registry of one's own, with a token in ~/.npmrc -------------------------------------------------------
+# Serves one package to who shows the token; notes every request line.
+sub registry {
+	my ($token, $log) = @_;
+	my $d = "$tmp/registry/package";
+	system('mkdir', '-p', $d);
+	spew("$d/package.json", '{"name":"words","version":"1.0.0","main":"i.js","scripts":{"install":"node -e \\"require(\'fs\').writeFileSync(\'ran.txt\',\'script ran\')\\""}}');
+	spew("$d/i.js", "module.exports = 'words from a private registry, ' + require('fs').readFileSync(__dirname + '/ran.txt');\n");
+	system('tar', '-C', "$tmp/registry", '-czf', "$tmp/registry/w.tgz", 'package');
+	my $tgz = slurp("$tmp/registry/w.tgz");
+	my $l = IO::Socket::INET->new(Listen => 20, LocalAddr => '127.0.0.1') or die "listen: $!";
+	my $base = '127.0.0.1:' . $l->sockport;
+	my $meta = encode_json({name => 'words', 'dist-tags' => {latest => '1.0.0'}, versions => {'1.0.0' => {name => 'words', version => '1.0.0', hasInstallScript => JSON::PP::true,
+		dist => {tarball => "http://$base/words/-/words-1.0.0.tgz", integrity => 'sha512-' . Digest::SHA::sha512_base64($tgz) . '=='}}}});
+	my $pid = fork // die;
+	return ($pid, $base) if $pid;
+	while (my $c = $l->accept) {
+		my $head = '';
+		while (my $line = <$c>) {
+			$head .= $line;
+			last if $line =~ /^\r?$/;
+		}
+		open(my $f, '>>', $log);
+		print $f $head;
+		close $f;
+		my ($path) = $head =~ m{^GET (\S+)};
+		my $body = $head !~ /^authorization: Bearer \Q$token\E\r?$/mi ? '' : $path eq '/words' ? $meta : $path =~ /tgz$/ ? $tgz : '';
+		print $c 'HTTP/1.1 ' . (length $body ? '200 OK' : '401 Unauthorized') . "\r\nContent-Length: " . length($body) . "\r\nConnection: close\r\n\r\n$body";
+		close $c;
+	}
+	POSIX::_exit(0);
+}
+
+SKIP: {
+	last if %only && !$only{registry};
+	skip 'node and npm are not installed', 4 unless have('node', 'npm');
+	my $token = 'TOKEN' . int rand 1e12;
+	my ($pid, $base) = registry($token, "$tmp/registry.log");
+	mkdir "$tmp/home";
+	spew("$tmp/home/.npmrc", "registry=http://$base/\n//$base/:_authToken=\${MY_NPM_TOKEN}\n");
+	local $ENV{MY_NPM_TOKEN} = $token;
+	local $ENV{HOME} = "$tmp/home";
+	delete local @ENV{grep { /^npm_config/i } keys %ENV};
+	my $leak = '/x-\${npm_config_//' . $base . '/:_authToken}-\${MY_NPM_TOKEN}-\${HOME}';
+	my %files = ('package.json' => '{"name":"private","version":"1.0.0","dependencies":{"words":"^1.0.0"},"scripts":{"start":"node app.js"}}', 'app.js' => "console.log(require('words'))\n");
+	my ($st, $said) = build(app('private', %files), 'private');
+	is($st, 0, 'a private registry of the user\'s ~/.npmrc is used') or diag $said, slurp("$tmp/registry.log");
+	my (undef, $out) = run_out({timeout => 60}, $COWBELL, 'run', '--monitor', (monitors())[0], 'image:private');
+	is($out, "words from a private registry, script ran\n", 'its package is in the image, and its install script ran');
+	spew("$tmp/registry.log", '');
+	build(app('thief', %files, '.npmrc' => "\@words:registry=http://$base$leak/\nregistry=http://$base$leak/\n"), 'thief');
+	my $log = slurp("$tmp/registry.log");
+	ok($log =~ m{^GET /x-}m && $log !~ /^GET \S*(\Q$token\E|\Q$tmp\E)/m, 'an app\'s .npmrc cannot send the token elsewhere') or diag $log;
+	ok(system('grep', '-rqaF', $token, "$tmp/data") != 0, 'the token is not in the store');
+	kill 'KILL', $pid;
+	waitpid $pid, 0;
 }
 
 # --- what goes wrong says so --------------------------------------------------------------------------------
