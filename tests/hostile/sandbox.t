@@ -288,6 +288,16 @@ is(alive('sleep 1000 '), 0, 'no process of theirs is left');
 my @left = glob("$tmp/data/cowbell/tmp/* $tmp/data/cowbell/scratch/*");
 is("@left", '', 'and no scratch directory');
 
+# --- no sandbox, no build ----------------------------------------------------------------------------------------------
+SKIP: {
+	my $dir = app('nosandbox', Makefile => "all:\n\ttouch $tmp/unconfined\n", Procfile => "web: ./app\n");
+	my @without = ('unshare', '-Ur', 'sh', '-c', 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"', 'sh');
+	skip 'user namespaces cannot be turned off here', 2 if system("@without[0 .. 2] -c true >/dev/null 2>&1");
+	my ($st, $out, $err) = run_out({timeout => 60}, @without, $COWBELL, 'build', $dir, '-t', 'nosandbox');
+	ok($st == 125 && $err =~ /needs user namespaces/, 'where there can be no sandbox, the build says what to do') or diag "status $st\n$out$err";
+	ok(!-e "$tmp/unconfined", 'and nothing of the app was run');
+}
+
 # --- we are killed -----------------------------------------------------------------------------------------------------
 for my $sig ('KILL', 'INT') {
 	my $dir = app("killed-$sig", Makefile => "all:\n\tsetsid sleep 4711 & exec sleep 4711\n", Procfile => "web: ./app\n");

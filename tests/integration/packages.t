@@ -119,6 +119,19 @@ store('one');
 is(build('py2', 'app.py' => "print('other')\n"), 0, 'another app');
 is((layers('py2'))[0]{digest}, $l[0]{digest}, 'shares the runtime');
 
+SKIP: {
+	my $nobody = getpwnam('nobody');
+	my $open = "/tmp/cowbell-test-$$";
+	skip 'not root, or no nobody', 2 if $> || !defined $nobody || !have('su') || !mkdir($open);
+	system("cp '$COWBELL' '$open/cowbell' && mkdir '$open/app' && echo \"print('hello')\" > '$open/app/app.py' && chown -R nobody '$open'");
+	my ($s, $o, $e) = run_out({dir => '/', timeout => 120}, 'su', 'nobody', '-s', '/bin/sh', '-c',
+		"cd '$open/app' && XDG_DATA_HOME='$open/d' XDG_CACHE_HOME='$open/c' '$open/cowbell' build . -t py >/dev/null && XDG_DATA_HOME='$open/d' '$open/cowbell' inspect --json py");
+	is($s, 0, 'an ordinary user builds') or diag($e);
+	my $d = eval { decode_json($o)->[0]{layers}[0]{digest} } // '';
+	is($d, $l[0]{digest}, 'and gets the same runtime as root');
+	system('rm', '-rf', $open);
+}
+
 # --- names --------------------------------------------------------------------------------------------------
 for my $name ('-o', '--help', '../x', 'a;touch pwned', '$(touch pwned)', 'Apt::Get', 'hello=1.0', "a\tb", '-oDpkg::Pre-Invoke::=touch', 'x' x 300) {
 	my $r = build('bad', 'app.py' => '', 'Aptfile' => "$name\n");
@@ -246,11 +259,29 @@ sub elsewhere {
 	return $st;
 }
 SKIP: {
-	skip 'no mount namespaces here', 9 if $> || system("unshare -m -n true 2>/dev/null");
+	skip 'no mount namespaces here', 12 if $> || system("unshare -m -n true 2>/dev/null");
 	mkdir "$dir/lua";
 	spew("$dir/lua/main.lua", "print('hello')\n");
 	store('none');
 	mkdir "$dir/empty";
+	SKIP: {
+		skip 'no nodejs package', 3 if !installed('nodejs') || !-x '/usr/bin/node';
+		mkdir "$dir/node";
+		spew("$dir/node/package.json", '{"name":"x","version":"1.0.0","scripts":{"start":"node s.js"}}');
+		spew("$dir/node/s.js", "console.log('hello ' + process.execPath)\n");
+		system('mkdir', '-p', "$dir/vendor/bin", "$dir/vendor/lib");
+		system('cp', '/usr/bin/node', "$dir/vendor/bin/node");
+		spew("$dir/status0", join('', grep { !/^Package: nodejs$/m } split /(?<=\n\n)/, slurp('/var/lib/dpkg/status')));
+		local $ENV{PATH} = "$dir/vendor/bin:$ENV{PATH}";
+		is(elsewhere([["$dir/status0", '/var/lib/dpkg/status'], ["$dir/empty", '/var/lib/apt/lists']], 0, $COWBELL, 'build', "$dir/node", '-t', 'node'), 0,
+			"a vendor's node that no package owns") or diag($err);
+		for my $m ((monitors())[0]) {
+			cowbell('run', '--monitor', $m, 'image:node');
+			is($out, "hello $dir/vendor/bin/node\n", "$m: runs from its own prefix") or diag($err);
+		}
+		my ($app) = grep { $_->{type} eq 'application' } map { @{$_->{components}} } sboms("$dir/none/cowbell", 'node');
+		is($app && $app->{name}, 'node', 'its SBOM names it');
+	}
 	is(elsewhere([["$dir/empty", '/var/lib/dpkg']], 1, $COWBELL, 'build', "$dir/lua", '-t', 'x'), 125, 'not a Debian machine');
 	like($err, qr/not a Debian machine/, 'is told so');
 	SKIP: {

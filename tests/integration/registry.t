@@ -63,6 +63,7 @@ succeeds('another name here', 'pull', "127.0.0.1:$plain/test/app:v1", '-t', 'app
 succeeds('by digest', 'pull', "127.0.0.1:$plain/test/app\@sha256:$img->{hex}", '-t', 'app:two');
 refused('a digest without a name for it', qr/-t NAME/, 'pull', "127.0.0.1:$plain/test/app\@sha256:$img->{hex}");
 refused('a tag that is not there: the registry\'s words', qr/MANIFEST_UNKNOWN: manifest unknown \(HTTP 404\)/, 'pull', "127.0.0.1:$plain/test/app:v9");
+refused('a name that signatures have', qr/for signatures/, 'pull', "127.0.0.1:$plain/test/app:v1", '-t', "a:sha256-$img->{hex}.sig");
 refused('a name without a registry', qr/names no registry/, 'pull', 'app:one');
 refused('nobody listens', qr/127\.0\.0\.1:1: .*onnect/, 'pull', '127.0.0.1:1/test/app:v1');
 my $log = "$d/again.log";
@@ -270,6 +271,68 @@ my $password = registry_of("$d/basic.log", sub {
 store('basic');
 refused('a registry with passwords, without one', qr/--creds USER:PASSWORD/, 'pull', '--plain-http', "127.0.0.1:$password/x/y:1");
 succeeds('and with it; a password may have a colon', 'pull', '--plain-http', "127.0.0.1:$password/x/y:1", '--creds', 'user:se:cret');
+
+# Tokens that are good for one request: each 401 brings a new one.
+my $short;
+$short = registry_of("$d/short.log", sub {
+	my ($c, undef, $path, $h) = @_;
+	if ($path =~ m{^/token}) {
+		my $token = 't' . (() = slurp("$d/given") =~ /x/g);
+		spew("$d/given", slurp("$d/given") . 'x');
+		my $json = "{\"access_token\":\"$token\",\"expires_in\":1}";
+		print $c "HTTP/1.1 200 OK\r\nContent-Length: " . length($json) . "\r\nConnection: close\r\n\r\n$json";
+		return 1;
+	}
+	my ($token) = ($h->{authorization} // '') =~ /^Bearer (\w+)$/;
+	if ($token && !-e "$d/used.$token") {
+		spew("$d/used.$token", '');
+		return 0;
+	}
+	print $c "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"/token\",service=\"s\",scope=\"repository:x/y:pull\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+	return 1;
+});
+store('short');
+spew("$d/given", '');
+succeeds('tokens that are refused when used again', 'pull', '--plain-http', "127.0.0.1:$short/x/y:1");
+ok(length slurp("$d/given") >= 3, 'are fetched again: ' . length slurp("$d/given"));
+
+# --- several at once, and killed at any moment --------------------------------------------------------------------------------------
+store('many');
+my @pids = map {
+	my $i = $_;
+	my $p = fork // die;
+	if (!$p) {
+		open STDOUT, '>', "$d/many.$i";
+		{ exec $COWBELL, 'pull', "127.0.0.1:$plain/test/app:v1", '-t', "many:$i" }
+		POSIX::_exit(1);
+	}
+	$p;
+} 1 .. 5;
+my $good = grep { waitpid($_, 0) == $_ && $? == 0 } @pids;
+is($good, 5, 'five pulls of one image at the same time');
+is_deeply([temporary()], [], 'nothing temporary is left');
+store('kills');
+cowbell('images');
+for my $i (1 .. 12) {
+	my $p = fork // die;
+	if (!$p) {
+		open STDERR, '>', '/dev/null';
+		{ exec $COWBELL, 'pull', '-t', "kill:$i", "127.0.0.1:$plain/test/app:v1" }
+		POSIX::_exit(1);
+	}
+	sleep 0.004 * $i;
+	kill 'KILL', $p;
+	waitpid $p, 0;
+}
+my @broken = grep { (readlink($_) // '') eq '' } glob "$ENV{XDG_DATA_HOME}/cowbell/refs/*";
+is_deeply(\@broken, [], 'pulls that are killed at any moment leave whole names');
+is_deeply([grep { sha256_hex(slurp($_)) ne s{.*/}{}r } glob "$ENV{XDG_DATA_HOME}/cowbell/blobs/sha256/*"], [], 'and whole blobs');
+succeeds('and the next one succeeds', 'pull', '-t', 'kill:last', "127.0.0.1:$plain/test/app:v1");
+spew("$ENV{XDG_DATA_HOME}/cowbell/tmp/partial-" . ('0' x 64), 'fresh');
+spew("$ENV{XDG_DATA_HOME}/cowbell/tmp/partial-" . ('1' x 64), 'old');
+utime time - 100000, time - 100000, "$ENV{XDG_DATA_HOME}/cowbell/tmp/partial-" . ('1' x 64);
+succeeds('prune', 'prune');
+is(join(' ', map { s{.*/}{}r } temporary()), 'partial-' . ('0' x 64), 'keeps a fresh download and removes an old one');
 
 # --- hostile servers -----------------------------------------------------------------------------------------------------------------
 # Each in a new store, in which nothing may be left.
