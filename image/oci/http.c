@@ -584,6 +584,13 @@ static enum http_failure judge(CURLcode code, struct transfer *t, const char *de
 	}
 }
 
+/* The environment's proxies are used, but not for this very machine, which a proxy would take for itself. */
+static void set_proxy(struct http *h, const char *url)
+{
+	if (http_is_loopback(h, url))
+		api.easy_setopt(h->easy, CURLOPT_NOPROXY, "*");
+}
+
 static enum http_failure do_once(struct http *h, const struct http_request *q, const char *url,
 				 bool with_authorization, struct http_response *r)
 {
@@ -596,6 +603,7 @@ static enum http_failure do_once(struct http *h, const struct http_request *q, c
 	r->body[0] = 0;
 	api.easy_reset(h->easy); /* connections stay */
 	set_limits(h, q);
+	set_proxy(h, url);
 	set_method(h->easy, q, &t);
 	api.easy_setopt(h->easy, CURLOPT_URL, url);
 	api.easy_setopt(h->easy, CURLOPT_HTTPHEADER, list);

@@ -261,7 +261,7 @@ void transfer_options(const struct image_transfer *t, struct registry_options *o
 				       .max_bytes = t->max_bytes};
 }
 
-/* The name that the image gets here. 0, or an exit status after one line. */
+/* The name that the image gets here; see image/names.c for what a tag cannot be. 0, or an exit status after one line. */
 static int local_name(const struct image_transfer *t, const struct reference *r, char ref[400])
 {
 	struct reference as = *r;
@@ -273,6 +273,9 @@ static int local_name(const struct image_transfer *t, const struct reference *r,
 		return say_fail(EXIT_OURS,
 				"%s: a digest is no name; say with -t NAME what it shall be called here",
 				t->name);
+	if (signature_is_tag(as.tag))
+		return say_fail(EXIT_OURS, "%s: names of this form are for signatures",
+				t->as ? t->as : t->name);
 	reference_text(&as, ref, 400);
 	return 0;
 }
