@@ -303,7 +303,7 @@ static void told_processes(const struct plan *p)
 static int make_layers(struct build *b)
 {
 	struct plan *p = &b->plan;
-	struct layer app;
+	struct layer app = {0};
 	const char *dir = b->req->dir;
 	int status = runtime_layer(b);
 

@@ -237,7 +237,7 @@ static int apply(struct app *a, const struct toml *t, char language[32])
 
 int read_cowbell_toml(struct app *a, char language[32])
 {
-	struct toml t;
+	struct toml t = {0};
 	size_t n;
 	char *s = app_read(a, FILE_NAME, &n);
 

@@ -75,7 +75,10 @@ static int fill(struct app *a)
 
 	if (status)
 		return status;
-	json_object_foreach(json_object_get(o, "require"), key, v) require(a, key);
+	json_object_foreach(json_object_get(o, "require"), key, v)
+	{
+		require(a, key);
+	}
 	json_decref(o);
 	if (!a->plan->runtime_packages.n)
 		app_runtime(a, "php-cli");

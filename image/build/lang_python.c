@@ -17,6 +17,7 @@
 
 #include "image/build/detect.h"
 #include "image/build/ignore.h"
+#include "image/build/marker.h"
 #include "image/build/toml.h"
 #include "lib/host/say.h"
 
@@ -26,6 +27,7 @@
 struct python {
 	struct app *a;
 	struct strings trees; /* vendored ones, relative */
+	int minor; /* of Python 3 */
 };
 
 static const char *found(const struct app *a)
@@ -111,19 +113,23 @@ static void require(struct python *py, const char *file, const char *s, size_t n
 }
 
 /* "; sys_platform == 'win32'" and the like: not for here. */
-static bool for_elsewhere(const char *line)
+static bool for_elsewhere(const struct python *py, const char *line)
 {
-	const char *m = strchr(line, ';');
+	const char *marker = strchr(line, ';');
 
-	if (!m)
-		return false;
-	bool equal = strstr(m, "==") && !strstr(m, "!=");
-	if (strstr(m, "win32") || strstr(m, "Windows") || strstr(m, "darwin") || strstr(m, "Darwin") ||
-	    strstr(m, "'nt'"))
-		return equal;
-	return strstr(m, "python_version < \"3") || strstr(m, "python_version<\"3") ||
-	       strstr(m, "python_version < '3") || strstr(m, "python_version<'3") || strstr(m, "extra ==") ||
-	       strstr(m, "extra==");
+	return marker && marker_excludes(marker + 1, py->minor);
+}
+
+/* Of the python3 that the image will have. */
+static int python_minor(void)
+{
+	char *version = debs_version("python3");
+	int minor = 11;
+
+	if (version)
+		sscanf(version, "3.%d", &minor);
+	free(version);
+	return minor;
 }
 
 static int read_requirements(struct python *py, const char *file, int depth)
@@ -145,7 +151,7 @@ static int read_requirements(struct python *py, const char *file, int depth)
 			p += strspn(p, " \t=");
 			p[strcspn(p, " \t")] = 0;
 			status = read_requirements(py, p, depth + 1);
-		} else if (isalnum((unsigned char)*p) && !for_elsewhere(p)) {
+		} else if (isalnum((unsigned char)*p) && !for_elsewhere(py, p)) {
 			require(py, file, p, strlen(p));
 		}
 	}
@@ -162,14 +168,14 @@ static void require_from(struct python *py, const char *file, const struct toml 
 	for (size_t at = 0; (e = toml_next(t, path, &at, &key));) {
 		const struct toml_entry *whole = toml_find(t, path);
 		const char *s = whole && whole->type == TOML_ARRAY ? e->value : key;
-		if (!for_elsewhere(s))
+		if (!for_elsewhere(py, s))
 			require(py, file, s, strlen(s));
 	}
 }
 
 static int read_toml(struct python *py, const char *file)
 {
-	struct toml t;
+	struct toml t = {0};
 	size_t n;
 	char *text = app_read(py->a, file, &n);
 
@@ -225,7 +231,7 @@ static void set_path(struct python *py)
 
 static int fill(struct app *a)
 {
-	struct python py = {.a = a};
+	struct python py = {.a = a, .minor = python_minor()};
 	int status = 0;
 
 	find_trees(&py);

@@ -231,10 +231,10 @@ static bool key(struct reader *r, char path[MAX_PATH_BYTES], char *parents[TOML_
 			while (bare(peek(r)))
 				put(&k, *r->p++);
 		}
-		bool bad = !k.s || (!k.n && r->p[-1] != '"' && r->p[-1] != '\''), deep = false;
-		for (size_t i = 0; i < k.n; i++)
+		bool bad = !k.s; /* a quoted key may be empty, then it is "" */
+		for (size_t i = 0; k.s && i < k.n; i++)
 			bad |= (unsigned char)k.s[i] < 0x20;
-		deep = len + k.n + 2 > MAX_PATH_BYTES || *n_parents == TOML_MAX_DEPTH;
+		bool deep = len + k.n + 2 > MAX_PATH_BYTES || *n_parents == TOML_MAX_DEPTH;
 		if (!bad && !deep)
 			snprintf(path + len, MAX_PATH_BYTES - len, "%s%s", len ? "\x1f" : "", k.s);
 		free(k.s);
