@@ -212,6 +212,39 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 
 /* --- runtimes that no package owns --------------------------------------------------------------------------- */
 
+/* Where the shell would find it; absolute. */
+static bool find_program(const char *program, char *buf, size_t size)
+{
+	const char *path = getenv("PATH");
+
+	if (*program == '/')
+		return snprintf(buf, size, "%s", program) < (int)size && !access(buf, X_OK);
+	if (strchr(program, '/'))
+		return false;
+	for (const char *p = path ? path : "/usr/local/bin:/usr/bin:/bin"; p && *p;) {
+		size_t n = strcspn(p, ":");
+		if (*p == '/' && snprintf(buf, size, "%.*s/%s", (int)n, p, program) < (int)size &&
+		    !access(buf, X_OK))
+			return true;
+		p = p[n] ? p + n + 1 : NULL;
+	}
+	return false;
+}
+
+/* An image's PATH knows the usual directories only. */
+static void put_on_path(struct tree *t, const char *program)
+{
+	static const char *const usual[] = {"/usr/local/bin/", "/usr/bin/", "/bin/"};
+	const char *name = strrchr(program, '/') + 1;
+	char link[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++)
+		if (!strncmp(program, usual[i], strlen(usual[i])) && program + strlen(usual[i]) == name)
+			return;
+	if (snprintf(link, sizeof(link), "/usr/local/bin/%s", name) < (int)sizeof(link))
+		tree_put_link(t, link, program);
+}
+
 static int build_program(struct debs *d, const char *program, const char *base_key, const char *key,
 			 struct layer *out)
 {
@@ -225,6 +258,7 @@ static int build_program(struct debs *d, const char *program, const char *base_k
 	progress_begin(program, 0, false);
 	int r = collect_program(t, program, &sigs);
 	if (!r) {
+		put_on_path(t, program);
 		debs_canonical(t);
 		r = layer_from_tree(d->s, t, out->hex, &out->size);
 	}
@@ -256,20 +290,22 @@ static bool memo_program(struct store *s, const char *key, const char *base_key,
 	return ok && memo_layer(s, "program", key, out);
 }
 
-int program_layer(struct store *s, const char *program, struct layer *out)
+int program_layer(struct store *s, const char *name, struct layer *out)
 {
 	struct strings none = {0};
-	char base_key[65], key[65], real[PATH_MAX];
+	char base_key[65], key[65], program[PATH_MAX];
 	struct debs d;
 
 	memset(out, 0, sizeof(*out));
-	if (!realpath(program, real) || access(real, X_OK))
-		return out_fail(EXIT_OURS, "%s: %s", program, strerror(errno));
+	if (!find_program(name, program, sizeof(program)))
+		return out_fail(EXIT_OURS,
+				"%s is not on this machine, and no Debian package of it is known.\n"
+				"Run: sudo apt-get update, or install it.",
+				name);
 	int r = debs_open(&d, s, &none, NULL);
 	if (r)
 		return r;
-	const char *name = strrchr(program, '/');
-	snprintf(out->title, sizeof(out->title), "%.100s", name ? name + 1 : program);
+	snprintf(out->title, sizeof(out->title), "%.100s", strrchr(program, '/') + 1);
 	layer_key(&d, base_key);
 	sha256_hex(program, strlen(program), key);
 	if (!memo_program(s, key, base_key, out)) {
@@ -286,43 +322,6 @@ int program_layer(struct store *s, const char *program, struct layer *out)
 }
 
 /* --- questions ---------------------------------------------------------------------------------------- */
-
-static int same_path(void *arg, const char *path)
-{
-	char buf[4096];
-
-	return merged_path(path, buf, sizeof(buf)) && !strcmp(buf, arg);
-}
-
-/* Fetched packages have no lists of files on this machine: look into their tree. */
-static bool tree_has(struct debs *d, const char *path)
-{
-	bool fetched = false;
-	int status;
-
-	for (size_t i = 0; i < d->n; i++)
-		fetched |= !d->v[i]->installed;
-	struct tree *t = fetched && !fetch_debs(d) ? debs_tree(d, &status) : NULL;
-	bool found = t && tree_find(t, path);
-	tree_free(t);
-	return found;
-}
-
-bool debs_have_path(struct store *s, const struct strings *packages, const char *path)
-{
-	struct debs d;
-	char want[4096];
-	bool found = false;
-
-	if (!merged_path(path, want, sizeof(want)) || debs_open(&d, s, packages, NULL))
-		return false;
-	for (size_t i = 0; i < d.n && !found; i++)
-		found = d.v[i]->installed && dpkg_files(d.v[i], same_path, want) == 1;
-	if (!found)
-		found = tree_has(&d, want);
-	debs_close(&d);
-	return found;
-}
 
 char *debs_version(const char *package)
 {

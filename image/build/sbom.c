@@ -13,8 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "image/build/debs.h"
+
+#define MAX_LOCK (64 << 20)
 
 /* Percent-encoded as package URLs want it; malloc. */
 static char *purl_text(const char *s)
@@ -192,6 +195,11 @@ static json_t *sorted_once(json_t **v, size_t n)
 
 int sbom_npm(struct store *s, const char *package_lock, const char *title, char hex[65], uint64_t *size)
 {
+	struct stat st;
+	if (stat(package_lock, &st))
+		return -errno;
+	if (st.st_size > MAX_LOCK)
+		return -EFBIG;
 	json_t *lock = json_load_file(package_lock, JSON_REJECT_DUPLICATES, NULL), *entry;
 	json_t *packages = json_object_get(lock, "packages");
 	const char *path;
@@ -199,7 +207,7 @@ int sbom_npm(struct store *s, const char *package_lock, const char *title, char 
 
 	if (!json_is_object(packages)) {
 		json_decref(lock);
-		return lock ? -EINVAL : -ENOENT;
+		return -EINVAL;
 	}
 	json_t **v = calloc(json_object_size(packages) + 1, sizeof(json_t *));
 	json_object_foreach(packages, path, entry)
