@@ -30,6 +30,7 @@ struct placing {
 	bool all; /* also those that are there */
 	char last[PATH_MAX]; /* where it ended, without links */
 	int missing;
+	bool blocked; /* by a file of ours: /etc/hosts/x */
 };
 
 static void take_over(struct node *n, const struct erofs_inode *i)
@@ -47,9 +48,12 @@ static void place(void *arg, const char *dir, const struct erofs_inode *i)
 
 	snprintf(p->last, sizeof(p->last), "%s", dir);
 	p->missing += !i;
-	if (!p->all || tree_find(p->t, dir))
+	struct node *n = tree_find(p->t, dir);
+	if (n && !S_ISDIR(n->mode))
+		p->blocked = true;
+	if (n || !p->all || p->blocked)
 		return;
-	struct node *n = tree_put_dir(p->t, dir, i ? i->mode & 07777 : p->mode);
+	n = tree_put_dir(p->t, dir, i ? i->mode & 07777 : p->mode);
 	if (n && i) {
 		take_over(n, i);
 	} else if (n) {

@@ -192,7 +192,13 @@ static void test_users(void)
 
 static void test_top(void)
 {
-	char *volumes[] = {(char *)"/data/x", (char *)"/own", (char *)"/a/one", NULL};
+	char *volumes[] = {(char *)"/data/x",
+			   (char *)"/own",
+			   (char *)"/a/one",
+			   (char *)"/etc/hosts",
+			   (char *)"/etc/hostname/x/y",
+			   (char *)"/../..",
+			   NULL};
 	struct toplayer top = {
 		.hostname = "host", .workdir = "/var/run/w", .volumes = volumes, .uid = 5, .gid = 6};
 	struct overlay_file f;
