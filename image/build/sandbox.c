@@ -40,6 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/host/progress.h"
 #include "lib/host/say.h"
 
 #define SANDBOX_UID  1131378530u /* nobody's: far from users, services and the ranges of containers */
@@ -76,6 +77,8 @@ struct box {
 	uint64_t output; /* bytes so far */
 	uint64_t deadline, next_check;
 	const char *killed; /* why, or NULL */
+	bool progress; /* shown: a step that fetches says nothing of its own */
+	uint64_t seen; /* bytes in the build directory so far */
 };
 
 static uint64_t now_ns(void)
@@ -270,6 +273,9 @@ static void read_output(struct box *b)
 		close_fd(&b->out);
 		return;
 	}
+	if (b->progress)
+		progress_end();
+	b->progress = false;
 	bool cut = b->output > MAX_OUTPUT;
 	b->output += (uint64_t)n;
 	if (!cut)
@@ -303,13 +309,16 @@ static void read_status(struct box *b)
 static void check_disk(struct box *b, uint64_t now)
 {
 	struct statvfs v;
-	uint64_t bytes;
+	uint64_t use, cached;
 	uint64_t max = b->sb->max_disk ? b->sb->max_disk : MAX_DISK;
 
-	if (!view_disk_use(b->app, max, &bytes))
+	if (!view_disk_use(b->app, max, &use))
 		end_box(b, "it wrote more than a build may (bytes, files or depth of directories)");
-	else if (b->cache >= 0 && !view_disk_use(b->cache, MAX_DISK, &bytes))
-		end_box(b, "the cache of packages became too large");
+	else if (b->cache >= 0 && !view_disk_use(b->cache, MAX_DISK, &cached))
+		end_box(b, "the cache of packages became too large; remove the directory npm in the store");
+	if (b->progress && use > b->seen)
+		progress_add(use - b->seen);
+	b->seen = use;
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", b->app);
 	if (!statvfs(path, &v) && (uint64_t)v.f_bavail * v.f_frsize < LEAST_FREE)
@@ -404,7 +413,13 @@ static int run_box(struct box *b)
 	uint64_t now = now_ns();
 	b->deadline = now + (b->sb->timeout_ns ? b->sb->timeout_ns : HOUR_NS);
 	b->next_check = now + CHECK_NS;
+	b->progress = b->sb->network;
+	if (b->progress)
+		progress_begin(b->sb->argv->v[0], 0, true);
 	watch(b);
+	if (b->progress)
+		progress_end();
+	b->progress = false;
 	bool gone = finish(b);
 	while (waitpid(b->pid, &status, 0) < 0 && errno == EINTR)
 		;
