@@ -59,7 +59,7 @@ bool selection_skips(void *arg, const char *rel, bool is_dir)
 		s->env_files += !is_dir && ignore_is_env(slash ? slash + 1 : rel);
 		return true;
 	}
-	if (ignore_match(&p->skip, rel, is_dir))
+	if (!s->built && ignore_match(&p->skip, rel, is_dir))
 		return true;
 	if (s->source)
 		return false;
@@ -167,10 +167,10 @@ static int write_layer(struct store *s, struct tree *t, struct layer *out)
 	return r;
 }
 
-int app_layer(struct store *s, const char *dir, const struct plan *p, const struct limits *lim,
+int app_layer(struct store *s, const char *dir, bool built, const struct plan *p, const struct limits *lim,
 	      struct layer *out, size_t *files)
 {
-	struct selection sel = {.plan = p};
+	struct selection sel = {.plan = p, .built = built};
 	struct walk_limit walk = {.max_bytes = lim->max_bytes, .max_nodes = lim->max_entries};
 	int err = 0;
 	struct tree *t = tree_from_dir(dir, PREFIX, selection_skips, &sel, &walk, &err);

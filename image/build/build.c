@@ -316,7 +316,7 @@ static int make_layers(struct build *b)
 	if (!status)
 		status = plan_check(b->s, p, b->layers, b->n_layers);
 	if (!status && !p->steps)
-		status = app_layer(b->s, dir, p, &b->lim, &app, &b->files);
+		status = app_layer(b->s, dir, false, p, &b->lim, &app, &b->files);
 	if (status)
 		return status;
 	b->layers[b->n_layers++] = app;

@@ -295,7 +295,7 @@ static int build_in(struct store *s, const char *dir, const char *scratch, struc
 	if (!status)
 		status = plan_built(dir, scratch, p);
 	if (!status)
-		status = app_layer(s, scratch, p, lim, out, files);
+		status = app_layer(s, scratch, true, p, lim, out, files);
 	if (!status && p->runtime && !strcmp(p->runtime, "node"))
 		npm_sbom(s, scratch, out);
 	return status;

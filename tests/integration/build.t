@@ -256,6 +256,9 @@ if (have('make', 'gcc', 'bwrap')) {
 	}
 	is(scalar(keys %digest), 1, '  all give the same image');
 	is($compiled, 1, '  and only one compiled it');
+	my $ignored = build_json(app('main.c' => "int main(void) { return 7; }\n", Makefile => "prog: main.c\n\t\$(CC) -o \$@ \$<\n", '.dockerignore' => "prog\nsecret\n", secret => 'x'),
+		'-t', 'ignored');
+	is((run_out({timeout => 20}, $COWBELL, 'run', 'image:ignored'))[0], 7, 'ignore files are about the source: what the build made is there');
 	my ($before) = keys %digest;
 	spew("$c/Makefile", "prog:\n\techo broken; exit 3\n");
 	($st, $out, $err) = build($c, '-t', 'four');
