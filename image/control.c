@@ -248,8 +248,10 @@ static bool keep(struct control *c, const struct deb *p, bool status)
 	struct deb *d = control_find(c, p->name, strlen(p->name));
 	if (d) {
 		struct deb *next = d->next_same;
+		bool newer = !status && (d->installed || d->newer);
 		*d = *p;
 		d->next_same = next;
+		d->newer = newer;
 		return true;
 	}
 	if (c->n == c->cap && !grow(c))

@@ -13,6 +13,7 @@ struct deb {
 	const char *filename, *sha256, *size; /* of apt's records */
 	bool system; /* essential, or of priority required */
 	bool installed;
+	bool newer; /* a record of apt's stands in the place of what is installed */
 	int mark; /* the caller's */
 	struct deb *next_same; /* further ones in the same hash bucket */
 };

@@ -76,6 +76,7 @@ static void capture_both(struct capture *out, struct capture *err, int out_fd, i
 int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out, size_t *n, char **err)
 {
 	struct capture o = {0}, e = {0};
+	struct strings env = {0};
 	posix_spawn_file_actions_t fa;
 	int po[2], pe[2], status = -1;
 	pid_t pid;
@@ -96,8 +97,11 @@ int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out
 	posix_spawn_file_actions_adddup2(&fa, pe[1], 2);
 	if (dir)
 		posix_spawn_file_actions_addchdir_np(&fa, dir);
-	setenv("LC_ALL", "C.UTF-8", 1); /* what tools say is read, and shown with our own words */
-	int r = posix_spawnp(&pid, argv[0], &fa, NULL, (char *const *)argv, environ);
+	for (char **v = environ; *v; v++)
+		strings_add(&env, *v);
+	strings_set_env(&env, "LC_ALL=C.UTF-8"); /* what tools say is read */
+	int r = posix_spawnp(&pid, argv[0], &fa, NULL, (char *const *)argv, env.v);
+	strings_free(&env);
 	posix_spawn_file_actions_destroy(&fa);
 	close(po[1]);
 	close(pe[1]);

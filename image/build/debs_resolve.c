@@ -157,6 +157,8 @@ int debs_mark(struct debs *d, const struct strings *packages, const struct strin
 	mark_named(d, packages, DEB_FULL);
 	for (size_t i = 0; i < d->db->n; i++) {
 		struct deb *p = d->db->v[i];
+		if (p->newer && (p->mark == DEB_BELOW || p->mark == DEB_BELOW_PART))
+			p->mark = DEB_FULL; /* what is below has the version that is installed */
 		if (p->mark != DEB_PART && p->mark != DEB_FULL)
 			continue;
 		if (d->n == d->cap) {

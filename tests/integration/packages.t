@@ -190,7 +190,7 @@ sub make_deb {
 }
 
 SKIP: {
-	skip 'no apt-get, ar, dpkg-deb or fsck.erofs', 24 if !have('apt-get', 'ar', 'dpkg-deb', 'fsck.erofs');
+	skip 'no apt-get, ar, dpkg-deb or fsck.erofs', 26 if !have('apt-get', 'ar', 'dpkg-deb', 'fsck.erofs');
 	make_deb('cbt-app', '1:1.0~rc1-1', "Depends: cbt-lib (>= 2), cbt-none | cbt-virtual, adduser\n",
 		'mkdir -p usr/bin usr/share/doc/x bin && echo doc > usr/share/doc/x/y && printf "#!/bin/sh\necho from the app\n" > usr/bin/cbt-app && chmod 4755 usr/bin/cbt-app && ' .
 		'echo secret > usr/bin/unreadable && chmod 600 usr/bin/unreadable && ln usr/bin/cbt-app usr/bin/cbt-hard && printf x > bin/cbt-old-place',
@@ -199,6 +199,8 @@ SKIP: {
 	make_deb('cbt-provider', '1', "Provides: cbt-virtual (= 1)\n", 'mkdir -p etc && echo conf > etc/cbt.conf');
 	make_deb('cbt-needy', '1', "Depends: cbt-lib (>= 3)\n", 'true');
 	make_deb('cbt-wrong', '1', '', 'true', undef, '0' x 64);
+	make_deb('cbt-newer', '1', "Depends: netbase (>= 9999)\n", 'true');
+	make_deb('netbase', '9999', '', 'mkdir -p etc && echo newer > etc/services');
 	# hostile: out of the tree, through a link, devices
 	make_deb('cbt-hostile', '1', '', "mkdir -p usr/share etc ../evil/cbt-dir && echo fine > usr/share/cbt-fine && echo evil > ../evil/up && echo evil > ../evil/dots && echo evil > ../evil/through && " .
 		"ln -s /etc usr/share/cbt-link && mkfifo usr/share/cbt-fifo && tar --owner=0 --group=0 -cf ../data.tar . && " .
@@ -210,7 +212,7 @@ SKIP: {
 	spew("$apt/apt.conf", "Dir::State \"$apt/state\";\nDir::State::status \"/var/lib/dpkg/status\";\nDir::Cache \"$apt/cache\";\nDir::Etc::sourcelist \"$apt/sources.list\";\n" .
 		"Dir::Etc::sourceparts \"/dev/null\";\nAPT::Sandbox::User \"root\";\n");
 	local $ENV{APT_CONFIG} = "$apt/apt.conf";
-	skip 'apt does not read an archive of a directory here', 24 if system("apt-get -qq update >'$dir/update' 2>&1");
+	skip 'apt does not read an archive of a directory here', 26 if system("apt-get -qq update >'$dir/update' 2>&1");
 
 	is(build('own', 'app.py' => '', 'Aptfile' => "cbt-app\n"), 0, 'a package of an archive of our own') or diag($err);
 	ok(!-e "$dir/pwned", 'its script does not run');
@@ -242,6 +244,12 @@ SKIP: {
 		'and nothing that leaves the tree, passes through a link or is no file');
 	is(readlink("$x/usr/share/cbt-link"), '/etc', 'a link stays a link');
 
+	SKIP: {
+		skip 'netbase is not installed', 2 if !installed('netbase');
+		is(build('newer', 'app.py' => '', 'Aptfile' => "cbt-newer\n"), 0, 'a package that wants a newer one than what is installed') or diag($err);
+		my %newer = map { $_->{name} => $_->{version} } map { @{$_->{components}} } (sboms($store, 'newer'))[1];
+		is_deeply(\%newer, {'cbt-newer' => 1, 'netbase' => 9999}, 'brings it');
+	}
 	is(build('needy', 'app.py' => '', 'Aptfile' => "cbt-needy\n"), 125, 'a dependency that nothing satisfies');
 	like($err, qr/cbt-needy.*cbt-lib/, 'is named');
 	is(build('wrong', 'app.py' => '', 'Aptfile' => "cbt-wrong\n"), 125, 'a package that is not what its record says');
