@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: ISC
 # The documents are true: files, directories and functions that they name exist, make targets too;
-# `cowbell run --help` and the man page list the same options.
+# `cowbell run --help` and `cowbell build --help` list the same options as their man pages.
 use strict;
 use warnings;
 use FindBin;
@@ -52,15 +52,17 @@ for my $d (@docs) {
 	ok(!@wrong, "$d names only what exists") or diag join("\n", @wrong);
 }
 
-SKIP: {
-	skip('not built', 2) unless -x $cowbell;
-	my %help = map { $_ => 1 } `$cowbell run --help` =~ /(?<![\w-])--([a-z][a-z-]*)/g;
-	my $man = do { local $/; open(my $f, '<', 'man/cowbell-run.1') or die; <$f> };
-	$man =~ s/\\-/-/g;
-	$man =~ s/\\&//g;
-	my %man = map { $_ => 1 } $man =~ /^\.(?:B|BR|TP|IP|BI)?[^\n]*?--([a-z][a-z-]*)/mg;
-	$man{$1} = 1 while $man =~ /\\fB--([a-z][a-z-]*)/g;
-	is_deeply([sort grep { !$man{$_} } keys %help], [], 'every option of --help is in the man page');
-	is_deeply([sort grep { !$help{$_} } keys %man], [], 'every option of the man page is in --help');
+for my $c (qw(run build)) {
+	SKIP: {
+		skip('not built', 2) unless -x $cowbell;
+		my %help = map { $_ => 1 } `$cowbell $c --help` =~ /(?<![\w-])--([a-z][a-z-]*)/g;
+		my $man = do { local $/; open(my $f, '<', "man/cowbell-$c.1") or die; <$f> };
+		$man =~ s/\\-/-/g;
+		$man =~ s/\\&//g;
+		my %man = map { $_ => 1 } $man =~ /^\.(?:B|BR|TP|IP|BI)?[^\n]*?--([a-z][a-z-]*)/mg;
+		$man{$1} = 1 while $man =~ /\\fB--([a-z][a-z-]*)/g;
+		is_deeply([sort grep { !$man{$_} } keys %help], [], "$c: every option of --help is in the man page");
+		is_deeply([sort grep { !$help{$_} } keys %man], [], "$c: every option of the man page is in --help");
+	}
 }
 done_testing();

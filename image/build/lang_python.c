@@ -229,11 +229,28 @@ static void set_path(struct python *py)
 	free(path);
 }
 
+/* Heroku's users say which Python they want; here it is Debian's. */
+static void tell_version(const struct python *py)
+{
+	static const char *const files[] = {"runtime.txt", ".python-version"};
+
+	for (size_t i = 0; i < 2; i++) {
+		char *text = app_read(py->a, files[i], NULL);
+		const char *v = text && !strncmp(text, "python-", 7) ? text + 7 : text;
+		int minor;
+		if (v && sscanf(v, "3.%d", &minor) == 1 && minor != py->minor)
+			out_line("%s asks for Python 3.%d; the image has Debian's, 3.%d", files[i], minor,
+				 py->minor);
+		free(text);
+	}
+}
+
 static int fill(struct app *a)
 {
 	struct python py = {.a = a, .minor = python_minor()};
 	int status = 0;
 
+	tell_version(&py);
 	find_trees(&py);
 	if (app_has(a, "requirements.txt"))
 		status = read_requirements(&py, "requirements.txt", 0);

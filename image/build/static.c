@@ -120,8 +120,12 @@ static int fill_static(struct app *a)
 }
 
 const struct language lang_static = {
-	"Static",  "static",	 "Staticfile; or index.html where nothing else matches",
-	" nginx ", found_static, fill_static,
+	"Static",
+	"static",
+	"Staticfile; or index.html, also in public/ or dist/, where nothing else matches",
+	" nginx ",
+	found_static,
+	fill_static,
 };
 
 /* The program of a process that is an ELF file of the tree, relative, in a static buffer. */

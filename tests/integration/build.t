@@ -111,7 +111,7 @@ is($st, 0, 'the current directory without an argument');
 # --- failures: a phrase of what is said; the old image stays -----------------------------------------------------------------
 my ($refs_before) = (run_out({}, $COWBELL, 'images'))[1];
 my @failures = (
-	['nothing there', {}, qr/No app was found in .*Looked for:.*Ruby +Gemfile.*Static +Staticfile/s],
+	['nothing there', {}, qr/No app was found in .*Looked for:.*Ruby +Gemfile.*Static +Staticfile; or index.html/s],
 	['requirements that are nowhere', {'requirements.txt' => "Flask==2\nno_such.thing>=1 # x\n-r more.txt\n", 'more.txt' => "another[x]; python_version >= '3'\nwinthing; sys_platform == 'win32'\n", 'app.py' => ''},
 		qr/ !     requirements.txt names Flask: vendor it \(pip install -t vendor Flask\) or add python3-flask to Aptfile\n !     requirements.txt names no_such.thing: .* !     more.txt names another: [^\n]*\n\z/s],
 	['a gem', {Gemfile => "gem 'nosuchgem', '1'\ngroup :test do\n gem 'rspec'\nend\n", 'app.rb' => ''}, qr/Gemfile names nosuchgem: .*add ruby-nosuchgem to Aptfile\n\z/],
