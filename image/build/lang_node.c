@@ -20,9 +20,10 @@
 #include "image/build/semver.h"
 #include "lib/host/say.h"
 
-#define CA_FILE "/etc/ssl/certs/ca-certificates.crt"
-#define RC_FILE "/etc/npmrc-of-the-user"
-#define MAX_RC	(256u << 10)
+#define CA_FILE	   "/etc/ssl/certs/ca-certificates.crt"
+#define RC_FILE	   "/etc/npmrc-of-the-user"
+#define RC_SETTING "npm_config_userconfig=" RC_FILE
+#define MAX_RC	   (256u << 10)
 
 /* --- settings of npm that say where packages come from -------------------------------------------------------------- */
 static bool about_registry(const char *key)
@@ -150,9 +151,11 @@ static void read_environment(struct strings *rc)
 		       {"https_proxy", "https-proxy"}, {"HTTPS_PROXY", "https-proxy"},
 		       {"no_proxy", "noproxy"},	       {"NO_PROXY", "noproxy"}};
 
-	for (size_t i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++)
-		if (getenv(proxies[i].name) && *getenv(proxies[i].name))
-			set_config(rc, proxies[i].key, getenv(proxies[i].name));
+	for (size_t i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++) {
+		const char *value = getenv(proxies[i].name);
+		if (value && *value)
+			set_config(rc, proxies[i].key, value);
+	}
 	for (char **e = environ; *e; e++) {
 		if (strncasecmp(*e, "npm_config_", 11))
 			continue;
@@ -188,7 +191,7 @@ static void fetch_settings(struct step *st)
 {
 	const char *home = getenv("HOME"), *user = getenv("NPM_CONFIG_USERCONFIG");
 	static const char *const ours[] = {
-		"npm_config_cache=/cache", "npm_config_ignore_scripts=true", "npm_config_userconfig=" RC_FILE,
+		"npm_config_cache=/cache", "npm_config_ignore_scripts=true", RC_SETTING,
 		"npm_config_globalconfig=/etc/none",
 		/* programs that the app's settings could name, and git's settings in the app's own repository */
 		"npm_config_git=/usr/bin/git", "npm_config_script_shell=/bin/sh", "GIT_CONFIG_COUNT=1",
