@@ -30,8 +30,8 @@
 #include <unistd.h>
 
 #include "image/collect.h"
-#include "image/store/store.h"
 #include "image/sites.h"
+#include "image/store/store.h"
 #include "lib/host/say.h"
 
 #define INDEX_HEAD	   "cowbell-index 2\n"

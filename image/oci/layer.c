@@ -21,6 +21,9 @@
  * security.capability among them (the guest runs one program as one user; a line says so where others are lost),
  * access control lists, and these names: /.cowbell, which is ours, and the well-known devices of /dev, which the guest makes itself.
  *
+ * Where several tars become one, contents that an upper one replaced or took away stay in the image as blocks that nothing
+ * refers to: the stream cannot be wound back.
+ *
  * A name with a NUL byte ends there, as libarchive reads it; what is left is checked like any other.
  */
 #include <archive.h>

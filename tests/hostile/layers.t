@@ -227,6 +227,8 @@ SKIP: {
 		tar_of(tar_entry('d/.wh.gone', ''), tar_entry('o/.wh..wh..opq', ''), tar_entry('o/high', "high\n"), tar_entry('.wh.r', ''), tar_entry('r/new', "new\n"))],
 		['ls', '/d', '/o', '/r']);
 	is($out, "/d:\nlow\n\n/o:\nhigh\n\n/r:\nnew\n", 'whiteouts, opaque directories, a directory that takes another\'s place') or diag "$st $err";
+	($st, $out, $err) = $sh->([tar_of(@base, tar_pax(path => "nul\0/../../evil"), tar_entry('x', "up to the NUL\n"))], ['cat', '/nul']);
+	is($out, "up to the NUL\n", 'a name ends at its NUL byte') or diag "$st $err";
 	($st, $out, $err) = $sh->([tar_of(tar_pax('SCHILY.xattr.security.capability' => "\1\0\0\2"), @base)], ['echo', 'quiet']);
 	is("$st $out$err", "0 quiet\n", 'file capabilities mean nothing in the guest, and are left out');
 	($st, $out, $err) = $sh->([tar_of(tar_pax('SCHILY.xattr.user.note' => 'x'), @base)], ['echo', 'loud']);
@@ -252,6 +254,18 @@ SKIP: {
 	my $t = tar_of(@base);
 	($st, $out, $err) = $sh->([{data => gz(substr($t, 0, 3000)) . gz(substr($t, 3000)), diff => $t}], ['echo', 'gzip']);
 	is($out, "gzip\n", 'gzip, of two members') or diag "$st $err";
+}
+
+# What came out of all that is EROFS as others understand it.
+SKIP: {
+	skip 'no fsck.erofs', 1 unless have('fsck.erofs');
+	my (@bad, $n);
+	for my $blob (glob "$tmp/data/cowbell/blobs/sha256/*") {
+		next unless length(my $b = slurp($blob)) >= 4096 && substr($b, 1024, 4) eq "\xe2\xe1\xf5\xe0";
+		$n++;
+		push @bad, $blob if length($b) % 4096 || system("fsck.erofs '$blob' >/dev/null 2>&1");
+	}
+	ok($n && !@bad, 'fsck.erofs finds nothing wrong with any layer') or diag "@bad";
 }
 
 done_testing();
