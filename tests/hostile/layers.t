@@ -261,7 +261,8 @@ SKIP: {
 	skip 'no fsck.erofs', 1 unless have('fsck.erofs');
 	my (@bad, $n);
 	for my $blob (glob "$tmp/data/cowbell/blobs/sha256/*") {
-		next unless length(my $b = slurp($blob)) >= 4096 && substr($b, 1024, 4) eq "\xe2\xe1\xf5\xe0";
+		my $b = slurp($blob);
+		next unless length $b >= 4096 && substr($b, 1024, 4) eq "\xe2\xe1\xf5\xe0";
 		$n++;
 		push @bad, $blob if length($b) % 4096 || system("fsck.erofs '$blob' >/dev/null 2>&1");
 	}
