@@ -4,7 +4,7 @@
  * memos that make a second question cheap.
  *
  * A layer is known by what decides its bytes: the names and versions of its
- * packages, whether each was installed when it was taken (then when dpkg
+ * packages and its title, whether each was installed when it was taken (then when dpkg
  * wrote its list, so that a reinstallation counts), the base, and the
  * versions of the formats. The digest of that text is the key of a memo
  *
@@ -28,7 +28,7 @@
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
-#define FORMAT "debs 4" /* change it when the same packages give other bytes */
+#define FORMAT "debs 5" /* change it when the same packages give other bytes */
 
 /* --- the packages of a request -------------------------------------------------------------- */
 
@@ -100,12 +100,12 @@ static void add_stat(struct strings *key, const char *path)
 			     st.st_mtim.tv_nsec, S_ISREG(st.st_mode) ? (unsigned long long)st.st_size : 0ull);
 }
 
-static void layer_key(const struct debs *d, char hex[65])
+static void layer_key(const struct debs *d, const char *title, char hex[65])
 {
 	struct strings key = {0};
 	char path[512];
 
-	strings_addf(&key, FORMAT " sites %d %s", SITES_VERSION, d->base ? "base" : "more");
+	strings_addf(&key, FORMAT " sites %d %s %s", SITES_VERSION, d->base ? "base" : "more", title);
 	for (size_t i = 0; i < d->n; i++) {
 		const struct deb *p = d->v[i];
 		strings_addf(&key, "%s=%s:%s %d %s", p->name, p->version, p->arch ? p->arch : "", p->mark,
@@ -196,7 +196,7 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 	else
 		snprintf(out->title, sizeof(out->title), "%.60s %.60s", d.first ? d.first->name : "base",
 			 d.first ? d.first->version : "");
-	layer_key(&d, key);
+	layer_key(&d, out->title, key);
 	if (!memo_layer(s, "deblayer", key, out)) {
 		int lock = store_lock(s, key);
 		if (lock < 0)
@@ -306,7 +306,7 @@ int program_layer(struct store *s, const char *name, struct layer *out)
 	if (r)
 		return r;
 	snprintf(out->title, sizeof(out->title), "%.100s", strrchr(program, '/') + 1);
-	layer_key(&d, base_key);
+	layer_key(&d, out->title, base_key);
 	sha256_hex(program, strlen(program), key);
 	if (!memo_program(s, key, base_key, out)) {
 		int lock = store_lock(s, key);

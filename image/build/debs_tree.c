@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,11 +49,7 @@ bool merged_path(const char *path, char *buf, size_t size)
 /* Nothing that runs reads them; dpkg_is_bulk() knows the rest. */
 bool debs_is_bulk(const char *path)
 {
-	static const char *const prefixes[] = {"/usr/lib/python3.11/config-",
-					       "/usr/lib/python3.11/pydoc_data/",
-					       "/usr/lib/python3.11/test/",
-					       "/usr/lib/x86_64-linux-gnu/perl/5.36.0/CORE/",
-					       "/usr/share/fish/",
+	static const char *const prefixes[] = {"/usr/share/fish/",
 					       "/usr/share/vim/",
 					       "/usr/share/emacs/",
 					       "/usr/lib/pkgconfig/",
@@ -75,6 +72,9 @@ bool debs_is_bulk(const char *path)
 					       "/etc/pam.d/"};
 
 	static const char *const suffixes[] = {".pod", ".la", "/classes_nocoops.jsa"};
+	static const char *const patterns[] = {"/usr/lib/python3.*/config-*", "/usr/lib/python3.*/pydoc_data",
+					       "/usr/lib/python3.*/test",
+					       "/usr/lib/x86_64-linux-gnu/perl/*/CORE"};
 	size_t n = strlen(path);
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
@@ -82,6 +82,9 @@ bool debs_is_bulk(const char *path)
 		if (!strncmp(path, prefixes[i], len) || (n == len - 1 && !strncmp(path, prefixes[i], n)))
 			return true;
 	}
+	for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
+		if (!fnmatch(patterns[i], path, FNM_PATHNAME | FNM_LEADING_DIR))
+			return true;
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
 		if (n > strlen(suffixes[i]) && !strcmp(path + n - strlen(suffixes[i]), suffixes[i]))
 			return strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
