@@ -3,8 +3,8 @@
  * Which language an app is in, and with that the plan of its build. Heroku's manner:
  *
  *   1. cowbell.toml and app.json are read (env, packages, name, ports), then the Procfile: it always wins the command.
- *   2. The first language of the table below that finds its file in the app's directory is the one. The order matters where several
- *      match; it is Heroku's for the languages that Heroku has, but Python, PHP and Java come after Ruby and Node as there, and
+ *   2. The first language of the table below that finds its file in the app's directory is the one. Where several match it is
+ *      the one whose interpreter the Procfile's command starts, else the order decides: it is Heroku's for the languages that Heroku has, but Python, PHP and Java come after Ruby and Node as there, and
  *      compiled languages before C, whose Makefile many others have, too. cowbell.toml's [build] language overrules it.
  *   3. Nothing found: the command of the Procfile tells (python3 x.py, or a program in the tree), else a static site by
  *      its index.html, else an error with all that was looked for.
@@ -35,6 +35,7 @@ static const struct language *const languages[] = {
 	&lang_ruby, &lang_node, &lang_python, &lang_java,    &lang_php, &lang_perl,    &lang_lua,
 	&lang_go,   &lang_rust, &lang_ocaml,  &lang_haskell, &lang_c,	&lang_program, &lang_static,
 };
+#define MAX_LISTED  10000
 #define N_LANGUAGES (sizeof(languages) / sizeof(languages[0]))
 
 /* --- the app's files ------------------------------------------------------------------------------------------ */
@@ -132,25 +133,31 @@ json_t *app_json(const struct app *a, const char *rel, int *status)
 	return o;
 }
 
-char *app_glob(const struct app *a, const char *rel, const char *pattern, bool fold)
+void app_list(const struct app *a, const char *rel, const char *pattern, bool fold, struct strings *out)
 {
 	int fd = open_below(a, rel, O_RDONLY | O_DIRECTORY);
 	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	char *best = NULL;
 
 	if (!d) {
 		if (fd >= 0)
 			close(fd);
-		return NULL;
+		return;
 	}
-	for (struct dirent *e; (e = readdir(d));)
-		if (!fnmatch(pattern, e->d_name, FNM_PERIOD | (fold ? FNM_CASEFOLD : 0)) &&
-		    (!best || strcmp(e->d_name, best) < 0)) {
-			free(best);
-			best = textf("%s", e->d_name);
-		}
+	for (struct dirent *e; (e = readdir(d)) && out->n < MAX_LISTED;)
+		if (!fnmatch(pattern, e->d_name, FNM_PERIOD | (fold ? FNM_CASEFOLD : 0)))
+			strings_add(out, e->d_name);
 	closedir(d);
-	return best;
+	strings_sort(out);
+}
+
+char *app_glob(const struct app *a, const char *rel, const char *pattern, bool fold)
+{
+	struct strings names = {0};
+
+	app_list(a, rel, pattern, fold, &names);
+	char *first = names.n ? textf("%s", names.v[0]) : NULL;
+	strings_free(&names);
+	return first;
 }
 
 bool app_is_elf(const struct app *a, const char *rel)
@@ -284,6 +291,9 @@ static const struct language *pick(const struct app *a, const char **why)
 	*why = "Staticfile";
 	if (app_has(a, "Staticfile"))
 		return &lang_static; /* somebody wrote it for this */
+	l = by_command(a, why);
+	if (l && (*why = l->found(a)))
+		return l; /* of several that match, the one that the command is in */
 	for (size_t i = 0; i < N_LANGUAGES - 2; i++)
 		if ((*why = languages[i]->found(a)))
 			return languages[i];

@@ -42,6 +42,8 @@ char *app_read(const struct app *a, const char *rel, size_t *n);
 json_t *app_json(const struct app *a, const char *rel, int *status);
 /* First name in directory `rel` that matches the pattern (fnmatch, case ignored if `fold`), malloc, or NULL. The least in order of bytes. */
 char *app_glob(const struct app *a, const char *rel, const char *pattern, bool fold);
+/* All of them, sorted. */
+void app_list(const struct app *a, const char *rel, const char *pattern, bool fold, struct strings *out);
 bool app_is_elf(const struct app *a, const char *rel);
 
 /* --- filling the plan ---------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-static const char *const places[] = {".", "target", "build/libs", "lib"};
+static const char *const places[] = {".", "target", "build/libs"};
 
 /* Does META-INF/MANIFEST.MF name a class to start? */
 static bool has_main(const struct app *a, const char *rel)
@@ -31,20 +31,23 @@ static bool has_main(const struct app *a, const char *rel)
 	return found;
 }
 
-/* The jar that starts, relative, in a static buffer; NULL: none. */
+/* The first jar that starts, relative, in a static buffer; NULL: none. (x-plain.jar beside x.jar does not start.) */
 static const char *find_jar(const struct app *a)
 {
 	static char rel[512];
+	struct strings names = {0};
+	const char *hit = NULL;
 
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) - 1; i++) {
-		char *name = app_glob(a, places[i], "*.jar", false);
-		bool good = name && snprintf(rel, sizeof(rel), "%s%s%s", i ? places[i] : "", i ? "/" : "",
-					     name) < (int)sizeof(rel);
-		free(name);
-		if (good && app_has(a, rel) && has_main(a, rel))
-			return rel;
+	for (size_t i = 0; !hit && i < sizeof(places) / sizeof(places[0]); i++) {
+		app_list(a, places[i], "*.jar", false, &names);
+		for (size_t k = 0; !hit && k < names.n; k++)
+			if (snprintf(rel, sizeof(rel), "%s%s%s", i ? places[i] : "", i ? "/" : "",
+				     names.v[k]) < (int)sizeof(rel) &&
+			    app_has(a, rel) && has_main(a, rel))
+				hit = rel;
+		strings_free(&names);
 	}
-	return NULL;
+	return hit;
 }
 
 static const char *found(const struct app *a)

@@ -55,7 +55,6 @@ sub layer_has {
 
 # --- detection: what an app is, and its default command ------------------------------------------------------------------
 my $py = "print('hello')\n";
-my %java = (have('jar', 'javac')) ? (1 => 1) : ();
 my @rows = (
 	['requirements.txt', {'requirements.txt' => "# none\n", 'app.py' => $py}, 'Python', 'python3 app.py'],
 	['pyproject.toml', {'pyproject.toml' => "[project]\nname = \"x\"\ndependencies = []\n", 'main.py' => $py}, 'Python', 'python3 main.py'],
@@ -79,6 +78,7 @@ my @rows = (
 	['the Procfile over app.py', {Procfile => "web: python3 other.py --x\nworker: python3 w.py\n", 'app.py' => $py}, 'Python', 'python3 other.py --x'],
 	['the command of the Procfile', {Procfile => "bot: python3 bot.py\n", 'bot.py' => $py}, 'Python', undef],
 	['Ruby before Node and Python', {Gemfile => '', 'app.rb' => '', 'package.json' => '{}', 'requirements.txt' => ''}, 'Ruby', 'ruby app.rb'],
+	['the language that the command is in', {Procfile => "web: python3 main.py\n", 'requirements.txt' => '', 'main.py' => $py, 'package.json' => '{}', Gemfile => ''}, 'Python', 'python3 main.py'],
 	['cowbell.toml over files', {'cowbell.toml' => "[build]\nlanguage = \"python\"\n", 'index.html' => '', 'main.py' => $py, 'package.json' => '{}'}, 'Python', 'python3 main.py'],
 );
 my %apps;
@@ -293,7 +293,7 @@ if (have('javac', 'jar')) {
 	my $j = app('Main.java' => 'import com.sun.net.httpserver.*; import java.net.*; public class Main { public static void main(String[] a) throws Exception { HttpServer s = '
 			. 'HttpServer.create(new InetSocketAddress(Integer.parseInt(System.getenv("PORT"))), 0); s.createContext("/", x -> { byte[] b = "java here".getBytes(); '
 			. 'x.sendResponseHeaders(200, b.length); x.getResponseBody().write(b); x.close(); }); s.start(); } }');
-	system("cd $j && javac Main.java && jar cfe app.jar Main *.class && rm *.class Main.java") == 0 and push @web, ['java', $j, qr/java here/];
+	system("cd $j && javac Main.java && jar cf a-plain.jar *.class && jar cfe app.jar Main *.class && rm *.class Main.java") == 0 and push @web, ['java', $j, qr/java here/];
 }
 for my $w (@web) {
 	my ($name, $files, $want, $needs) = @$w;
