@@ -169,6 +169,9 @@ static int fetch_all(struct session *s, const char *what, const char *url, int f
 				snprintf(r.error, sizeof(r.error),
 					 "the connection ends before all bytes are there");
 			int status = session_fail(s, what, good ? HTTP_BROKEN : f, &r);
+			/* Bytes of an answer that was no good, or that do not fit on the disk, are not to be kept. */
+			if (f == HTTP_REFUSED && have != (int64_t)before && ftruncate(fd, 0))
+				say("%s: %s", what, strerror(errno));
 			http_response_free(&r);
 			return status;
 		}

@@ -13,6 +13,7 @@
  *   left out as soon as scheme, host or port is another one, and stays out.
  * - Bodies have a limit that the caller gives; headers have one, too. A peer that goes silent, or drips, is left: connecting may
  *   take CONNECT_S, and there must be more than MIN_RATE bytes a second over the stall time.
+ * - SIGPIPE of a connection that breaks is libcurl's to ignore: CURLOPT_NOSIGNAL, which would leave it to us, is not set.
  * - A body that comes compressed is an error for nobody: no Accept-Encoding is sent, and bytes are taken as they come.
  *
  * A response's body goes to the file only if the status is 2xx; else it is kept in memory, for the error in it.
@@ -36,7 +37,7 @@
 #define LIBRARY	      "libcurl.so.4"
 #define CONNECT_S     15L
 #define STALL_NS      30000000000ull
-#define MIN_RATE      64L /* bytes a second */
+#define MIN_RATE      512L /* bytes a second */
 #define SMALL_S	      120L /* for a whole request whose bodies are in memory */
 #define MAX_REDIRECTS 5
 #define MAX_HEADERS   (256u << 10)
@@ -507,7 +508,6 @@ static void set_limits(struct http *h, const struct http_request *q)
 {
 	CURL *c = h->easy;
 
-	api.easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	api.easy_setopt(c, CURLOPT_PROTOCOLS_STR, h->allow_plain ? "http,https" : "https");
 	api.easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
 	api.easy_setopt(c, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);

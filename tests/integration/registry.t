@@ -88,13 +88,13 @@ store('b');
 succeeds('pull of what was pushed', 'pull', "localhost:$tls/a/c:v2", '--ca-file', "$d/ca.pem");
 my $there = "localhost:$tls/a/c:v2";
 SKIP: {
-	skip 'no skopeo', 9 unless have('skopeo');
+	skip 'no skopeo', 13 unless have('skopeo');
 	mkdir "$d/certs";
 	system('cp', "$d/ca.pem", "$d/certs/ca.crt");
 	like(`skopeo inspect --cert-dir $d/certs docker://$there 2>&1`, qr/"Digest": "sha256:$img->{hex}"/, 'skopeo reads what we pushed');
 	is(system("skopeo copy -q --src-cert-dir $d/certs docker://$there oci:$d/oci:x >$d/log 2>&1"), 0, 'and copies it') or diag slurp("$d/log");
 	is(sha256_hex(slurp("$d/oci/blobs/sha256/$img->{layer}")), $img->{layer}, 'byte by byte');
-	skip 'no umoci', 6 unless have('umoci');
+	skip 'no umoci', 10 unless have('umoci');
 	system("cd $d && umoci init --layout u && umoci new --image u:x && umoci insert --rootless --image u:x $d/root/bin /bin && "
 		. "umoci config --image u:x --config.cmd /bin/busybox --config.cmd echo --config.cmd 'from tar' >/dev/null 2>&1");
 	for my $format ('oci', 'v2s2') {
@@ -102,6 +102,9 @@ SKIP: {
 			or diag slurp("$d/log");
 		succeeds("we pull, format $format", 'pull', "127.0.0.1:$plain/tar/$format:1");
 		is((run_out({timeout => 30}, $COWBELL, 'run', '--monitor', $monitor, "image:127.0.0.1:$plain/tar/$format:1"))[1], "from tar\n", 'and it runs');
+		my $again = start_proxy("$d/again.$format", $plain, 'server', 0, 0);
+		succeeds('pulled again', 'pull', "127.0.0.1:$again/tar/$format:1");
+		ok(!grep({ m{/blobs/} } proxy_log("$d/again.$format")), 'no layer is fetched that was converted before');
 	}
 }
 
@@ -196,6 +199,14 @@ $proxy = start_proxy($log, $fresh, 'client', 2_000_000, 3);
 succeeds('a push whose connection breaks three times', 'push', 'app:one', "127.0.0.1:$proxy/p/q:1");
 store('pushed');
 succeeds('and it is all there', 'pull', "127.0.0.1:$fresh/p/q:1");
+
+my $fresh_tls = start_registry("$d/freshtls", tls => $d);
+store('a');
+$proxy = start_proxy("$d/pushtls.log", $fresh_tls, 'client', 2_000_000, 3);
+succeeds('the same over TLS', 'push', 'app:one', "127.0.0.1:$proxy/p/q:1", '--ca-file', "$d/ca.pem");
+$proxy = start_proxy("$d/pulltls.log", $fresh_tls, 'server', 2_000_000, 3);
+store('pulledtls');
+succeeds('and a pull over TLS', 'pull', "127.0.0.1:$proxy/p/q:1", '--ca-file', "$d/ca.pem");
 
 # docker-registry forgets an upload that broke in the middle; this one does not.
 my $up = start_server("$d/up.log", sub {
@@ -336,14 +347,13 @@ is(join(' ', map { s{.*/}{}r } temporary()), 'partial-' . ('0' x 64), 'keeps a f
 
 # --- hostile servers -----------------------------------------------------------------------------------------------------------------
 # Each in a new store, in which nothing may be left.
-my $stores = 0;
+my ($stores, $keeps) = (0, 0);
 sub hostile {
 	my ($name, $want, $change, @options) = @_;
 	store('hostile' . ++$stores);
 	my $port = registry_of("$d/hostile$stores.log", $change);
-	my $t = time;
 	my $err = refused($name, $want, 'pull', '--plain-http', "127.0.0.1:$port/x/y:1", @options);
-	my @left = (names(), blobs(), grep { !/partial-/ } temporary());
+	my @left = (names(), blobs(), grep { !$keeps || !/partial-/ } temporary());
 	is("@left", '', '... and leaves nothing') or diag "@left";
 	return $err;
 }
@@ -404,6 +414,7 @@ hostile('a manifest with a blob of a terabyte', qr/limit/, sub {
 	return 1;
 });
 my $t = time;
+$keeps = 1;	# what was fetched before a connection breaks
 hostile('a body that stands still', qr/stalls/, sub {
 	my ($c, undef, $path) = @_;
 	return 0 if $path !~ m{/blobs/.*$img->{layer}};
