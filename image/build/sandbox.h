@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Inside of the sandbox: what a step sees (sandbox_view.c), for who starts and watches it (sandbox.c). */
+/*
+ * Inside of the sandbox: what a step sees (sandbox_view.c), may call (sandbox_filter.c) and is built with (sandbox_tools.c), for who
+ * starts and watches it (sandbox.c).
+ */
 #ifndef COWBELL_IMAGE_BUILD_SANDBOX_H
 #define COWBELL_IMAGE_BUILD_SANDBOX_H
 
@@ -28,6 +31,8 @@ struct sandbox_fds {
  */
 int view_arguments(const struct sandbox *sb, const struct sandbox_sources *src, const char *tool,
 		   int status_fd, int block_fd, struct sandbox_fds *fds);
+/* The seccomp filter as a file for --seccomp, or -errno. network: without AF_UNIX, since abstract names are the host's then. */
+int view_filter(bool network);
 /* The whole command line: bubblewrap, its arguments' descriptor, limits, the step's command. */
 void view_command(const struct sandbox *sb, int arguments_fd, struct strings *argv);
 /*

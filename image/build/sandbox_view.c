@@ -24,21 +24,12 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
-
-#include "lib/host/say.h"
 
 #define TMP_BYTES      "1073741824"
 #define SHM_BYTES      "67108864"
@@ -46,120 +37,6 @@
 #define MAX_PROCESSES  2048 /* and threads, of this sandbox alone: the count is per user namespace */
 #define MAX_DISK_FILES 1000000u
 #define MAX_DEPTH      200 /* a descriptor each */
-
-/* --- seccomp ---------------------------------------------------------------------------------------------- */
-/* EPERM for these. Compilers, linkers and package managers make none of them. */
-static const uint16_t refused[] = {
-	SYS_add_key,
-	SYS_request_key,
-	SYS_keyctl,
-	SYS_bpf,
-	SYS_perf_event_open,
-	SYS_userfaultfd,
-	SYS_io_uring_setup,
-	SYS_io_uring_enter,
-	SYS_io_uring_register,
-	SYS_mount,
-	SYS_umount2,
-	SYS_pivot_root,
-	SYS_move_mount,
-	SYS_open_tree,
-	SYS_fsopen,
-	SYS_fsmount,
-	SYS_fsconfig,
-	SYS_fspick,
-	SYS_mount_setattr,
-	SYS_setns,
-	SYS_unshare,
-	SYS_kexec_load,
-	SYS_kexec_file_load,
-	SYS_init_module,
-	SYS_finit_module,
-	SYS_delete_module,
-	SYS_open_by_handle_at,
-	SYS_name_to_handle_at,
-	SYS_swapon,
-	SYS_swapoff,
-	SYS_reboot,
-	SYS_acct,
-	SYS_quotactl,
-	SYS_syslog,
-	SYS_settimeofday,
-	SYS_clock_settime,
-	SYS_adjtimex,
-	SYS_clock_adjtime,
-	SYS_iopl,
-	SYS_ioperm,
-	SYS_process_vm_readv,
-	SYS_process_vm_writev,
-	SYS_kcmp,
-	SYS_lookup_dcookie,
-	SYS_fanotify_init,
-	SYS_vhangup,
-	SYS_move_pages,
-	SYS_migrate_pages,
-	SYS_mbind,
-	SYS_pidfd_getfd,
-};
-
-#define N_REFUSED	    (sizeof(refused) / sizeof(refused[0]))
-#define STMT(code, k)	    ((struct sock_filter){(code), 0, 0, (k)})
-#define JUMP(code, k, t, f) ((struct sock_filter){(code), (t), (f), (k)})
-#define LOAD(what)	    STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, what))
-#define EQUAL(k, t, f)	    JUMP(BPF_JMP | BPF_JEQ | BPF_K, (k), (t), (f))
-#define REFUSE(err)	    STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (err))
-#define ALLOW		    STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-#define CLONE_NEWUSER_BIT   0x10000000u
-#define X32_BIT		    0x40000000u
-
-/* The filter as a file for --seccomp. Low halves of arguments are enough: the kernel, too, looks at 32 bits of each. */
-static int seccomp_file(bool network)
-{
-	struct sock_filter f[48 + 2 * N_REFUSED];
-	size_t n = 0;
-
-	f[n++] = LOAD(arch);
-	f[n++] = EQUAL(AUDIT_ARCH_X86_64, 1, 0);
-	f[n++] = REFUSE(ENOSYS); /* 32-bit programs */
-	f[n++] = LOAD(nr);
-	f[n++] = JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-	f[n++] = REFUSE(ENOSYS);
-	for (size_t i = 0; i < N_REFUSED; i++) {
-		f[n++] = EQUAL(refused[i], 0, 1);
-		f[n++] = REFUSE(EPERM);
-	}
-	f[n++] = EQUAL(SYS_clone3, 0, 1); /* its flags are in memory; C libraries then use clone */
-	f[n++] = REFUSE(ENOSYS);
-	f[n++] = EQUAL(SYS_clone, 0, 4);
-	f[n++] = LOAD(args[0]);
-	f[n++] = JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_NEWUSER_BIT, 0, 1);
-	f[n++] = REFUSE(EPERM);
-	f[n++] = ALLOW;
-	f[n++] = EQUAL(SYS_ioctl, 0, 5);
-	f[n++] = LOAD(args[1]);
-	f[n++] = EQUAL(TIOCSTI, 1, 0); /* typing into a terminal */
-	f[n++] = EQUAL(TIOCLINUX, 0, 1);
-	f[n++] = REFUSE(EPERM);
-	f[n++] = ALLOW;
-	if (network) { /* the host's abstract sockets are in its network namespace; socketpair(2) stays */
-		f[n++] = EQUAL(SYS_socket, 0, 4);
-		f[n++] = LOAD(args[0]);
-		f[n++] = EQUAL(AF_UNIX, 0, 1);
-		f[n++] = REFUSE(EACCES);
-		f[n++] = ALLOW;
-	}
-	f[n++] = ALLOW;
-
-	int fd = memfd_create("seccomp", MFD_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ssize_t want = (ssize_t)(n * sizeof(f[0]));
-	if (write(fd, f, (size_t)want) != want || lseek(fd, 0, SEEK_SET) < 0) {
-		close(fd);
-		return -EIO;
-	}
-	return fd;
-}
 
 /* --- files and arguments -------------------------------------------------------------------------------------- */
 static int text_file(const char *data, size_t size)
@@ -383,7 +260,7 @@ int view_arguments(const struct sandbox *sb, const struct sandbox_sources *src, 
 	add(&a, "--remount-ro", "/", NULL);
 	add(&a, "--chdir", "/app", NULL);
 	add_environment(&a, sb, tool);
-	int filter = err ? err : keep(fds, seccomp_file(sb->network));
+	int filter = err ? err : keep(fds, view_filter(sb->network));
 	strings_add(&a, "--seccomp");
 	strings_addf(&a, "%d", filter);
 	strings_add(&a, "--json-status-fd");
@@ -393,55 +270,6 @@ int view_arguments(const struct sandbox *sb, const struct sandbox_sources *src, 
 	int fd = filter < 0 ? filter : keep(fds, arguments_file(&a));
 	strings_free(&a);
 	return fd;
-}
-
-/* --- toolchains outside of /usr --------------------------------------------------------------------------------- */
-/* Would showing this directory show somebody's home, or the system's? */
-static bool too_wide(const char *prefix)
-{
-	static const char *const never[] = {"/",    "/home", "/root", "/etc", "/var", "/tmp",
-					    "/opt", "/srv",  "/run",  "/mnt", NULL};
-	const char *home = getenv("HOME");
-	size_t n = strlen(prefix);
-
-	for (const char *const *p = never; *p; p++)
-		if (!strcmp(prefix, *p))
-			return true;
-	if (home && (!strncmp(home, prefix, n) && (home[n] == '/' || !home[n])))
-		return true;
-	/* /home/USER and ~/.cargo, ~/.local: settings and passwords lie beside the programs; ~/.nvm/versions/node/v20 is fine */
-	size_t depth = 0;
-	for (const char *p = prefix; *p; p++)
-		depth += *p == '/';
-	bool in_home = !strncmp(prefix, "/home/", 6) || !strncmp(prefix, "/root/", 6) ||
-		       (home && home[0] == '/' && home[1] && !strncmp(prefix, home, strlen(home)));
-	return in_home && depth < (!strncmp(prefix, "/root/", 6) ? 4u : 5u);
-}
-
-char *view_tool_prefix(const char *program)
-{
-	char path[PATH_MAX], real[PATH_MAX];
-	const char *dirs = getenv("PATH");
-
-	if (strchr(program, '/'))
-		return NULL; /* of the app, or a path in /usr */
-	for (const char *const *d = (const char *const[]){"/usr/bin", "/usr/local/bin", "/bin", NULL}; *d;
-	     d++) {
-		snprintf(path, sizeof(path), "%s/%s", *d, program);
-		if (!access(path, X_OK) && realpath(path, real) && !strncmp(real, "/usr/", 5))
-			return NULL;
-	}
-	for (const char *d = dirs; d && *d; d += strcspn(d, ":"), d += *d == ':') {
-		snprintf(path, sizeof(path), "%.*s/%s", (int)strcspn(d, ":"), d, program);
-		if (path[0] != '/' || access(path, X_OK) || !realpath(path, real))
-			continue;
-		char *slash = strstr(real, "/bin/");
-		if (!slash || !strncmp(real, "/usr/", 5))
-			return NULL;
-		*slash = 0;
-		return too_wide(real) ? NULL : strdup(real);
-	}
-	return NULL;
 }
 
 /* --- how much it has written -------------------------------------------------------------------------------------- */
@@ -483,75 +311,4 @@ bool view_disk_use(int dirfd, uint64_t max, uint64_t *bytes)
 
 	*bytes = u.bytes;
 	return ok;
-}
-
-/* --- are the toolchains there ---------------------------------------------------------------------------------------- */
-static bool installed(const char *package)
-{
-	char path[PATH_MAX];
-
-	for (const char *const *s = (const char *const[]){".md5sums", ":amd64.md5sums", NULL}; *s; s++) {
-		snprintf(path, sizeof(path), "/var/lib/dpkg/info/%s%s", package, *s);
-		if (!access(path, F_OK))
-			return true;
-	}
-	return false;
-}
-
-/* A vendor's program counts as well as the package's. */
-static bool have_program(const char *package)
-{
-	static const struct {
-		const char *package, *program;
-	} of[] = {{"golang-go", "go"},
-		  {"cargo", "cargo"},
-		  {"rustc", "rustc"},
-		  {"nodejs", "node"},
-		  {"npm", "npm"},
-		  {"ghc", "ghc"},
-		  {"cabal-install", "cabal"},
-		  {"ocaml-dune", "dune"},
-		  {"ocaml", "ocamlopt"},
-		  {"ocaml-nox", "ocamlopt"},
-		  {"gcc", "gcc"},
-		  {"make", "make"},
-		  {"g++", "g++"}};
-
-	for (size_t i = 0; i < sizeof(of) / sizeof(of[0]); i++) {
-		char path[PATH_MAX];
-		if (strcmp(of[i].package, package))
-			continue;
-		for (const char *const *d = (const char *const[]){"/usr/bin", "/usr/local/bin", NULL}; *d;
-		     d++) {
-			snprintf(path, sizeof(path), "%s/%s", *d, of[i].program);
-			if (!access(path, X_OK))
-				return true;
-		}
-		char *prefix = view_tool_prefix(of[i].program);
-		free(prefix);
-		return prefix != NULL;
-	}
-	return false;
-}
-
-int sandbox_check(const struct plan *p)
-{
-	char *missing = NULL;
-
-	for (size_t i = 0; i < p->build_packages.n; i++) {
-		const char *package = p->build_packages.v[i];
-		if (installed(package) || have_program(package))
-			continue;
-		char *more = textf("%s%s%s", missing ? missing : "", missing ? " " : "", package);
-		free(missing);
-		missing = more;
-	}
-	if (!missing)
-		return 0;
-	int status = out_fail(
-		EXIT_OURS,
-		"To build this %s app, tools are needed that are not on this machine:\n  apt install %s",
-		p->language ? p->language : "", missing);
-	free(missing);
-	return status;
 }
