@@ -10,6 +10,7 @@
  *   debs_tree.c     the files of installed packages, and all as one tree
  *   debs_base.c     what every image has below its packages
  *   debs_config.c   what the packages' scripts would have made of them
+ *   debs_python.c   compiled modules of fetched Python packages
  *   debs_java.c     Java's file of authorities
  *   sbom.c          what is inside, as CycloneDX
  */
@@ -91,6 +92,9 @@ int unpack_debs(struct debs *d, struct tree *t);
 void base_put(struct debs *d, struct tree *t);
 /* The certificate authorities of the ca-certificates package, as one PEM text (malloc). */
 char *base_authorities(struct debs *d, struct tree *t);
+
+/* debs_python.c: .pyc files of fetched modules, made by this machine's python3 ("cpython-311") if that is the layer's. */
+void python_compile(struct debs *d, struct tree *t, const char *tag);
 
 /* debs_java.c */
 void java_put_authorities(struct debs *d, struct tree *t);

@@ -251,6 +251,8 @@ struct tree *debs_tree(struct debs *d, int *status)
 	if (!r)
 		r = unpack_debs(d, k.t);
 	if (!r) {
+		if (d->spool && k.pyc_tag[0])
+			python_compile(d, k.t, k.pyc_tag);
 		config_put(d, k.t);
 		if (d->base)
 			base_put(d, k.t);

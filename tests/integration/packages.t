@@ -190,7 +190,7 @@ sub make_deb {
 }
 
 SKIP: {
-	skip 'no apt-get, ar, dpkg-deb or fsck.erofs', 26 if !have('apt-get', 'ar', 'dpkg-deb', 'fsck.erofs');
+	skip 'no apt-get, ar, dpkg-deb or fsck.erofs', 28 if !have('apt-get', 'ar', 'dpkg-deb', 'fsck.erofs');
 	make_deb('cbt-app', '1:1.0~rc1-1', "Depends: cbt-lib (>= 2), cbt-none | cbt-virtual, adduser\n",
 		'mkdir -p usr/bin usr/share/doc/x bin && echo doc > usr/share/doc/x/y && printf "#!/bin/sh\necho from the app\n" > usr/bin/cbt-app && chmod 4755 usr/bin/cbt-app && ' .
 		'echo secret > usr/bin/unreadable && chmod 600 usr/bin/unreadable && ln usr/bin/cbt-app usr/bin/cbt-hard && printf x > bin/cbt-old-place',
@@ -201,6 +201,8 @@ SKIP: {
 	make_deb('cbt-wrong', '1', '', 'true', undef, '0' x 64);
 	make_deb('cbt-newer', '1', "Depends: netbase (>= 9999)\n", 'true');
 	make_deb('netbase', '9999', '', 'mkdir -p etc && echo newer > etc/services');
+	make_deb('cbt-module', '1', "Depends: python3\n", 'mkdir -p usr/lib/python3/dist-packages/cbt && echo "X = 7" > usr/lib/python3/dist-packages/cbt/__init__.py && ' .
+		'printf "print 1\nraise SystemExit(open(\"/tmp/cbt-ran\", \"w\"))\n" > usr/lib/python3/dist-packages/cbt/old.py');
 	# hostile: out of the tree, through a link, devices
 	make_deb('cbt-hostile', '1', '', "mkdir -p usr/share etc ../evil/cbt-dir && echo fine > usr/share/cbt-fine && echo evil > ../evil/up && echo evil > ../evil/dots && echo evil > ../evil/through && " .
 		"ln -s /etc usr/share/cbt-link && mkfifo usr/share/cbt-fifo && tar --owner=0 --group=0 -cf ../data.tar . && " .
@@ -212,7 +214,7 @@ SKIP: {
 	spew("$apt/apt.conf", "Dir::State \"$apt/state\";\nDir::State::status \"/var/lib/dpkg/status\";\nDir::Cache \"$apt/cache\";\nDir::Etc::sourcelist \"$apt/sources.list\";\n" .
 		"Dir::Etc::sourceparts \"/dev/null\";\nAPT::Sandbox::User \"root\";\n");
 	local $ENV{APT_CONFIG} = "$apt/apt.conf";
-	skip 'apt does not read an archive of a directory here', 26 if system("apt-get -qq update >'$dir/update' 2>&1");
+	skip 'apt does not read an archive of a directory here', 28 if system("apt-get -qq update >'$dir/update' 2>&1");
 
 	is(build('own', 'app.py' => '', 'Aptfile' => "cbt-app\n"), 0, 'a package of an archive of our own') or diag($err);
 	ok(!-e "$dir/pwned", 'its script does not run');
@@ -244,6 +246,10 @@ SKIP: {
 		'and nothing that leaves the tree, passes through a link or is no file');
 	is(readlink("$x/usr/share/cbt-link"), '/etc', 'a link stays a link');
 
+	is(build('module', 'app.py' => "import cbt\nprint(cbt.X, cbt.__cached__, open(cbt.__cached__, 'rb').read(4) != b'')\n", 'Aptfile' => "cbt-module\n"), 0,
+		'a Python module that is fetched') or diag($err);
+	cowbell('run', '--monitor', (monitors())[0], 'image:module');
+	like($out, qr{^7 /usr/lib/python3/dist-packages/cbt/__pycache__/__init__\.cpython-3\d+\.pyc True}, 'is compiled') or diag($err);
 	SKIP: {
 		skip 'netbase is not installed', 2 if !installed('netbase');
 		is(build('newer', 'app.py' => '', 'Aptfile' => "cbt-newer\n"), 0, 'a package that wants a newer one than what is installed') or diag($err);
