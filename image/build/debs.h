@@ -6,6 +6,7 @@
  *   debs_resolve.c  which packages a request means
  *   debs_fetch.c    apt: what is not installed
  *   debs_verify.c   are installed packages as they were?
+ *   debs_run.c      running Debian's tools
  *   debs_unpack.c   the files of fetched packages
  *   debs_tree.c     the files of installed packages, and all as one tree
  *   debs_base.c     what every image has below its packages
@@ -67,7 +68,10 @@ int fetch_records(struct debs *d, const struct strings *names, bool quiet);
 int fetch_debs(struct debs *d);
 /* The version that apt would fetch; malloc, or NULL. */
 char *fetch_version(const char *package);
-/* Run a program without a shell; its standard output (malloc) and, if err is not NULL, its standard error. Exit status, or -1. */
+/*
+ * debs_run.c: run a program without a shell; its standard output (malloc) and, if err is not NULL, its standard error.
+ * Exit status, or -1.
+ */
 int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out, size_t *n, char **err);
 
 /* debs_tree.c: the tree of the layer. NULL with *status after out_fail(). */
