@@ -19,6 +19,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -117,6 +118,8 @@ int erofs_stream_begin(struct erofs_stream *s, struct node *n)
 		memset(s->small, 0, n->size);
 		return 0;
 	}
+	if (!n->size)
+		return 0;
 	uint64_t blocks = n->size / BLOCK + !!(n->size % BLOCK);
 	if (blocks > UINT32_MAX - s->m.next_block)
 		return -EFBIG;
@@ -162,6 +165,84 @@ int erofs_stream_flush(struct erofs_stream *s)
 
 	if (!r && ftruncate(s->fd, (off_t)(s->m.next_block * BLOCK)))
 		r = -errno;
+	return r;
+}
+
+/* --- blocks that lost their file ------------------------------------------------------ */
+
+struct extent {
+	uint64_t block, n;
+};
+
+struct extents {
+	struct extent *v;
+	size_t n, cap;
+};
+
+static bool collect(struct extents *e, const struct node *dir)
+{
+	for (const struct node *c = dir->child; c; c = c->sibling) {
+		const struct node *n = c->link ? c->link : c;
+		if (S_ISDIR(c->mode) && !collect(e, c))
+			return false;
+		if (!S_ISREG(n->mode) || !n->block)
+			continue;
+		if (e->n == e->cap) {
+			size_t cap = e->cap ? e->cap * 2 : 1024;
+			struct extent *v = realloc(e->v, cap * sizeof(*v));
+			if (!v)
+				return false;
+			e->v = v;
+			e->cap = cap;
+		}
+		e->v[e->n++] = (struct extent){n->block, n->size / BLOCK + !!(n->size % BLOCK)};
+	}
+	return true;
+}
+
+static int by_block(const void *a, const void *b)
+{
+	const struct extent *x = a, *y = b;
+
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+/* Zeros without disk space, where the file system can do that. */
+static int punch(struct erofs_stream *s, uint64_t from, uint64_t to)
+{
+	if (from >= to || !fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(from * BLOCK),
+				     (off_t)((to - from) * BLOCK)))
+		return 0;
+	if (errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	memset(s->buf, 0, BUFFER);
+	for (uint64_t off = from * BLOCK, n; off < to * BLOCK; off += n) {
+		n = to * BLOCK - off < BUFFER ? to * BLOCK - off : BUFFER;
+		int r = erofs_write_all(s->fd, s->buf, n, off);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+int erofs_stream_drop_unused(struct erofs_stream *s)
+{
+	struct extents e = {0};
+	uint64_t at = 1;
+	int r = erofs_stream_flush(s);
+
+	if (!r && !collect(&e, s->m.t->root))
+		r = -ENOMEM;
+	if (e.n)
+		qsort(e.v, e.n, sizeof(*e.v), by_block);
+	for (size_t i = 0; i < e.n && !r; i++) {
+		r = punch(s, at, e.v[i].block);
+		if (at < e.v[i].block + e.v[i].n) /* names of one inode come again */
+			at = e.v[i].block + e.v[i].n;
+	}
+	if (!r)
+		r = punch(s, at, s->m.next_block);
+	free(e.v);
 	return r;
 }
 

@@ -18,6 +18,8 @@ int erofs_stream_write(struct erofs_stream *s, uint64_t off, const void *data, s
 int erofs_stream_end(struct erofs_stream *s);
 /* All that was written is in the file now, which is long enough to be mapped. */
 int erofs_stream_flush(struct erofs_stream *s);
+/* Give back the blocks of contents that no node of the tree has any more: they become holes. Before finish. */
+int erofs_stream_drop_unused(struct erofs_stream *s);
 /* Metadata and superblock. */
 int erofs_stream_finish(struct erofs_stream *s);
 void erofs_stream_free(struct erofs_stream *s);

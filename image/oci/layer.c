@@ -21,8 +21,8 @@
  * security.capability among them (the guest runs one program as one user; a line says so where others are lost),
  * access control lists, and these names: /.cowbell, which is ours, and the well-known devices of /dev, which the guest makes itself.
  *
- * Where several tars become one, contents that an upper one replaced or took away stay in the image as blocks that nothing
- * refers to: the stream cannot be wound back.
+ * Where several tars become one, contents that an upper one replaced or took away have become part of the image already, for the
+ * stream cannot be wound back; their blocks are made holes at the end.
  *
  * A name with a NUL byte ends there, as libarchive reads it; what is left is checked like any other.
  */
@@ -479,7 +479,9 @@ static bool finish(struct importer *im, int fd)
 
 	if (why)
 		return wrong(im, "it %s", why);
-	int r = add_sites(im, fd);
+	int r = im->l.n > 1 ? erofs_stream_drop_unused(im->out) : 0;
+	if (!r)
+		r = add_sites(im, fd);
 	if (!r)
 		r = erofs_stream_finish(im->out);
 	return r ? wrong_write(im, r) : true;

@@ -317,7 +317,26 @@ static void test_stream(void)
 			!erofs_stream_end(s);
 	}
 	ok(good && elf->visited && !elf->content, "contents are taken; an ELF file is noticed");
+	struct node *lost = stream_file(s, t, "/lost", sizeof(big));
+	good = !erofs_stream_write(s, 0, big, sizeof(big)) && !erofs_stream_end(s);
+	off_t lost_at = (off_t)lost->block * 4096;
+	stream_file(s, t, "/none", 0);
+	good &= !erofs_stream_end(s);
+	stream_file(s, t, "/last", 5000);
+	good &= !erofs_stream_write(s, 4999, "x", 1) && !erofs_stream_end(s);
+	lost->mode = S_IFLNK | 0777;
+	lost->data = "replaced";
+	struct stat before, after;
+	ok(good && !erofs_stream_flush(s) && pread(fd, buf, 1, lost_at) == 1 && buf[0] == 'b' &&
+		   !fstat(fd, &before),
+	   "contents of a file that is replaced later");
+	is(erofs_stream_drop_unused(s), 0, "are taken back");
+	ok(pread(fd, buf, 1, lost_at) == 1 && !buf[0] && !fstat(fd, &after) &&
+		   before.st_size == after.st_size &&
+		   before.st_blocks - after.st_blocks >= (blkcnt_t)sizeof(big) / 512,
+	   "and leave a hole");
 	is(erofs_stream_finish(s), 0, "the image is finished");
+	ok(look(fd, "/last", &ino, buf, sizeof(buf)) && buf[4999] == 'x', "the file behind it");
 	ok(look(fd, "/small", &ino, buf, 64) && !strcmp(buf, "small") && ino.layout == 2,
 	   "a small file, inline");
 	ok(look(fd, "/d/big", &ino, buf, sizeof(buf)) && ino.size == sizeof(big) &&
