@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * HTTP for registries. The only file that knows libcurl.
- *
- * libcurl and the twenty libraries behind it take 4 ms to load, so they are not linked: dlopen(3) brings them in with the
- * first http_open(), and a table holds the functions that are used. <curl/curl.h> is needed to build, for constants.
+ * HTTP for registries: one request at a time over libcurl, which curl.c loads. What addresses are good is decided in url.c.
+ * Nobody but these three files knows libcurl.
  *
  * What holds for every request, whatever a registry answers:
  * - TLS certificates are checked, always. There is no option to leave it out.
@@ -18,12 +16,8 @@
  *
  * A response's body goes to the file only if the status is 2xx; else it is kept in memory, for the error in it.
  */
-#define CURL_DISABLE_TYPECHECK
 #include "image/oci/http.h"
 
-#include <arpa/inet.h>
-#include <curl/curl.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,10 +25,10 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "image/oci/curl.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
-#define LIBRARY	      "libcurl.so.4"
 #define CONNECT_S     15L
 #define STALL_NS      30000000000ull
 #define MIN_RATE      512L /* bytes a second */
@@ -42,48 +36,6 @@
 #define MAX_REDIRECTS 5
 #define MAX_HEADERS   (256u << 10)
 #define MAX_HEADER    8192u
-#define MAX_URL	      8192u
-
-/* The functions of libcurl that are used: result, name, arguments. The first four are as in curl/easy.h. */
-static struct {
-	void *library;
-	CURLcode (*global_init)(long);
-	CURL *(*easy_init)(void);
-	void (*easy_reset)(CURL *);
-	void (*easy_cleanup)(CURL *);
-	CURLcode (*easy_perform)(CURL *);
-	CURLcode (*easy_setopt)(CURL *, CURLoption, ...);
-	CURLcode (*easy_getinfo)(CURL *, CURLINFO, ...);
-	const char *(*easy_strerror)(CURLcode);
-	struct curl_slist *(*slist_append)(struct curl_slist *, const char *);
-	void (*slist_free_all)(struct curl_slist *);
-	CURLU *(*url)(void);
-	void (*url_cleanup)(CURLU *);
-	CURLUcode (*url_set)(CURLU *, CURLUPart, const char *, unsigned);
-	CURLUcode (*url_get)(CURLU *, CURLUPart, char **, unsigned);
-	void (*free)(void *);
-} api;
-
-static const struct {
-	const char *name;
-	void *slot;
-} symbols[] = {
-	{"curl_global_init", &api.global_init},
-	{"curl_easy_init", &api.easy_init},
-	{"curl_easy_reset", &api.easy_reset},
-	{"curl_easy_cleanup", &api.easy_cleanup},
-	{"curl_easy_perform", &api.easy_perform},
-	{"curl_easy_setopt", &api.easy_setopt},
-	{"curl_easy_getinfo", &api.easy_getinfo},
-	{"curl_easy_strerror", &api.easy_strerror},
-	{"curl_slist_append", &api.slist_append},
-	{"curl_slist_free_all", &api.slist_free_all},
-	{"curl_url", &api.url},
-	{"curl_url_cleanup", &api.url_cleanup},
-	{"curl_url_set", &api.url_set},
-	{"curl_url_get", &api.url_get},
-	{"curl_free", &api.free},
-};
 
 struct http {
 	CURL *easy;
@@ -104,38 +56,9 @@ struct transfer {
 	const char *failed; /* why a callback ended the transfer */
 };
 
-static bool load_library(void)
-{
-	if (api.library)
-		return true;
-	void *lib = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-	if (!lib) {
-		say("talking to a registry needs libcurl, and %s is not there; on Debian: apt-get install "
-		    "libcurl4",
-		    LIBRARY);
-		return false;
-	}
-	for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
-		void *f = dlsym(lib, symbols[i].name);
-		if (!f) {
-			say("%s is too old: it has no %s", LIBRARY, symbols[i].name);
-			dlclose(lib);
-			return false;
-		}
-		memcpy(symbols[i].slot, &f, sizeof(f));
-	}
-	if (api.global_init(CURL_GLOBAL_DEFAULT)) {
-		say("libcurl cannot be started");
-		dlclose(lib);
-		return false;
-	}
-	api.library = lib;
-	return true;
-}
-
 struct http *http_open(const struct http_options *o)
 {
-	struct http *h = load_library() ? calloc(1, sizeof(*h)) : NULL;
+	struct http *h = curl_load() ? calloc(1, sizeof(*h)) : NULL;
 	uint64_t stall = o->stall_ns ? o->stall_ns : STALL_NS;
 
 	if (!h)
@@ -145,7 +68,7 @@ struct http *http_open(const struct http_options *o)
 		free(h);
 		return NULL;
 	}
-	h->easy = api.easy_init();
+	h->easy = curl_api.easy_init();
 	h->ca_file = o->ca_file ? textf("%s", o->ca_file) : NULL;
 	h->allow_plain = o->allow_plain;
 	h->stall_s = (long)((stall + 999999999u) / 1000000000u);
@@ -162,7 +85,7 @@ void http_close(struct http *h)
 	if (!h)
 		return;
 	if (h->easy)
-		api.easy_cleanup(h->easy);
+		curl_api.easy_cleanup(h->easy);
 	free(h->ca_file);
 	free(h);
 }
@@ -170,100 +93,6 @@ void http_close(struct http *h)
 void http_allow_plain(struct http *h, bool allow)
 {
 	h->allow_plain = allow;
-}
-
-/* --- URLs ------------------------------------------------------------------------------------------------------ */
-
-bool http_is_tls(const char *url)
-{
-	return !strncasecmp(url, "https://", 8);
-}
-
-/* One part of a URL, lower case (malloc), or NULL. */
-static char *part_of(const char *url, CURLUPart what)
-{
-	CURLU *u = api.url();
-	char *part = NULL, *copy = NULL;
-
-	if (u && !api.url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) &&
-	    !api.url_get(u, what, &part, CURLU_DEFAULT_PORT)) {
-		copy = textf("%s", part);
-		for (char *p = copy; *p; p++)
-			if (*p >= 'A' && *p <= 'Z')
-				*p += 'a' - 'A';
-		api.free(part);
-	}
-	api.url_cleanup(u);
-	return copy;
-}
-
-static bool same_part(const char *a, const char *b, CURLUPart what)
-{
-	char *x = part_of(a, what), *y = part_of(b, what);
-	bool same = x && y && !strcmp(x, y);
-
-	free(x);
-	free(y);
-	return same;
-}
-
-bool http_same_origin(struct http *h, const char *a, const char *b)
-{
-	(void)h; /* an open one shows that the library is loaded */
-	return same_part(a, b, CURLUPART_SCHEME) && same_part(a, b, CURLUPART_HOST) &&
-	       same_part(a, b, CURLUPART_PORT);
-}
-
-bool http_same_host(struct http *h, const char *a, const char *b)
-{
-	(void)h;
-	return same_part(a, b, CURLUPART_HOST);
-}
-
-bool http_is_loopback(struct http *h, const char *url)
-{
-	char *host = part_of(url, CURLUPART_HOST);
-	struct in_addr v4;
-
-	(void)h;
-	bool yes = host && (!strcmp(host, "localhost") || !strcmp(host, "[::1]") ||
-			    (inet_pton(AF_INET, host, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127));
-	free(host);
-	return yes;
-}
-
-char *http_resolve(struct http *h, const char *base, const char *location)
-{
-	CURLU *u = api.url();
-	char *whole = NULL, *copy = NULL;
-
-	(void)h;
-	if (u && strlen(location) <= MAX_URL && !api.url_set(u, CURLUPART_URL, base, CURLU_DISALLOW_USER) &&
-	    !api.url_set(u, CURLUPART_URL, location, CURLU_DISALLOW_USER) &&
-	    !api.url_get(u, CURLUPART_URL, &whole, 0)) {
-		if (!strncmp(whole, "https://", 8) || !strncmp(whole, "http://", 7))
-			copy = textf("%s", whole);
-		api.free(whole);
-	}
-	api.url_cleanup(u);
-	return copy;
-}
-
-char *http_escape(const char *text)
-{
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
-	char *out = malloc(strlen(text) * 3 + 1), *p = out;
-
-	if (!out)
-		exit(say_fail(EXIT_OURS, "out of memory"));
-	for (; *text; text++) {
-		if (strchr(plain, *text))
-			*p++ = *text;
-		else
-			p += sprintf(p, "%%%02X", (unsigned char)*text);
-	}
-	*p = 0;
-	return out;
 }
 
 /* --- callbacks --------------------------------------------------------------------------------------------------- */
@@ -346,7 +175,7 @@ static long status_of(CURL *easy)
 {
 	long status = 0;
 
-	api.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_api.easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 	return status;
 }
 
@@ -487,17 +316,17 @@ static struct curl_slist *header_list(const struct http_request *q, bool with_au
 	static const char *const always[] = {"Expect:", "User-Agent: cowbell"};
 
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
-		list = api.slist_append(list, always[i]);
+		list = curl_api.slist_append(list, always[i]);
 	for (size_t i = 0; q->headers && i < q->headers->n; i++)
-		list = api.slist_append(list, q->headers->v[i]);
+		list = curl_api.slist_append(list, q->headers->v[i]);
 	if (q->resume_from) {
 		char *line = textf("Range: bytes=%llu-", (unsigned long long)q->resume_from);
-		list = api.slist_append(list, line);
+		list = curl_api.slist_append(list, line);
 		free(line);
 	}
 	if (with_authorization && q->authorization) {
 		char *line = textf("Authorization: %s", q->authorization);
-		list = api.slist_append(list, line);
+		list = curl_api.slist_append(list, line);
 		explicit_bzero(line, strlen(line));
 		free(line);
 	}
@@ -508,22 +337,22 @@ static void set_limits(struct http *h, const struct http_request *q)
 {
 	CURL *c = h->easy;
 
-	api.easy_setopt(c, CURLOPT_PROTOCOLS_STR, h->allow_plain ? "http,https" : "https");
-	api.easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-	api.easy_setopt(c, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-	api.easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-	api.easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
-	api.easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, MIN_RATE);
-	api.easy_setopt(c, CURLOPT_LOW_SPEED_TIME, h->stall_s);
+	curl_api.easy_setopt(c, CURLOPT_PROTOCOLS_STR, h->allow_plain ? "http,https" : "https");
+	curl_api.easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+	curl_api.easy_setopt(c, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	curl_api.easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	curl_api.easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
+	curl_api.easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, MIN_RATE);
+	curl_api.easy_setopt(c, CURLOPT_LOW_SPEED_TIME, h->stall_s);
 	if (q->out_fd < 0 && q->body_fd < 0)
-		api.easy_setopt(c, CURLOPT_TIMEOUT, SMALL_S);
-	api.easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	api.easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	api.easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
-	api.easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
+		curl_api.easy_setopt(c, CURLOPT_TIMEOUT, SMALL_S);
+	curl_api.easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
+	curl_api.easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	curl_api.easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
+	curl_api.easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
 	if (h->ca_file) {
-		api.easy_setopt(c, CURLOPT_CAINFO, h->ca_file);
-		api.easy_setopt(c, CURLOPT_CAPATH, NULL);
+		curl_api.easy_setopt(c, CURLOPT_CAINFO, h->ca_file);
+		curl_api.easy_setopt(c, CURLOPT_CAPATH, NULL);
 	}
 }
 
@@ -532,29 +361,29 @@ static void set_method(CURL *c, const struct http_request *q, struct transfer *t
 	bool has_body = strcmp(q->method, "GET") && strcmp(q->method, "HEAD");
 
 	if (!strcmp(q->method, "HEAD"))
-		api.easy_setopt(c, CURLOPT_NOBODY, 1L);
+		curl_api.easy_setopt(c, CURLOPT_NOBODY, 1L);
 	if (has_body) {
-		api.easy_setopt(c, CURLOPT_UPLOAD, 1L);
-		api.easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
-		api.easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)q->body_size);
-		api.easy_setopt(c, CURLOPT_READFUNCTION, on_read);
-		api.easy_setopt(c, CURLOPT_READDATA, t);
-		api.easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
-		api.easy_setopt(c, CURLOPT_SEEKDATA, t);
-		api.easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
+		curl_api.easy_setopt(c, CURLOPT_UPLOAD, 1L);
+		curl_api.easy_setopt(c, CURLOPT_CUSTOMREQUEST, q->method);
+		curl_api.easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)q->body_size);
+		curl_api.easy_setopt(c, CURLOPT_READFUNCTION, on_read);
+		curl_api.easy_setopt(c, CURLOPT_READDATA, t);
+		curl_api.easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
+		curl_api.easy_setopt(c, CURLOPT_SEEKDATA, t);
+		curl_api.easy_setopt(c, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
 	}
-	api.easy_setopt(c, CURLOPT_BUFFERSIZE, 512L << 10);
-	api.easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-	api.easy_setopt(c, CURLOPT_WRITEDATA, t);
-	api.easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-	api.easy_setopt(c, CURLOPT_HEADERDATA, t);
+	curl_api.easy_setopt(c, CURLOPT_BUFFERSIZE, 512L << 10);
+	curl_api.easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+	curl_api.easy_setopt(c, CURLOPT_WRITEDATA, t);
+	curl_api.easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+	curl_api.easy_setopt(c, CURLOPT_HEADERDATA, t);
 }
 
 /* What libcurl's result means for the caller. */
 static enum http_failure judge(CURLcode code, struct transfer *t, const char *detail)
 {
 	struct http_response *r = t->r;
-	const char *text = t->failed ? t->failed : *detail ? detail : api.easy_strerror(code);
+	const char *text = t->failed ? t->failed : *detail ? detail : curl_api.easy_strerror(code);
 
 	snprintf(r->error, sizeof(r->error), "%s", text);
 	if (t->failed)
@@ -588,7 +417,7 @@ static enum http_failure judge(CURLcode code, struct transfer *t, const char *de
 static void set_proxy(struct http *h, const char *url)
 {
 	if (http_is_loopback(h, url))
-		api.easy_setopt(h->easy, CURLOPT_NOPROXY, "*");
+		curl_api.easy_setopt(h->easy, CURLOPT_NOPROXY, "*");
 }
 
 static enum http_failure do_once(struct http *h, const struct http_request *q, const char *url,
@@ -601,17 +430,17 @@ static enum http_failure do_once(struct http *h, const struct http_request *q, c
 	forget_headers(r);
 	r->n_body = 0;
 	r->body[0] = 0;
-	api.easy_reset(h->easy); /* connections stay */
+	curl_api.easy_reset(h->easy); /* connections stay */
 	set_limits(h, q);
 	set_proxy(h, url);
 	set_method(h->easy, q, &t);
-	api.easy_setopt(h->easy, CURLOPT_URL, url);
-	api.easy_setopt(h->easy, CURLOPT_HTTPHEADER, list);
-	api.easy_setopt(h->easy, CURLOPT_ERRORBUFFER, detail);
-	CURLcode code = api.easy_perform(h->easy);
+	curl_api.easy_setopt(h->easy, CURLOPT_URL, url);
+	curl_api.easy_setopt(h->easy, CURLOPT_HTTPHEADER, list);
+	curl_api.easy_setopt(h->easy, CURLOPT_ERRORBUFFER, detail);
+	CURLcode code = curl_api.easy_perform(h->easy);
 	r->status = status_of(h->easy);
-	api.easy_setopt(h->easy, CURLOPT_ERRORBUFFER, NULL);
-	api.slist_free_all(list);
+	curl_api.easy_setopt(h->easy, CURLOPT_ERRORBUFFER, NULL);
+	curl_api.slist_free_all(list);
 	/* The server may answer (401, 413) and hang up before it has read all: the answer counts. */
 	if (code == CURLE_SEND_ERROR && r->status >= 400)
 		code = CURLE_OK;

@@ -174,8 +174,10 @@ int source_open_registry(struct store *s, const struct reference *r, const struc
 {
 	struct registry_source *g = calloc(1, sizeof(*g));
 
-	if (!g)
-		return say_fail(EXIT_OURS, "out of memory");
+	if (!g) {
+		say("out of memory");
+		return EXIT_OURS;
+	}
 	g->store = s;
 	g->ref = *r;
 	g->options = *o;
