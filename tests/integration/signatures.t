@@ -98,6 +98,8 @@ ok($status == 125 && $out =~ /"signed":false,"verified":false,"signatures":1/, '
 succeeds('a key that openssl made signs, too', 'sign', 'app:1', '--key', "$d/b.pem");
 succeeds("$_ verifies", 'verify', 'app:1', '--key', "$d/$_.pub") for qw(a b);
 is((cowbell('sign', 'nothing:1', '--key', "$d/a.pem"))[0], 127, 'an image that is not here: 127');
+succeeds('verify by digest', 'verify', "sha256:$img->{hex}", '--key', "$d/a.pub");
+refused('sign by digest: under which name?', qr/give the image's name/, 'sign', "sha256:$img->{hex}", '--key', "$d/b.pem");
 succeeds('another name for it', 'tag', 'app:1', 'renamed:2');
 succeeds('has the same signatures', 'verify', 'renamed:2', '--key', "$d/a.pub");
 succeeds('and takes them along when it goes', 'rm', 'renamed:2');
@@ -224,6 +226,21 @@ refused("sign with $_->[0]", $_->[1], 'sign', 'app:1', '--key', "$d/$_->[0]")
 	for ['a.pub' => qr/public key; the private/], ['rsa.pem' => qr/only Ed25519/], ['enc.pem' => qr/encrypted/], ['empty' => qr/is empty/];
 refused('sign without a key', qr/--key/, 'sign', 'app:1');
 refused('verify without an image', qr/one image/, 'verify', '--key', "$d/a.pub");
+
+# Two keys at the same time: neither signature gets lost.
+succeeds('a third image', 'tag', 'other:1', 'both:1');
+my @pids = map {
+	my $key = $_;
+	my $p = fork // die;
+	if (!$p) {
+		open STDOUT, '>', '/dev/null';
+		{ exec $COWBELL, 'sign', 'both:1', '--key', $key }
+		POSIX::_exit(1);
+	}
+	$p;
+} map { cowbell('keygen', "$d/n$_.pem", "$d/n$_.pub"); "$d/n$_.pem" } 1 .. 6;
+waitpid $_, 0 for @pids;
+is(scalar(grep { (cowbell('verify', 'both:1', '--key', "$d/n$_.pub"))[0] == 0 } 1 .. 6), 6, 'six keys that sign at the same time: all are there');
 
 # --- along with push and pull ----------------------------------------------------------------------------------------------------------
 SKIP: {
