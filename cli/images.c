@@ -12,7 +12,7 @@
 #include "image/image.h"
 #include "lib/host/say.h"
 
-enum { OPT_ALL = 1, OPT_QUIET, OPT_JSON, OPT_FORCE, OPT_DRY_RUN, OPT_HELP };
+enum { OPT_ALL = 1, OPT_QUIET, OPT_JSON, OPT_SHARED, OPT_FORCE, OPT_DRY_RUN, OPT_HELP };
 
 /* What was given: options by their id, operands in order. */
 struct given {
@@ -107,6 +107,7 @@ int cmd_images(int argc, char **argv)
 }
 
 static const struct option_def inspect_options[] = {
+	{OPT_SHARED, 's', "shared", NULL, "all names, and what other images share; reads all of them"},
 	{OPT_JSON, 0, "json", NULL, "as a JSON list, with manifest and configuration"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -114,12 +115,13 @@ static const struct option_def inspect_options[] = {
 
 static int run_inspect(const struct given *g)
 {
-	return image_inspect(g->names, g->has[OPT_JSON]);
+	return image_inspect(g->names, g->has[OPT_JSON], g->has[OPT_SHARED]);
 }
 
 int cmd_inspect(int argc, char **argv)
 {
-	return command(inspect_options, "inspect", "NAME... [--json]", 1, -1, argc, argv, run_inspect);
+	return command(inspect_options, "inspect", "NAME... [--shared] [--json]", 1, -1, argc, argv,
+		       run_inspect);
 }
 
 static const struct option_def tag_options[] = {

@@ -94,7 +94,8 @@ struct image_build {
 int image_build(const struct image_build *b);
 
 int image_list(bool json, bool quiet, bool all);
-int image_inspect(const char *const *names, bool json);
+/* shared: also what is known only after a look at every image of the store: other names, sharing */
+int image_inspect(const char *const *names, bool json, bool shared);
 int image_tag(const char *from, const char *to);
 int image_remove(const char *const *names, bool force);
 int image_prune(bool all, bool dry_run, bool json);

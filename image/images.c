@@ -25,7 +25,7 @@ static void read_labels(struct store *s, const struct account_image *im, char **
 	size_t n;
 
 	*language = *runtime = NULL;
-	if (im->damage || store_get(s, im->manifest.config.hex, OCI_MAX_CONFIG, &text, &n))
+	if (im->damage || store_get(s, im->config, OCI_MAX_CONFIG, &text, &n))
 		return;
 	const char *why = oci_config_parse(text, n, &c);
 	free(text);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * cowbell inspect: one image in full: what it is made of, what of that it shares, what it would start.
+ * cowbell inspect: one image in full: what it is made of, what it would start; with --shared its other names, and what of it
+ * other images hold. The latter takes a look at every image of the store, the former at this one alone.
  *
  * Texts come from manifests and configurations of strangers and are shown with control characters made visible.
  */
@@ -18,6 +19,8 @@
 struct inspected {
 	struct account_image *image;
 	struct account_image unnamed; /* for a digest that no name leads to */
+	struct oci_manifest manifest; /* zeroed if image->damage is set */
+	bool shared; /* the whole store was looked at: it is known what others share, and all names */
 	char *config_text; /* JSON, or NULL */
 	size_t config_len;
 	struct oci_config config; /* zeroed if config_text is NULL */
@@ -110,7 +113,7 @@ static void print_config(const struct inspected *in)
 	line("Stop signal", c->stop_signal);
 }
 
-static void print_layer(const struct account *a, const struct oci_descriptor *d)
+static void print_layer(const struct account *a, const struct oci_descriptor *d, bool shared)
 {
 	ssize_t i = account_find_blob(a, d->hex);
 	char size[32];
@@ -118,12 +121,14 @@ static void print_layer(const struct account *a, const struct oci_descriptor *d)
 	label("");
 	printf("sha256:%.12s  ", d->hex);
 	if (i < 0) {
-		printf("%10s  %-16s", "-", "missing");
+		printf("%10s  %-*s", "-", shared ? 16 : 0, "missing");
 	} else {
 		const struct account_blob *b = &a->blobs[i];
 		size_text(b->disk, size);
 		printf("%10s  ", size);
-		if (b->users > 1)
+		if (!shared)
+			;
+		else if (b->users > 1)
 			printf("shared by %-6u", b->users);
 		else
 			printf("%-16s", "unshared");
@@ -135,7 +140,7 @@ static void print_layer(const struct account *a, const struct oci_descriptor *d)
 	putchar('\n');
 }
 
-static void print_layers(const struct account *a, const struct oci_manifest *m)
+static void print_layers(const struct account *a, const struct oci_manifest *m, bool shared)
 {
 	bool sbom = false;
 
@@ -145,7 +150,7 @@ static void print_layers(const struct account *a, const struct oci_manifest *m)
 	label("Layers");
 	printf("lowest first\n");
 	for (size_t i = 0; i < m->n_layers; i++)
-		print_layer(a, &m->layers[i]);
+		print_layer(a, &m->layers[i], shared);
 }
 
 static void print_text(const struct account *a, const char *word, const struct inspected *in)
@@ -165,7 +170,10 @@ static void print_text(const struct account *a, const char *word, const struct i
 	size_text(im->disk, disk);
 	size_text(im->own, own);
 	label("Size");
-	printf("%s on disk, %s of it unshared\n", disk, own);
+	if (in->shared)
+		printf("%s on disk, %s of it unshared\n", disk, own);
+	else
+		printf("%s on disk\n", disk);
 	if (im->missing)
 		line("Incomplete", "parts of it are not in the store; pull or build it again");
 	print_config(in);
@@ -173,7 +181,7 @@ static void print_text(const struct account *a, const char *word, const struct i
 		line("Signed", "yes; cowbell verify checks by whom");
 	else
 		line("Signed", "no");
-	print_layers(a, &im->manifest);
+	print_layers(a, &in->manifest, in->shared);
 }
 
 /* --- as JSON ---------------------------------------------------------------------------------------- */
@@ -197,7 +205,7 @@ static json_t *json_list(const struct strings *v)
 	return out;
 }
 
-static json_t *json_layer(const struct account *a, const struct oci_descriptor *d)
+static json_t *json_layer(const struct account *a, const struct oci_descriptor *d, bool shared)
 {
 	ssize_t i = account_find_blob(a, d->hex);
 	json_t *j = json_object();
@@ -208,7 +216,8 @@ static json_t *json_layer(const struct account *a, const struct oci_descriptor *
 	json_object_set_new(j, "bytes", json_int(d->size));
 	json_object_set_new(j, "present", json_boolean(i >= 0));
 	json_object_set_new(j, "disk_bytes", json_int(i < 0 ? 0 : a->blobs[i].disk));
-	json_object_set_new(j, "images", json_int(i < 0 ? 0 : a->blobs[i].users));
+	if (shared)
+		json_object_set_new(j, "images", json_int(i < 0 ? 0 : a->blobs[i].users));
 	return j;
 }
 
@@ -236,10 +245,11 @@ static json_t *to_json(struct store *s, const struct account *a, const struct in
 	json_object_set_new(j, "damage", im->damage ? json_string(im->damage) : json_null());
 	json_object_set_new(j, "bytes", json_int(im->size));
 	json_object_set_new(j, "disk_bytes", json_int(im->disk));
-	json_object_set_new(j, "unshared_bytes", json_int(im->own));
+	if (in->shared)
+		json_object_set_new(j, "unshared_bytes", json_int(im->own));
 	json_object_set_new(j, "missing_blobs", json_int(im->missing));
-	for (size_t i = 0; i < im->manifest.n_layers; i++)
-		json_array_append_new(layers, json_layer(a, &im->manifest.layers[i]));
+	for (size_t i = 0; i < in->manifest.n_layers; i++)
+		json_array_append_new(layers, json_layer(a, &in->manifest.layers[i], in->shared));
 	json_object_set_new(j, "layers", layers);
 	oci_config_processes(&in->config, &list);
 	for (size_t i = 0; i < list.n; i++) {
@@ -253,44 +263,47 @@ static json_t *to_json(struct store *s, const struct account *a, const struct in
 	json_object_set_new(j, "processes", processes);
 	json_object_set_new(j, "manifest", json_of_blob(s, im->hex, OCI_MAX_MANIFEST));
 	json_object_set_new(j, "config",
-			    im->damage ? json_null()
-				       : json_of_blob(s, im->manifest.config.hex, OCI_MAX_CONFIG));
+			    im->damage ? json_null() : json_of_blob(s, im->config, OCI_MAX_CONFIG));
 	return j;
 }
 
 /* --- finding ----------------------------------------------------------------------------------------- */
 
-/* An image without a name: accounted for by itself, all of it unshared or held by others. */
-static const char *load_unnamed(struct store *s, const struct account *a, const char *hex,
-				struct account_image *im)
+/* NULL, or what is wrong with it. */
+static const char *load_manifest(struct store *s, const char *hex, struct oci_manifest *m)
 {
 	char *text;
 	size_t n;
 
-	strcpy(im->hex, hex);
+	memset(m, 0, sizeof(*m));
 	if (store_get(s, hex, OCI_MAX_MANIFEST, &text, &n))
 		return "no manifest";
-	const char *why = oci_manifest_parse(text, n, &im->manifest);
+	const char *why = oci_manifest_parse(text, n, m);
 	free(text);
-	for (size_t i = 0; !why && i < im->manifest.n_layers + 2; i++) {
-		const char *h = !i ? hex : i == 1 ? im->manifest.config.hex : im->manifest.layers[i - 2].hex;
+	return why;
+}
+
+/* An image without a name: accounted for by itself, all of it unshared or held by others. */
+static void account_unnamed(const struct account *a, const char *hex, const struct oci_manifest *m,
+			    struct account_image *im)
+{
+	strcpy(im->hex, hex);
+	strcpy(im->config, m->config.hex);
+	for (size_t i = 0; i < m->n_layers + 2; i++) {
+		const char *h = !i ? hex : i == 1 ? m->config.hex : m->layers[i - 2].hex;
 		ssize_t b = account_find_blob(a, h);
 		im->missing += b < 0;
 		im->size += b < 0 ? 0 : a->blobs[b].size;
 		im->disk += b < 0 ? 0 : a->blobs[b].disk;
 		im->own += b < 0 || a->blobs[b].users ? 0 : a->blobs[b].disk;
 	}
-	return why;
 }
 
 static void load_config(struct store *s, struct inspected *in)
 {
-	int r = in->image->damage ? -ENOENT
-				  : store_get(s, in->image->manifest.config.hex, OCI_MAX_CONFIG,
-					      &in->config_text, &in->config_len);
-
 	if (in->image->damage)
 		return;
+	int r = store_get(s, in->image->config, OCI_MAX_CONFIG, &in->config_text, &in->config_len);
 	if (r)
 		in->config_damage = r == -ENOENT ? "missing" : r == -EBADMSG ? "damaged" : "cannot be read";
 	else
@@ -302,52 +315,68 @@ static void load_config(struct store *s, struct inspected *in)
 	}
 }
 
-static int inspect_one(struct store *s, const struct account *a, const char *word, json_t *list, bool first)
+static int show(struct store *s, const struct account *a, const char *word, struct inspected *in,
+		json_t *list, bool first)
+{
+	int status = 0;
+
+	load_config(s, in);
+	if (in->image->damage || in->config_damage || in->image->missing)
+		status = say_fail(EXIT_OURS, "%s: %s", word,
+				  in->image->damage   ? in->image->damage
+				  : in->config_damage ? "its configuration is damaged or missing"
+						      : "parts of it are not in the store");
+	if (list) {
+		json_array_append_new(list, to_json(s, a, in));
+	} else {
+		if (!first)
+			putchar('\n');
+		print_text(a, word, in);
+	}
+	oci_config_free(&in->config);
+	free(in->config_text);
+	return status;
+}
+
+/* all: the account of the whole store, or NULL. */
+static int inspect_one(struct store *s, const struct account *all, const char *word, json_t *list, bool first)
 {
 	char ref[IMAGE_REF_MAX], hex[65];
-	struct inspected in;
+	struct inspected in = {.shared = all};
+	struct account one;
 	int status = image_find(s, word, ref, hex);
 
 	if (status)
 		return status;
-	memset(&in, 0, sizeof(in));
+	const char *why = load_manifest(s, hex, &in.manifest);
+	if (why && !ref[0] && !(all && account_find_image(all, hex)))
+		return say_fail(EXIT_OURS, "%s: no image: %s", word, why);
+	if (!all && account_open_one(s, ref, hex, &one))
+		return say_fail(EXIT_OURS, "%s: cannot be looked at", word);
+	const struct account *a = all ? all : &one;
 	in.image = account_find_image(a, hex);
 	if (!in.image) {
-		const char *why = load_unnamed(s, a, hex, &in.unnamed);
-		if (why)
-			return say_fail(EXIT_OURS, "%s: no image: %s", word, why);
+		account_unnamed(a, hex, &in.manifest, &in.unnamed);
 		in.image = &in.unnamed;
 	}
-	load_config(s, &in);
-	if (in.image->damage || in.config_damage || in.image->missing)
-		status = say_fail(EXIT_OURS, "%s: %s", word,
-				  in.image->damage   ? in.image->damage
-				  : in.config_damage ? "its configuration is damaged or missing"
-						     : "parts of it are not in the store");
-	if (list) {
-		json_array_append_new(list, to_json(s, a, &in));
-	} else {
-		if (!first)
-			putchar('\n');
-		print_text(a, word, &in);
-	}
-	oci_config_free(&in.config);
-	oci_manifest_free(&in.unnamed.manifest);
-	free(in.config_text);
+	status = show(s, a, word, &in, list, first);
+	oci_manifest_free(&in.manifest);
+	if (!all)
+		account_close(&one);
 	return status;
 }
 
-int image_inspect(const char *const *names, bool json)
+int image_inspect(const char *const *names, bool json, bool shared)
 {
 	struct store *s = store_open();
 	json_t *list = json ? json_array() : NULL;
-	struct account a;
+	struct account a = {0};
 	int status = 0;
 
 	if (!s)
 		return EXIT_OURS;
 	int r = store_hold(s);
-	if (!r)
+	if (!r && shared)
 		r = account_open(s, &a);
 	if (r) {
 		say("%s: %s", store_dir(s), strerror(-r));
@@ -356,7 +385,7 @@ int image_inspect(const char *const *names, bool json)
 		return EXIT_OURS;
 	}
 	for (const char *const *n = names; *n; n++) {
-		int st = inspect_one(s, &a, *n, list, n == names);
+		int st = inspect_one(s, shared ? &a : NULL, *n, list, n == names);
 		status = status ? status : st;
 	}
 	if (json) {

@@ -5,6 +5,8 @@
  * A word is a name first. Only if no image has that name, and the word is four or more hexadecimal digits, is it taken
  * as the beginning of a digest; it must be the beginning of one image's alone.
  *
+ * A name leads to its image at once; only a part of a digest, and what has no name, takes a look at all names.
+ *
  * Who changes names (tag, rm) takes a lock for it, because the signatures of an image go with its last name.
  */
 #include "image/names.h"
@@ -48,16 +50,18 @@ static int find_prefix(struct store *s, const char *word, const char *digits, ch
 	struct strings refs = {0}, found = {0};
 	size_t n = strlen(digits);
 	char h[65], sig[65];
-	int r = store_refs(s, &refs);
 
+	if (is_digest(digits) && store_has(s, digits)) {
+		strcpy(hex, digits);
+		return 0;
+	}
+	int r = store_refs(s, &refs);
 	if (r)
 		return say_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-r));
 	for (size_t i = 0; i < refs.n; i++)
 		if (!signature_of(refs.v[i], sig) && !store_ref_get(s, refs.v[i], h) &&
 		    !strncmp(h, digits, n))
 			strings_add_once(&found, h);
-	if (!found.n && is_digest(digits) && store_has(s, digits))
-		strings_add(&found, digits);
 	if (found.n == 1)
 		strcpy(hex, found.v[0]);
 	else if (!found.n)
@@ -216,21 +220,21 @@ int image_tag(const char *from, const char *to)
 static bool still_named(struct store *s, const char *ref, const char *hex)
 {
 	struct strings refs = {0};
-	size_t n = (size_t)(strrchr(ref, ':') - ref) + 1;
-	char h[65];
+	int n = (int)(strrchr(ref, ':') - ref) + 1;
+	char h[65], *begin = textf("%.*s", n, ref);
 	bool found = false;
 
-	store_refs(s, &refs);
+	store_refs_like(s, begin, "", &refs);
 	for (size_t i = 0; i < refs.n && !found; i++)
-		found = !strncmp(refs.v[i], ref, n) && !strchr(refs.v[i] + n, ':') &&
-			!store_ref_get(s, refs.v[i], h) && !strcmp(h, hex);
+		found = !strchr(refs.v[i] + n, ':') && !store_ref_get(s, refs.v[i], h) && !strcmp(h, hex);
 	strings_free(&refs);
+	free(begin);
 	return found;
 }
 
 static int remove_ref(struct store *s, const char *ref)
 {
-	char hex[65];
+	char hex[65], sig_hex[65];
 	bool whole = !store_ref_get(s, ref, hex);
 	int r = store_ref_remove(s, ref);
 
@@ -238,12 +242,11 @@ static int remove_ref(struct store *s, const char *ref)
 		return say_fail(r == -ENOENT ? EXIT_NOT_FOUND : EXIT_OURS, "%s: %s", ref,
 				r == -ENOENT ? "no such image" : strerror(-r));
 	printf("removed %s\n", ref);
-	if (whole && !still_named(s, ref, hex)) {
-		char *sig = signature_name(ref, hex);
-		if (!store_ref_remove(s, sig))
-			printf("removed %s\n", sig);
-		free(sig);
-	}
+	char *sig = whole ? signature_name(ref, hex) : NULL;
+	if (sig && store_ref_get(s, sig, sig_hex) != -ENOENT && !still_named(s, ref, hex) &&
+	    !store_ref_remove(s, sig))
+		printf("removed %s\n", sig);
+	free(sig);
 	return 0;
 }
 
@@ -292,8 +295,6 @@ static int remove_one(struct store *s, const char *word, bool force)
 
 int image_remove(const char *const *names, bool force)
 {
-	struct account a;
-	char text[32];
 	int lock, status = 0;
 	struct store *s = open_for_names(&lock);
 
@@ -302,12 +303,6 @@ int image_remove(const char *const *names, bool force)
 	for (; *names; names++) {
 		int st = remove_one(s, *names, force);
 		status = status ? status : st;
-	}
-	if (!account_open(s, &a)) {
-		size_text(a.unused, text);
-		if (a.unused && !a.broken.n)
-			printf("cowbell prune would free %s\n", text);
-		account_close(&a);
 	}
 	close(lock);
 	store_close(s);

@@ -27,6 +27,7 @@
 
 #include "image/erofs_path.h"
 #include "image/image.h"
+#include "image/names.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
@@ -396,7 +397,7 @@ static int convert_layers(struct import *im)
 
 /* --- the image of ours --------------------------------------------------------------------------------------------- */
 
-static int put_text(struct import *im, char *text, char hex[65], uint64_t *size)
+static int put_string(struct import *im, char *text, char hex[65], uint64_t *size)
 {
 	int r;
 
@@ -419,12 +420,12 @@ static int write_converted(struct import *im, const char *source_hex, char hex[6
 		strings_add(&im->out.annotations, im->in.annotations.v[i]);
 	strings_set_env(&im->out.annotations, note);
 	free(note);
-	status = put_text(im, oci_config_format(&im->config), config_hex, &size);
+	status = put_string(im, oci_config_format(&im->config), config_hex, &size);
 	if (status)
 		return status;
 	strcpy(im->out.media_type, MEDIA_MANIFEST);
 	oci_descriptor_set(&im->out.config, MEDIA_CONFIG, config_hex, size, NULL);
-	return put_text(im, oci_manifest_format(&im->out), hex, &size);
+	return put_string(im, oci_manifest_format(&im->out), hex, &size);
 }
 
 /* Everything is native: as it is. */
@@ -555,31 +556,17 @@ int image_import(struct store *s, struct image_source *src, const struct import_
 	return status;
 }
 
-static int from_store(struct store *s, const struct reference *r, char hex[65])
-{
-	char text[400];
-
-	reference_text(r, text, sizeof(text));
-	if (r->hex[0] && store_has(s, r->hex)) {
-		memcpy(hex, r->hex, 65);
-		return 0;
-	}
-	if (r->hex[0] || store_ref_get(s, text, hex))
-		return say_fail(EXIT_OURS, "%s: no such image in the store (`cowbell images` lists them)",
-				text);
-	return 0;
-}
-
 int image_import_named(struct store *s, const struct source_name *n, const struct import_limits *lim,
 		       char hex[65])
 {
 	const char *ref = n->ref[0] ? n->ref : NULL;
+	char store_ref[IMAGE_REF_MAX];
 	struct image_source src;
 	int status;
 
 	switch (n->kind) {
 	case SOURCE_STORE:
-		return from_store(s, &n->store, hex);
+		return image_find(s, n->path, store_ref, hex);
 	case SOURCE_OCI_DIR:
 		status = source_open_oci_dir(n->path, ref, &src);
 		break;

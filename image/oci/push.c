@@ -376,21 +376,14 @@ static bool find_signatures(struct store *s, const char *ref, const char *hex, c
 {
 	struct strings refs = {0};
 	char found[65];
-	bool yes = false;
 
 	signature_ref(ref, hex, sig_ref, 512);
 	if (!store_ref_get(s, sig_ref, found))
 		return true;
-	char *tag = textf("%s", strrchr(sig_ref, ':'));
-	if (!store_refs(s, &refs))
-		for (size_t i = 0; i < refs.n && !yes; i++) {
-			const char *colon = strrchr(refs.v[i], ':');
-			yes = colon && !strcmp(colon, tag) && strlen(refs.v[i]) < 512;
-			if (yes)
-				strcpy(sig_ref, refs.v[i]);
-		}
+	bool yes = !store_refs_like(s, "", strrchr(sig_ref, ':'), &refs) && refs.n;
+	if (yes)
+		snprintf(sig_ref, 512, "%s", refs.v[0]); /* at most NAME_MAX */
 	strings_free(&refs);
-	free(tag);
 	return yes;
 }
 

@@ -247,6 +247,8 @@ const char *source_parse(const char *s, struct source_name *out)
 		out->kind = kinds[i].kind;
 		why = out->kind == SOURCE_STORE ? reference_parse(s + n, &out->store)
 						: parse_path(s + n, out);
+		if (!why && out->kind == SOURCE_STORE) /* what was parsed is short enough */
+			snprintf(out->path, sizeof(out->path), "%s", s + n);
 		break;
 	}
 	return why;

@@ -26,7 +26,7 @@ struct reference {
 
 struct source_name {
 	enum source_kind kind;
-	char path[4096]; /* of the file or directory */
+	char path[4096]; /* of the file or directory; of SOURCE_STORE the word, for image_find() */
 	char ref[256]; /* which image in it, or "" */
 	struct reference store; /* for SOURCE_STORE */
 };

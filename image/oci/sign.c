@@ -302,12 +302,10 @@ static void find_signature(struct store *s, const char *name, const char *manife
 	memset(f, 0, sizeof(*f));
 	signature_ref(name, manifest_hex, ref, sizeof(ref));
 	check_ref(s, ref, manifest_hex, key, f);
-	if (f->good || store_refs(s, &refs))
+	if (f->good || store_refs_like(s, "", strrchr(ref, ':'), &refs))
 		return;
-	const char *tag = strrchr(ref, ':');
 	for (size_t i = 0; i < refs.n && !f->good; i++) {
-		const char *colon = strrchr(refs.v[i], ':');
-		if (colon && !strcmp(colon, tag) && strcmp(refs.v[i], ref))
+		if (strcmp(refs.v[i], ref))
 			check_ref(s, refs.v[i], manifest_hex, key, f);
 	}
 	strings_free(&refs);

@@ -9,6 +9,9 @@
  * Bytes are blocks on disk (st_blocks), as stored: a blob that two images hold is in the `disk` of both and in the
  * `own` of neither, so `own` is exactly what removing an image's names and a prune would free.
  *
+ * Images are found by their digests in a table of twice as many places or more, the first 32 bits of a digest saying where
+ * to begin to look; blobs are sorted. So the account of n blobs takes O(n log n), however many names there are.
+ *
  * A manifest that cannot be read or parsed makes its name "broken": which blobs it needs is not known, so none may be
  * called unused on its account.
  */
@@ -49,22 +52,25 @@ size_t signature_of(const char *ref, char hex[65])
 
 /* --- blobs ---------------------------------------------------------------------------------------- */
 
-static int take_blob(void *arg, int dirfd, const char *name)
+static void add_blob(struct account *a, const char *name, const struct stat *st)
 {
-	struct account *a = arg;
-	struct stat st;
-
-	if (!is_digest(name) || fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
-		return 0; /* not ours */
 	a->blobs = grow(a->blobs, a->n_blobs, sizeof(*a->blobs));
 	struct account_blob *b = &a->blobs[a->n_blobs++];
 	memset(b, 0, sizeof(*b));
 	strcpy(b->hex, name);
 	b->present = true;
-	b->size = (uint64_t)st.st_size;
-	b->disk = (uint64_t)st.st_blocks * 512;
+	b->size = (uint64_t)st->st_size;
+	b->disk = (uint64_t)st->st_blocks * 512;
 	a->disk += b->disk;
-	return 0;
+}
+
+static int take_blob(void *arg, int dirfd, const char *name)
+{
+	struct stat st;
+
+	if (is_digest(name) && !fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+		add_blob(arg, name, &st);
+	return 0; /* others are not ours */
 }
 
 static int by_hex(const void *x, const void *y)
@@ -104,12 +110,40 @@ static void hold(struct account *a, size_t image, const char *hex)
 
 /* --- images ------------------------------------------------------------------------------------------ */
 
+/* Where the image is in the table, or would be. */
+static size_t place_of(const struct account *a, const char *hex)
+{
+	char head[9] = "";
+
+	memcpy(head, hex, 8);
+	size_t at = strtoul(head, NULL, 16) & (a->n_table - 1);
+	while (a->table[at] && strcmp(a->images[a->table[at] - 1].hex, hex))
+		at = (at + 1) & (a->n_table - 1);
+	return at;
+}
+
 struct account_image *account_find_image(const struct account *a, const char *hex)
 {
-	for (size_t i = 0; i < a->n_images; i++)
-		if (!strcmp(a->images[i].hex, hex))
-			return &a->images[i];
-	return NULL;
+	uint32_t i = a->n_table ? a->table[place_of(a, hex)] : 0;
+
+	return i ? &a->images[i - 1] : NULL;
+}
+
+/* Room for one image more; the last one is entered. */
+static void enter_last(struct account *a)
+{
+	size_t from = a->n_images - 1;
+
+	if (a->n_images * 2 > a->n_table) {
+		free(a->table);
+		a->n_table = a->n_table ? a->n_table * 2 : 64;
+		a->table = calloc(a->n_table, sizeof(*a->table));
+		if (!a->table)
+			exit(say_fail(EXIT_OURS, "out of memory"));
+		from = 0;
+	}
+	for (size_t i = from; i < a->n_images; i++)
+		a->table[place_of(a, a->images[i].hex)] = (uint32_t)i + 1;
 }
 
 static const char *read_manifest(struct store *s, const char *hex, struct oci_manifest *m)
@@ -149,28 +183,44 @@ static void hold_all(struct account *a, size_t image, const char *hex, const str
 static void take_image(struct store *s, struct account *a, const char *ref, const char *hex)
 {
 	struct account_image *im = account_find_image(a, hex);
+	struct oci_manifest m;
 
 	if (!im) {
 		a->images = grow(a->images, a->n_images, sizeof(*a->images));
 		im = &a->images[a->n_images++];
 		memset(im, 0, sizeof(*im));
 		strcpy(im->hex, hex);
-		im->damage = read_manifest(s, hex, &im->manifest);
-		if (!im->damage)
-			hold_all(a, a->n_images - 1, hex, &im->manifest);
-		else
+		enter_last(a);
+		im->damage = read_manifest(s, hex, &m);
+		if (!im->damage) {
+			strcpy(im->config, m.config.hex);
+			hold_all(a, a->n_images - 1, hex, &m);
+			oci_manifest_free(&m);
+		} else {
 			hold(a, a->n_images - 1, hex);
+		}
 	}
-	strings_add(&im->names, ref);
+	if (*ref)
+		strings_add(&im->names, ref);
 	if (im->damage)
 		strings_addf(&a->broken, "%s: %s", ref, im->damage);
 }
 
+/* Has it a name NAME:TAG with the NAME that these n bytes are? Names were added in their order. */
 static bool has_name(const struct account_image *im, const char *name, size_t n)
 {
-	for (size_t i = 0; i < im->names.n; i++)
-		if (!strncmp(im->names.v[i], name, n) && strrchr(im->names.v[i], ':') == im->names.v[i] + n)
-			return true;
+	size_t low = 0, high = im->names.n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		if (strncmp(im->names.v[mid], name, n + 1) < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	for (; low < im->names.n && !strncmp(im->names.v[low], name, n + 1); low++)
+		if (strrchr(im->names.v[low], ':') == im->names.v[low] + n)
+			return true; /* else a port's colon: NAME is the beginning of another one */
 	return false;
 }
 
@@ -240,15 +290,61 @@ int account_open(struct store *s, struct account *a)
 	return r;
 }
 
+/* --- one image ----------------------------------------------------------------------------------------- */
+
+static void stat_blob(struct store *s, struct account *a, const char *hex)
+{
+	char path[BLOB_PATH_MAX];
+	struct stat st;
+
+	for (size_t i = 0; i < a->n_blobs; i++)
+		if (!strcmp(a->blobs[i].hex, hex))
+			return;
+	if (blob_path(path, hex) && !fstatat(s->dir, path, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+		add_blob(a, hex, &st);
+}
+
+static void stat_all(struct store *s, struct account *a, const char *hex)
+{
+	struct oci_manifest m;
+
+	stat_blob(s, a, hex);
+	if (read_manifest(s, hex, &m))
+		return;
+	stat_blob(s, a, m.config.hex);
+	for (size_t i = 0; i < m.n_layers; i++)
+		stat_blob(s, a, m.layers[i].hex);
+	oci_manifest_free(&m);
+}
+
+int account_open_one(struct store *s, const char *ref, const char *hex, struct account *a)
+{
+	const char *colon = strrchr(ref, ':');
+	char *sig = colon ? textf("%.*s:sha256-%s.sig", (int)(colon - ref), ref, hex) : NULL, sig_hex[65];
+	bool has_sig = sig && !store_ref_get(s, sig, sig_hex);
+
+	memset(a, 0, sizeof(*a));
+	stat_all(s, a, hex);
+	if (has_sig)
+		stat_all(s, a, sig_hex);
+	if (a->n_blobs)
+		qsort(a->blobs, a->n_blobs, sizeof(*a->blobs), by_hex);
+	take_image(s, a, ref, hex);
+	if (has_sig)
+		take_signature(s, a, sig, sig_hex);
+	free(sig);
+	return 0;
+}
+
 void account_close(struct account *a)
 {
 	for (size_t i = 0; i < a->n_images; i++) {
 		strings_free(&a->images[i].names);
 		strings_free(&a->images[i].signatures);
-		oci_manifest_free(&a->images[i].manifest);
 		free(a->images[i].blob);
 	}
 	free(a->images);
+	free(a->table);
 	free(a->blobs);
 	strings_free(&a->orphans);
 	strings_free(&a->broken);

@@ -23,7 +23,7 @@ struct account_image {
 	struct strings names; /* NAME:TAG */
 	struct strings signatures; /* NAME:sha256-HEX.sig */
 	const char *damage; /* why it cannot be accounted for, or NULL (static) */
-	struct oci_manifest manifest;
+	char config[65]; /* its configuration's digest, or "" */
 	size_t *blob, n_blobs; /* indexes, each once: manifest, config, layers, those of its signatures */
 	unsigned missing; /* of these, how many are not there */
 	uint64_t size, disk; /* of its blobs */
@@ -31,7 +31,8 @@ struct account_image {
 };
 
 struct account {
-	size_t n_images, n_blobs;
+	size_t n_images, n_blobs, n_table;
+	uint32_t *table; /* from the digest of an image to its index + 1, see account.c */
 	struct account_image *images; /* in the order of their first names */
 	struct account_blob *blobs; /* in the order of their digests */
 	struct strings orphans; /* names of signatures whose image has no such name any more */
@@ -41,8 +42,13 @@ struct account {
 	size_t n_unused;
 };
 
-/* Hold the store. 0 or -errno. */
+/* Hold the store. 0 or -errno. Takes time and memory for each image and each blob of the store. */
 int account_open(struct store *s, struct account *a);
+/*
+ * The same of one image alone, named `ref` ("" if it has no name), whatever else the store has: with its names only this one,
+ * without knowledge of what is shared. Of its blobs `users` is 0 or 1 then, and `own` means nothing.
+ */
+int account_open_one(struct store *s, const char *ref, const char *hex, struct account *a);
 void account_close(struct account *a);
 /* Index of a blob, or -1. */
 ssize_t account_find_blob(const struct account *a, const char *hex);

@@ -147,28 +147,41 @@ int store_ref_remove(struct store *s, const char *ref)
 	return unlinkat(s->dir, path, 0) ? -errno : sync_dir(s, "refs");
 }
 
+struct wanted {
+	const char *begin, *end;
+	size_t n_begin, n_end;
+	struct strings *out;
+};
+
 static int take_ref(void *arg, int dirfd, const char *name)
 {
+	const struct wanted *w = arg;
 	char ref[REF_MAX + 1] = "", path[REF_MAX + 8];
 	size_t n = strlen(name);
 
 	(void)dirfd;
-	if (n > REF_MAX)
+	if (n > REF_MAX || n < w->n_begin || n < w->n_end)
 		return 0;
 	for (size_t i = 0; i <= n; i++)
 		ref[i] = name[i] == '+'			    ? '/'
 			 : name[i] == ','		    ? ':'
 			 : name[i] == '/' || name[i] == ':' ? '?'
 							    : name[i];
-	if (ref_path(ref, path))
-		strings_add(arg, ref);
+	if (!strncmp(ref, w->begin, w->n_begin) && !strcmp(ref + n - w->n_end, w->end) && ref_path(ref, path))
+		strings_add(w->out, ref);
 	return 0; /* anything else is not ours */
+}
+
+int store_refs_like(struct store *s, const char *begin, const char *end, struct strings *out)
+{
+	struct wanted w = {begin, end, strlen(begin), strlen(end), out};
+	int r = each_entry(s, "refs", take_ref, &w);
+
+	strings_sort(out);
+	return r;
 }
 
 int store_refs(struct store *s, struct strings *out)
 {
-	int r = each_entry(s, "refs", take_ref, out);
-
-	strings_sort(out);
-	return r;
+	return store_refs_like(s, "", "", out);
 }

@@ -73,6 +73,8 @@ int store_ref_set(struct store *s, const char *ref, const char *hex);
 int store_ref_remove(struct store *s, const char *ref);
 /* All names, sorted. */
 int store_refs(struct store *s, struct strings *out);
+/* Those that begin and end so ("" : any), sorted. Reads every name, but nothing of what they mean. */
+int store_refs_like(struct store *s, const char *begin, const char *end, struct strings *out);
 
 /* --- memos: derived knowledge that may be lost (kind: a word; key: hexadecimal) -------------------------------- */
 /* The value, malloc, or NULL. */
