@@ -363,6 +363,10 @@ static void extend_path(struct run *r, const struct image_set *set)
 /* -P: each port of the image that no -p has forwarded. TCP and UDP go together. */
 static int publish_all(struct run *r, const struct image_defaults *d)
 {
+	if (d->more_ports)
+		return say_fail(EXIT_OURS,
+				"-P: %s exposes more than %d ports; name those that you need with -p",
+				d->name, d->n_ports);
 	for (int i = 0; i < d->n_ports; i++) {
 		bool have = false;
 		for (int k = 0; k < r->cfg.n_ports; k++)

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "image/collect.h"
+#include "image/dirs.h"
 #include "image/sites.h"
 #include "image/store/store.h"
 #include "lib/host/say.h"
@@ -50,20 +51,6 @@ const char *cache_dir(const struct cache *c)
 	return c->path;
 }
 
-static bool choose_dir(char *out, size_t size)
-{
-	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	int n;
-
-	if (xdg && *xdg == '/')
-		n = snprintf(out, size, "%s/cowbell", xdg);
-	else if (home && *home == '/')
-		n = snprintf(out, size, "%s/.cache/cowbell", home);
-	else
-		n = snprintf(out, size, "/var/cache/cowbell");
-	return n < (int)size;
-}
-
 /* mkdir -p, private to the user: layers hold copies of files only they may read. */
 static int make_dirs(char *path)
 {
@@ -81,7 +68,7 @@ struct cache *cache_open(void)
 {
 	struct cache *c = calloc(1, sizeof(*c));
 
-	if (!c || !choose_dir(c->path, sizeof(c->path))) {
+	if (!c || !dirs_cache(c->path, sizeof(c->path))) {
 		free(c);
 		say("no directory for the cache; set XDG_CACHE_HOME");
 		return NULL;

@@ -245,8 +245,9 @@ static int set_defaults(struct stored *st, struct image_set *out)
 		if (!d->stop_signal)
 			return say_fail(EXIT_OURS, "%s: its StopSignal %s is no signal", st->name, stop);
 	}
-	for (size_t i = 0; i < c->ports.n && d->n_ports < (int)(sizeof(d->ports) / sizeof(d->ports[0]));
-	     i++) {
+	size_t n_ports = sizeof(d->ports) / sizeof(d->ports[0]);
+	d->more_ports = c->ports.n > n_ports;
+	for (size_t i = 0; i < c->ports.n && i < n_ports; i++) {
 		d->ports[d->n_ports].port = (uint16_t)strtoul(c->ports.v[i], NULL, 10);
 		d->ports[d->n_ports++].udp = strstr(c->ports.v[i], "/udp");
 	}

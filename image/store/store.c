@@ -44,22 +44,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "image/dirs.h"
 #include "image/store/inside.h"
 #include "lib/host/say.h"
-
-static bool choose_dir(char *out, size_t size)
-{
-	const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-	int n;
-
-	if (xdg && *xdg == '/')
-		n = snprintf(out, size, "%s/cowbell", xdg);
-	else if (geteuid() && home && *home == '/')
-		n = snprintf(out, size, "%s/.local/share/cowbell", home);
-	else
-		n = snprintf(out, size, "/var/lib/cowbell");
-	return n < (int)size;
-}
 
 /* mkdir -p; the last one private to the user. */
 static int make_path(char *path)
@@ -124,7 +111,7 @@ struct store *store_open(void)
 {
 	struct store *s = calloc(1, sizeof(*s));
 
-	if (!s || !choose_dir(s->path, sizeof(s->path))) {
+	if (!s || !dirs_store(s->path, sizeof(s->path))) {
 		free(s);
 		say("no directory for the store of images; set XDG_DATA_HOME");
 		return NULL;
@@ -149,7 +136,7 @@ bool store_is_there(void)
 {
 	char path[sizeof(((struct store *)0)->path)];
 
-	return choose_dir(path, sizeof(path)) && !access(path, F_OK);
+	return dirs_store(path, sizeof(path)) && !access(path, F_OK);
 }
 
 void store_close(struct store *s)

@@ -284,6 +284,10 @@ refused('layer by a symbolic link', layout(layer => sub { my $p = path_of($_[1],
 refused('blobs by a symbolic link', layout(end => sub { rename "$_[1]/blobs", "$_[1]/b"; symlink 'b', "$_[1]/blobs" }), qr/symbolic link/);
 refused('FIFO for a layer', layout(layer => sub { my $p = path_of($_[1], $_[0]); unlink $p; mkfifo($p, 0644) }), qr/not a regular file/);
 refused('FIFO for the index', layout(end => sub { unlink "$_[1]/index.json"; mkfifo("$_[1]/index.json", 0644) }), qr/not a regular file/);
+SKIP: {
+	skip 'root reads everything', 1 if !$>;
+	refused('unreadable index', layout(end => sub { chmod 0, "$_[1]/index.json" }), qr/index.json cannot be read: Permission denied/);
+}
 refused('directory for a layer', layout(layer => sub { my $p = path_of($_[1], $_[0]); unlink $p; mkdir $p }), qr/not a regular file/);
 refused('unknown compression by name', layout(layer => sub { $_[0]{mediaType} .= '+br' }), qr/unknown type: .*tar\+br/);
 refused('encrypted layer', layout(layer => sub { $_[0]{mediaType} .= '+encrypted' }), qr/unknown type/);

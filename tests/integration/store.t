@@ -16,7 +16,7 @@ $ENV{XDG_DATA_HOME} = "$dir/data";
 $ENV{XDG_CACHE_HOME} = "$dir/cache";
 my $store = "$dir/data/cowbell";
 my $tool = "$dir/store_tool";
-system("cd '$TOP' && gcc -O1 -D_GNU_SOURCE -I. -o '$tool' tests/integration/store_tool.c image/store/store.c image/store/blob.c " .
+system("cd '$TOP' && gcc -O1 -D_GNU_SOURCE -I. -o '$tool' tests/integration/store_tool.c image/dirs.c image/store/store.c image/store/blob.c " .
 	"image/store/refs.c image/store/memo.c image/store/pending.c image/oci/oci.c lib/host/say.c lib/host/strings.c " .
 	"-l:libnettle.a -l:libjansson.a") == 0 or BAIL_OUT('gcc');
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/strings.c lib/host/say.c */
+/* unit-sources: image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/strings.c lib/host/say.c image/dirs.c */
 /* unit-libs: -ljansson -lnettle */
 /* Names of images, and their JSON: what is taken, what is refused with which words, and that writing gives the same bytes. */
 #include <string.h>
