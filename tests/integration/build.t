@@ -114,6 +114,7 @@ my @failures = (
 	['nothing there', {}, qr/No app was found in .*Looked for:.*Ruby +Gemfile.*Static +Staticfile; or index.html/s],
 	['requirements that are nowhere', {'requirements.txt' => "Flask==2\nno_such.thing>=1 # x\n-r more.txt\n", 'more.txt' => "another[x]; python_version >= '3'\nwinthing; sys_platform == 'win32'\n", 'app.py' => ''},
 		qr/ !     requirements.txt names Flask: vendor it \(pip install -t vendor Flask\) or add python3-flask to Aptfile\n !     requirements.txt names no_such.thing: .* !     more.txt names another: [^\n]*\n\z/s],
+	['a file that includes itself', {'requirements.txt' => "-r requirements.txt\n" x 1000 . "nosuchthing\n", 'app.py' => ''}, qr/names nosuchthing/],
 	['a gem', {Gemfile => "gem 'nosuchgem', '1'\ngroup :test do\n gem 'rspec'\nend\n", 'app.rb' => ''}, qr/Gemfile names nosuchgem: .*add ruby-nosuchgem to Aptfile\n\z/],
 	['a PHP library', {'composer.json' => '{"require":{"a/b":"1","ext-nosuch":"*"}}', 'index.php' => ''}, qr/names a\/b: vendor it.*names ext-nosuch: add php-nosuch to Aptfile/s],
 	['a Perl module', {cpanfile => "requires 'No::Such';\n", 'app.pl' => ''}, qr/cpanfile names No::Such: .*libno-such-perl/],
