@@ -22,6 +22,7 @@
 #include "abi/image.h"
 #include "image/build/assemble.h"
 #include "image/collect.h"
+#include "lib/host/copy.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
@@ -165,16 +166,10 @@ static int copy_file(const struct copy *c, const struct node *n, const char *rel
 {
 	int from = tree_open(c->t, n);
 	int to = from < 0 ? -1 : openat(c->to, rel, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, n->mode & 0777);
-	int err = from < 0 ? from : to < 0 ? -errno : 0;
-	uint64_t left = n->size;
+	int err = from < 0 ? from : to < 0 ? -errno : copy_bytes(from, 0, n->size, to, 0);
 
-	while (!err && left) {
-		ssize_t r = copy_file_range(from, NULL, to, NULL, left, 0);
-		if (r > 0)
-			left -= (uint64_t)r;
-		else
-			err = r < 0 ? -errno : -ESTALE;
-	}
+	if (err == -ENODATA)
+		err = -ESTALE;
 	if (!err && fchmod(to, n->mode & 0777))
 		err = -errno;
 	if (from >= 0)
