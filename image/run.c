@@ -73,8 +73,8 @@ static int find_image(struct stored *st)
 static const char *blob_error(int err)
 {
 	return err == -ENOENT	 ? "is missing from the store; pull or build the image again"
-	       : err == -EBADMSG ? "is damaged: it does not have its digest; remove the image and pull or "
-				   "build it again"
+	       : err == -EBADMSG ? "is damaged: it does not have its digest; remove the image (cowbell rm), "
+				   "prune, and pull or build it again"
 	       : err == -EFBIG	 ? "is too large to be what it should be"
 				 : strerror(-err);
 }

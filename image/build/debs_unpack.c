@@ -223,8 +223,10 @@ static int take_entry(struct unpack *u, struct archive *a, struct archive_entry 
 		return !(archive_entry_perm(e) & 0004) ? 0 : take_file(u, a, e, path);
 	case AE_IFDIR:
 		return old || tree_put_dir(u->t, path, 0755) ? 0 : -ENOMEM;
-	case AE_IFLNK:
-		return tree_put_link(u->t, path, archive_entry_symlink(e)) ? 0 : -ENOMEM;
+	case AE_IFLNK: /* no target: a name that libarchive cannot convert */
+		return !archive_entry_symlink(e) || tree_put_link(u->t, path, archive_entry_symlink(e))
+			       ? 0
+			       : -ENOMEM;
 	default:
 		return 0;
 	}
