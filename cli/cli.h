@@ -64,6 +64,10 @@ bool parse_egress(const char *s, struct monitor_config *cfg, const char **why);
 /* Splits into host and guest (malloc) and ro; does not open anything. */
 bool parse_volume(const char *s, char **host, char **guest, bool *ro, const char **why);
 
+/* --- values of options that several commands have (options.c): 0, or an exit status after one line -------- */
+int option_max_size(const char *v, uint64_t *bytes);
+int option_max_entries(const char *v, uint64_t *entries);
+
 /* --- the program's environment (env.c) ------------------------------------- */
 #define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

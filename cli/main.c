@@ -33,7 +33,7 @@ static const struct command commands[] = {
 	{"sign", cmd_sign, "sign an image with a key"},
 	{"verify", cmd_verify, "check the signature of an image, and every byte of it"},
 	{"keygen", cmd_keygen, "make a pair of keys for signatures"},
-	{"cache", cmd_cache, "show or empty the cache of images"},
+	{"cache", cmd_cache, "show or empty the cache of what programs need"},
 	{"version", cmd_version, "print the version"},
 	{"help", cmd_help, "print this help, or that of a command"},
 };

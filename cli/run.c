@@ -217,17 +217,6 @@ static int set_stats(struct run *r, const char *v)
 	return 0;
 }
 
-static int set_entries(struct run *r, const char *v)
-{
-	char *end;
-
-	errno = 0;
-	r->req.max_entries = strtoull(v, &end, 10);
-	if (*v < '0' || *v > '9' || *end || errno || !r->req.max_entries)
-		return say_fail(EXIT_OURS, "--max-entries %s: must be a number above 0", v);
-	return 0;
-}
-
 static int set_tty(struct run *r)
 {
 	r->cfg.tty = true;
@@ -264,11 +253,9 @@ static int take_option(struct run *r, int id, const char *v)
 		r->req.require_signature = v;
 		return *v ? 0 : say_fail(EXIT_OURS, "--require-signature: needs a file with a public key");
 	case OPT_MAX_SIZE:
-		return parse_size(v, &r->req.max_bytes) && r->req.max_bytes
-			       ? 0
-			       : say_fail(EXIT_OURS, "--max-size %s: must be a size such as 200M or 4G", v);
+		return option_max_size(v, &r->req.max_bytes);
 	case OPT_MAX_ENTRIES:
-		return set_entries(r, v);
+		return option_max_entries(v, &r->req.max_entries);
 	case OPT_WORKDIR:
 		r->req.workdir = v;
 		return *v == '/' ? 0 : say_fail(EXIT_OURS, "-w %s: must be an absolute path in the guest", v);

@@ -89,16 +89,10 @@ static int take_number(struct given *g, int id, const char *v)
 			return say_fail(EXIT_OURS,
 					"--stall-timeout %s: must be a duration of a second or more", v);
 		g->transfer.stall_ns = n;
-	} else if (id == OPT_MAX_SIZE) {
-		if (!parse_size(v, &n) || !n)
-			return say_fail(EXIT_OURS, "--max-size %s: must be a size such as 512M or 2G", v);
-		g->transfer.max_bytes = n;
-	} else {
-		if (!*v || strlen(v) > 9 || strspn(v, "0123456789") != strlen(v) || !parse_size(v, &n) || !n)
-			return say_fail(EXIT_OURS, "--max-entries %s: must be a number", v);
-		g->transfer.max_entries = n;
+		return 0;
 	}
-	return 0;
+	return id == OPT_MAX_SIZE ? option_max_size(v, &g->transfer.max_bytes)
+				  : option_max_entries(v, &g->transfer.max_entries);
 }
 
 static int take_option(struct given *g, int id, const char *v)

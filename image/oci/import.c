@@ -71,9 +71,9 @@ static int bad_store(const struct import *im, int err)
 static int charge(struct import *im, uint64_t bytes, uint64_t entries)
 {
 	if (bytes > im->lim.max_bytes)
-		return bad(im, "unpacked it is larger than the limit; --help tells how to raise it");
+		return bad(im, "unpacked it is larger than the limit; raise it with --max-size");
 	if (entries > im->lim.max_entries)
-		return bad(im, "it has more files than the limit; --help tells how to raise it");
+		return bad(im, "it has more files than the limit; raise it with --max-entries");
 	im->lim.max_bytes -= bytes;
 	im->lim.max_entries -= entries;
 	return 0;

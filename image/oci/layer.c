@@ -247,14 +247,14 @@ static bool charge(struct importer *im, struct archive_entry *e, const char *nam
 	if (!im->lim->max_entries)
 		return wrong(im,
 			     "the image has more than %" PRIu64
-			     " entries, the limit; --help tells how to raise it",
+			     " entries, the limit; raise it with --max-entries",
 			     im->max_entries);
 	if (size < 0)
 		return wrong_entry(im, name, "has a negative size");
 	if ((uint64_t)size > im->lim->max_bytes)
 		return wrong(im,
 			     "the image unpacks to more than %" PRIu64
-			     " bytes, the limit; --help tells how to raise it",
+			     " bytes, the limit; raise it with --max-size",
 			     im->max_bytes);
 	im->lim->max_bytes -= (uint64_t)size;
 	im->lim->max_entries--;

@@ -142,7 +142,7 @@ for my $f (@failures) {
 ($st, $out) = build('--json', app(Procfile => "bad\n"));
 is(decode_json((split /\n/, $out)[-1])->{event}, 'error', '--json: a failure is an object');
 is((run_out({}, $COWBELL, 'images'))[1], $refs_before, 'the images are as they were');
-for my $bad (['-t', 'UPPER'], ['-t', 'a b'], ['--timeout', 'x'], ['--max-size', 'x'], ['--env', '1=2'], ['--nosuch'], ['/nonexistent'], ['/etc/passwd'], ['--from', 'oci:x'], ['.', '.']) {
+for my $bad (['-t', 'UPPER'], ['-t', 'a b'], ['--timeout', 'x'], ['--max-size', 'x'], ['--max-size', '1G:3'], ['--max-entries', '3x'], ['--env', '1=2'], ['--nosuch'], ['/nonexistent'], ['/etc/passwd'], ['--from', 'oci:x'], ['.', '.']) {
 	($st, undef, $err) = build(@$bad);
 	is($st, 125, "refused: @$bad");
 }
@@ -225,8 +225,8 @@ truncate($f, 1 << 40);
 close $f;
 ($st, undef, $err) = build($big);
 like($err, qr/too large for an image: more than 1024 MiB/, 'a terabyte without a block: refused');
-($st, undef, $err) = build('--max-size', ':3', app(map { ("f$_.py" => '') } 1 .. 5), '-t', 'few');
-is($st, 125, '--max-size: too many files');
+($st, undef, $err) = build('--max-entries', '3', app(map { ("f$_.py" => '') } 1 .. 5), '-t', 'few');
+is($st, 125, '--max-entries: too many files');
 
 # --- interrupted and concurrent builds ------------------------------------------------------------------------------------------------------
 my $k = app('app.py' => $py);
