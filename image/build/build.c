@@ -284,8 +284,12 @@ static int packages_layer(struct build *b)
 	int status = debs_layer(b->s, &b->plan.packages, &b->plan.runtime_packages, l);
 	if (status)
 		return status;
-	b->n_layers = 2;
-	told_layer("Packages", l);
+	if (l->size) {
+		b->n_layers = 2;
+		told_layer("Packages", l);
+	} else {
+		out_step("Packages: the runtime has them all");
+	}
 	for (size_t i = 0; i < b->plan.packages.n; i++)
 		out_line("%s", b->plan.packages.v[i]);
 	return 0;

@@ -97,7 +97,7 @@ int plan_check(struct store *s, struct plan *p, const struct layer *layers, int 
  * A layer with the given packages and all they depend on, less what the packages `below` bring already. The first layer
  * (below empty) also holds the base: directories, /etc, C library. Files come from this machine where the package is
  * installed, else from the package that apt fetches (never installed, its scripts never run). Same package versions give the same bytes.
- * 0, or an exit status after out_fail(). A layer that exists costs a look at dpkg's status.
+ * 0, or an exit status after out_fail(). No layer (size 0) if `below` has all of it. A layer that exists costs a look at dpkg's status.
  */
 int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
 	       struct layer *out);

@@ -196,6 +196,10 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 	else
 		snprintf(out->title, sizeof(out->title), "%.60s %.60s", d.first ? d.first->name : "base",
 			 d.first ? d.first->version : "");
+	if (!d.base && !d.n) { /* all is there already */
+		debs_close(&d);
+		return 0;
+	}
 	layer_key(&d, out->title, key);
 	if (!memo_layer(s, "deblayer", key, out)) {
 		int lock = store_lock(s, key);

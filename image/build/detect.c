@@ -316,7 +316,7 @@ static int nothing_found(const struct app *a)
 	for (size_t i = 0; i < N_LANGUAGES; i++)
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table has no empty entry */
 		strings_addf(&lines, "%-12s %s", languages[i]->name, languages[i]->looked_for);
-	char *text = textf("No app was found in %s. Looked for:", a->dir);
+	char *text = textf("No app was found in '%s'. Looked for:", a->dir);
 	for (size_t i = 0; i < lines.n; i++) {
 		char *more = textf("%s\n  %s", text, lines.v[i]);
 		free(text);

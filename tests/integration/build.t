@@ -108,6 +108,11 @@ ok(!(grep { !eval { decode_json($_)->{event} } } split /\n/, $out), '--json: eve
 ($st, $out) = run_out({dir => $hello}, $COWBELL, 'build');
 is($st, 0, 'the current directory without an argument');
 
+# --- packages that the runtime has
+($st, $out) = build(app('app.py' => $py, Aptfile => "python3\n"));
+ok($st == 0 && $out =~ /^-----> Packages: the runtime has them all\n       python3\n/m, 'packages that the runtime has') or diag $out;
+is(scalar @{build_json(app('app.py' => $py, Aptfile => "python3\n"))->{layers}}, 2, 'make no layer');
+
 # --- failures: a phrase of what is said; the old image stays -----------------------------------------------------------------
 my ($refs_before) = (run_out({}, $COWBELL, 'images'))[1];
 my @failures = (
