@@ -199,8 +199,11 @@ static int write_config(struct build *b)
 	for (int i = 0; i < b->n_layers; i++)
 		strings_add(&c->diff_ids, b->layers[i].hex);
 	char *text = oci_config_format(c);
-	int err = text ? store_put(b->s, text, strlen(text), b->config_hex) : -ENOMEM;
-	b->size = text ? strlen(text) : 0;
+	if (!text)
+		return out_fail(EXIT_OURS,
+				"A variable or a description is not UTF-8, as a configuration must be");
+	int err = store_put(b->s, text, strlen(text), b->config_hex);
+	b->size = strlen(text);
 	free(text);
 	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), strerror(-err)) : 0;
 }
@@ -333,7 +336,7 @@ static int make_layers(struct build *b)
 
 /* --- the end ----------------------------------------------------------------------------------------------------------- */
 
-/* Strings may hold what is no UTF-8 (names of files do not come here); such become null. */
+/* All is UTF-8 here: what is not, write_config() has refused. */
 static json_t *texts(const struct strings *v)
 {
 	json_t *a = json_array();

@@ -230,8 +230,7 @@ static void put_accounts(struct tree *t, const char *path, const char *master, c
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (!strncmp(text + i, "/bin/bash\n", 10)) {
-			memcpy(out + at, "/bin/sh", 7);
-			at += 7;
+			at = (size_t)(stpcpy(out + at, "/bin/sh") - out);
 			i += 8;
 		} else {
 			out[at++] = text[i];

@@ -61,6 +61,7 @@ static int start_tar(struct debs *d, const struct deb *p, const char *what, pid_
 	uint64_t size;
 	int pipefd[2], fd = store_blob(d->s, p->sha256, &size);
 
+	*pid = 0;
 	if (fd < 0)
 		return fd;
 	if (pipe2(pipefd, O_CLOEXEC)) {
@@ -85,7 +86,7 @@ static int end_tar(int fd, pid_t pid, int r)
 	int status;
 
 	close(fd);
-	if (r)
+	if (r && pid > 0)
 		kill(pid, SIGTERM); /* it is ours, and nobody reads it any more */
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;

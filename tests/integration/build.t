@@ -134,6 +134,7 @@ my @failures = (
 	['an unknown language', {'cowbell.toml' => "[build]\nlanguage = \"cobol\"\n", 'app.py' => ''}, qr/"cobol" is none of those known/],
 	['a URL in Aptfile', {Aptfile => "# x\nhttp://x/y.deb\n", 'app.py' => ''}, qr/Aptfile, line 2: .*URLs are not taken/],
 	['a repository in Aptfile', {Aptfile => ":repo:deb http://x\n", 'app.py' => ''}, qr/Aptfile, line 1: .*not taken/],
+	['too many packages', {Aptfile => join("\n", map { "p$_" } 1 .. 501), 'app.py' => ''}, qr/Aptfile, line 501: more than 500 packages/],
 	['a bad package name', {Aptfile => "../etc\n", 'app.py' => ''}, qr/Aptfile, line 1: '..\/etc' is no name of a Debian package/],
 	['pom.xml alone', {'pom.xml' => ''}, qr/No jar with a Main-Class/],
 );
