@@ -44,7 +44,7 @@ HOST_SYSCALL(kvm, madvise);
 #endif
 #define HUGE	    (2ull << 20)
 #define FIRST_SLOT  (64ull << 20)
-#define SMALL_PAGES (4ull << 20) /* from gpa 0 in 4 KiB host pages */
+#define SMALL_PAGES (16ull << 20) /* from gpa 0 in 4 KiB host pages: what is left of a huge page would be private memory */
 #define POPULATE    (448ull << 10) /* what the smallest program touches: a fault less each */
 
 enum { CR0_VALUE = 0x80010033 }; /* PE MP ET NE WP PG */
