@@ -87,7 +87,8 @@ bool debs_is_bulk(const char *path)
 			return true;
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
 		if (n > strlen(suffixes[i]) && !strcmp(path + n - strlen(suffixes[i]), suffixes[i]))
-			return strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
+			return n < 13 ||
+			       strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
 	return dpkg_is_bulk(path);
 }
 

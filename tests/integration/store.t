@@ -105,7 +105,7 @@ gives('an unknown option', 125, qr/\A\z/, qr/no option/, 'prune', '--everything'
 for my $c (qw(images inspect tag rm prune)) {
 	gives("$c --help", 0, qr/\AUsage: cowbell $c /, qr/\A\z/, $c, '--help');
 	(my $man = slurp("$TOP/man/cowbell-images.1")) =~ s/\\-/-/g;
-	is(join(' ', grep { $man !~ /--\Q$_\E\b/ } $out =~ /--([a-z][a-z-]*)/g), 'help', "the man page has the options of $c");
+	is(join(' ', grep { $man !~ /--\Q$_\E\b/ } $out =~ /--([a-z][a-z-]*)/g), '', "the man page has the options of $c");
 	ok(-e "$TOP/man/cowbell-$c.1", "cowbell-$c(1) is there");
 }
 
