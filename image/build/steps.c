@@ -138,9 +138,19 @@ static bool remembered(struct store *s, const char *key, struct plan *p, struct 
 	return good;
 }
 
+static bool one_line_each(const struct strings *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (strchr(v->v[i], '\n'))
+			return false;
+	return true;
+}
+
 static void remember(struct store *s, const char *key, const struct plan *p, const struct layer *l,
 		     size_t files)
 {
+	if (!one_line_each(&p->packages) || !one_line_each(&p->processes))
+		return; /* a command of package.json may be of several lines, and could pose as packages: built each time */
 	char *memo = textf("%s %llu %s %llu %zu", l->hex, (unsigned long long)l->size,
 			   l->sbom_hex[0] ? l->sbom_hex : "-", (unsigned long long)l->sbom_size, files);
 

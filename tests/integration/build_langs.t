@@ -217,6 +217,15 @@ SKIP: {
 	is($st, 0, 'an app on another file system than the store') or diag $said;
 }
 
+# --- a command of several lines --------------------------------------------------------------------------------
+SKIP: {
+	skip 'a command of several lines: no node and npm', 2 if %only || !have(qw(node npm));
+	my $dir = app('lines', 'package.json' => '{"name":"x","scripts":{"build":"true","start":"node a.js\\np python3-flask"}}', 'a.js' => '');
+	my ($st, $said, $digest) = build($dir, 'lines');
+	is($st, 0, 'a command of several lines') or diag $said;
+	is((build($dir, 'lines'))[2], $digest, 'is the same when it is built again');
+}
+
 # --- what goes wrong says so --------------------------------------------------------------------------------
 my @wrong = (
 	['a compile error', ['gcc', 'make'], {'x.c' => "int main(void) { return nonsense; }\n", Makefile => "x: x.c\n\tgcc -o x x.c\n"}, qr/nonsense.* !     make failed with status 2/s],
