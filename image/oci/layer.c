@@ -372,10 +372,21 @@ static void blame_digest(struct importer *im)
 	wrong(im, "does not have the digest that it is named by");
 }
 
+/* How long the plain stream of a layer may be. */
+static uint64_t stream_bound(const struct import_limits *lim)
+{
+	uint64_t n;
+
+	if (__builtin_mul_overflow(lim->max_entries, PER_ENTRY, &n) ||
+	    __builtin_add_overflow(n, lim->max_bytes, &n) || __builtin_add_overflow(n, PADDING, &n))
+		return UINT64_MAX;
+	return n;
+}
+
 static bool take_layer(struct importer *im)
 {
 	struct stat st;
-	uint64_t bound = im->lim->max_bytes + im->lim->max_entries * PER_ENTRY + PADDING;
+	uint64_t bound = stream_bound(im->lim);
 
 	if (fstat(im->tar->fd, &st))
 		return wrong(im, "cannot be read: %s", strerror(errno));

@@ -376,6 +376,10 @@ refused('file twice', do { my $s = docker({}); my ($f) = $s =~ /:(.*)/; sh("tar 
 	sh('gzip -kn small.tar');
 	my ($st, $out, $err) = cowbell('run', docker({}, 'l.tar' => slurp("$dir/small.tar.gz")));
 	is($st, 127, "a gzip'ed layer in a Docker archive is taken") or diag($err);
+	local $ENV{XDG_DATA_HOME} = "$dir/huge"; # 4 KiB for each entry, 1 GiB and 64 MiB would be 2 to the power of 64
+	(undef, undef, $err) = cowbell('run', '--max-entries', '4503599627091968', docker({}, 'l.tar' => slurp("$dir/small.tar.gz")));
+	unlike($err, qr/limit/, 'a limit of entries beyond counting is none');
+	local $ENV{XDG_DATA_HOME} = "$dir/gzip";
 	cmp_ok(blobs(), '==', 3, 'and is there');
 }
 my $lim = layout();
