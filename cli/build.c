@@ -81,7 +81,7 @@ static int check_dir(const char *dir)
 	struct stat st;
 
 	if (stat(dir, &st))
-		return say_fail(EXIT_OURS, "%s: %m", dir);
+		return say_fail(EXIT_OURS, "%s: %m", *dir ? dir : "the directory's name is empty");
 	return S_ISDIR(st.st_mode)
 		       ? 0
 		       : say_fail(EXIT_OURS, "%s: not a directory; cowbell build takes an app's directory",

@@ -119,5 +119,8 @@ int main(int argc, char **argv)
 	const struct command *c = find_command(name);
 	if (!c)
 		return unknown_command(argv[1]);
-	return c->run(argc - 1, argv + 1);
+	int status = c->run(argc - 1, argv + 1);
+	if (fflush(stdout) || ferror(stdout))
+		return say_fail(EXIT_OURS, "%s: cannot write the output", name);
+	return status;
 }

@@ -175,7 +175,8 @@ int cmd_pull(int argc, char **argv)
 	if (g.n != 1)
 		return say_fail(EXIT_OURS, "pull: one image must be named: cowbell pull HOST/NAME:TAG");
 	g.transfer.name = g.operand[0];
-	return image_pull(&g.transfer);
+	report_begin(g.transfer.json);
+	return report_end(g.transfer.json, image_pull(&g.transfer));
 }
 
 int cmd_push(int argc, char **argv)
@@ -195,7 +196,8 @@ int cmd_push(int argc, char **argv)
 		return say_fail(EXIT_OURS, "push: where to? cowbell push [IMAGE] HOST/NAME:TAG");
 	g.transfer.name = g.operand[g.n - 1];
 	g.transfer.as = g.n == 2 ? g.operand[0] : NULL;
-	return image_push(&g.transfer);
+	report_begin(g.transfer.json);
+	return report_end(g.transfer.json, image_push(&g.transfer));
 }
 
 /* sign and verify: one image, one key. */
@@ -239,7 +241,10 @@ int cmd_verify(int argc, char **argv)
 			    "signed?\n\nOptions:",
 			    verify_options);
 	status = check_key(&g, "verify");
-	return status ? status : image_verify(g.operand[0], g.key, g.transfer.json);
+	if (status)
+		return status;
+	report_begin(g.transfer.json);
+	return report_end(g.transfer.json, image_verify(g.operand[0], g.key, g.transfer.json));
 }
 
 int cmd_keygen(int argc, char **argv)

@@ -51,19 +51,6 @@ const char *cache_dir(const struct cache *c)
 	return c->path;
 }
 
-/* mkdir -p, private to the user: layers hold copies of files only they may read. */
-static int make_dirs(char *path)
-{
-	for (char *p = path + 1; (p = strchr(p, '/')); p++) {
-		*p = 0;
-		int r = mkdir(path, 0755);
-		*p = '/';
-		if (r && errno != EEXIST && errno != EROFS && errno != EACCES)
-			return -errno;
-	}
-	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
-}
-
 struct cache *cache_open(void)
 {
 	struct cache *c = calloc(1, sizeof(*c));
@@ -76,7 +63,7 @@ struct cache *cache_open(void)
 	c->fd = open(c->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (c->fd >= 0)
 		return c;
-	int r = make_dirs(c->path);
+	int r = dirs_make(c->path);
 	if (!r) {
 		c->fd = open(c->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c->fd >= 0 && (!mkdirat(c->fd, "layers", 0700) || errno == EEXIST) &&

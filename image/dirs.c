@@ -8,9 +8,11 @@
  */
 #include "image/dirs.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +41,23 @@ bool dirs_store(char *out, size_t size)
 {
 	return choose(getenv("XDG_DATA_HOME"), geteuid() ? getenv("HOME") : NULL, ".local/share/cowbell",
 		      "/var/lib/cowbell", out, size);
+}
+
+int dirs_make(char *path)
+{
+	int first = 0; /* why a directory on the way could not be made, in case it turns out to be missing */
+
+	for (char *p = path + 1; (p = strchr(p, '/')); p++) {
+		*p = 0;
+		int r = mkdir(path, 0755) && errno != EEXIST ? -errno : 0;
+		*p = '/';
+		if (r && r != -EROFS && r != -EACCES)
+			return first ? first : r;
+		first = first ? first : r;
+	}
+	if (!mkdir(path, 0700) || errno == EEXIST)
+		return 0;
+	return errno == ENOENT && first ? first : -errno;
 }
 
 int dirs_own(struct dir_id own[DIRS_OWN])

@@ -124,7 +124,7 @@ int app_tree_failed(const char *dir, int err, const struct limits *lim)
 				(unsigned long long)lim->max_entries);
 	if (err == -ESTALE)
 		return out_fail(EXIT_OURS, "%s: a file changed while it was read; build again", dir);
-	return out_fail(EXIT_OURS, "%s: %s", dir, strerror(-err));
+	return out_fail(EXIT_OURS, "%s: %s", dir, say_errno(-err));
 }
 
 static bool settled(const struct tree *t)

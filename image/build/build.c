@@ -205,7 +205,7 @@ static int write_config(struct build *b)
 	int err = store_put(b->s, text, strlen(text), b->config_hex);
 	b->size = strlen(text);
 	free(text);
-	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), strerror(-err)) : 0;
+	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), say_errno(-err)) : 0;
 }
 
 static int write_manifest(struct build *b)
@@ -233,7 +233,7 @@ static int write_manifest(struct build *b)
 	b->size += text ? strlen(text) : 0;
 	free(text);
 	oci_manifest_free(&m);
-	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), strerror(-err)) : 0;
+	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), say_errno(-err)) : 0;
 }
 
 /* --- layers ---------------------------------------------------------------------------------------------------------- */
@@ -411,7 +411,7 @@ static int publish(struct build *b)
 	}
 	int err = b->named ? store_ref_set(b->s, ref, b->hex) : 0;
 	if (err)
-		return out_fail(EXIT_OURS, "%s: %s", ref, strerror(-err));
+		return out_fail(EXIT_OURS, "%s: %s", ref, say_errno(-err));
 	report(b, ref);
 	return 0;
 }
@@ -479,7 +479,7 @@ int image_build(const struct image_build *req)
 		return EXIT_OURS;
 	int err = store_hold(b.s);
 	if (err)
-		status = out_fail(EXIT_OURS, "%s: %s", store_dir(b.s), strerror(-err));
+		status = out_fail(EXIT_OURS, "%s: %s", store_dir(b.s), say_errno(-err));
 	else
 		status = req->from ? build_from(&b) : build_app(&b);
 	store_close(b.s);

@@ -262,7 +262,7 @@ struct tree *debs_tree(struct debs *d, int *status)
 		debs_canonical(k.t);
 		return k.t;
 	}
-	*status = out_fail(EXIT_OURS, "packages: %s", strerror(-r));
+	*status = out_fail(EXIT_OURS, "packages: %s", say_errno(-r));
 	tree_free(k.t);
 	return NULL;
 }

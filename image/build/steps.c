@@ -324,7 +324,7 @@ int built_layer(struct store *s, const char *dir, struct plan *p, const struct l
 		goto done;
 	int err = store_scratch(s, scratch, sizeof(scratch));
 	if (err) {
-		status = out_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-err));
+		status = out_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-err));
 		goto done;
 	}
 	status = build_in(s, dir, scratch, p, lim, out, files);

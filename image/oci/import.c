@@ -62,7 +62,7 @@ static int bad(const struct import *im, const char *what)
 static int bad_store(const struct import *im, int err)
 {
 	return say_fail(EXIT_OURS, "%s: it cannot be written to the store %s: %s", im->src->name,
-			store_dir(im->s), strerror(-err));
+			store_dir(im->s), say_errno(-err));
 }
 
 /* --- limits ----------------------------------------------------------------------------------------------- */
@@ -90,7 +90,7 @@ static int open_blob(struct import *im, const struct oci_descriptor *d, int *fd)
 	if (status)
 		return status;
 	if (fstat(*fd, &st))
-		status = say_fail(EXIT_OURS, "%s: %s", im->src->name, strerror(errno));
+		status = say_fail(EXIT_OURS, "%s: %s", im->src->name, say_errno(errno));
 	else if ((uint64_t)st.st_size != d->size)
 		status =
 			say_fail(EXIT_OURS, "%s: blob sha256:%s has %lld bytes, its descriptor says %" PRIu64,
@@ -601,14 +601,14 @@ int image_import_as(struct store *s, const char *source_word, const struct impor
 				"%s: not oci:DIR, oci-archive:FILE, docker-archive:FILE or image:NAME",
 				source_word);
 	if ((r = store_hold(s)))
-		return say_fail(EXIT_OURS, "the store %s cannot be locked: %s", store_dir(s), strerror(-r));
+		return say_fail(EXIT_OURS, "the store %s cannot be locked: %s", store_dir(s), say_errno(-r));
 	status = image_import_named(s, &n, lim, hex);
 	if (!status && as) {
 		reference_text(as, text, sizeof(text));
 		r = store_ref_set(s, text, hex);
 		if (r)
 			status = say_fail(EXIT_OURS, "%s: the name cannot be written to the store: %s", text,
-					  strerror(-r));
+					  say_errno(-r));
 	}
 	store_release(s);
 	return status;
