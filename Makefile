@@ -219,7 +219,7 @@ build/fuzz/seeds: build/fuzz/elf
 	mkdir -p build/fuzz/seeds.layer
 	tests/fuzz/layer_seeds build/fuzz/seeds.layer
 	mkdir -p build/fuzz/seeds.control
-	printf 'Package: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
+	printf 'Package: own\nVersion: 1\nProvides: own (= 5)\nDepends: own (>= 4)\n\nPackage: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
 	mkdir -p build/fuzz/seeds.appfiles
 	printf '0a = "b"\n[t.u]\nc = [1, {d = true}]\n[[v]]\n' > build/fuzz/seeds.appfiles/toml
 	printf '1*.psd\n/a/**/b\n!c[a-z]?\n\nx/y.psd\na/q/b\n' > build/fuzz/seeds.appfiles/ignore

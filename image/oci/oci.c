@@ -20,13 +20,11 @@
 #include "image/store/store.h"
 #include "lib/host/say.h"
 
-#define MAX_TEXT    OCI_MAX_MANIFEST
+#define MAX_TEXT    OCI_MAX_MANIFEST /* of any document; OCI_MAX_CONFIG is as much */
 #define MAX_LIST    4096 /* entries of a list in a configuration: environment, labels ... */
 #define MAX_WORD    4096 /* bytes of a user, a directory, a signal's name */
 #define MAX_VOLUMES 256 /* each is a path of directories that may have to be made at a start */
 #define REF_NAME    "org.opencontainers.image.ref.name"
-
-_Static_assert(OCI_MAX_CONFIG == MAX_TEXT, "one limit for all documents");
 
 static const char *const nothing = "";
 
