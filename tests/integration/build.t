@@ -296,6 +296,10 @@ my @web = (
 	['static', {Staticfile => "root: www\npushstate: enabled\n", 'www/index.html' => 'static here'}, qr/static here/, 'nginx'],
 	['node', {'package.json' => '{}', 'server.js' => "require('http').createServer((q, r) => r.end('node here')).listen(process.env.PORT)\n"}, qr/node here/, 'node'],
 );
+for my $e (['flask', ''], ['node', 'node'], ['php', 'php'], ['static', 'nginx'], ['go', 'go']) {
+	my ($name, $needs) = @$e;
+	push @web, ["example-$name", "$TOP/examples/hello-$name", qr/Hello/, $needs];
+}
 if (have('javac', 'jar')) {
 	my $j = app('Main.java' => 'import com.sun.net.httpserver.*; import java.net.*; public class Main { public static void main(String[] a) throws Exception { HttpServer s = '
 			. 'HttpServer.create(new InetSocketAddress(Integer.parseInt(System.getenv("PORT"))), 0); s.createContext("/", x -> { byte[] b = "java here".getBytes(); '
