@@ -107,13 +107,16 @@ struct store *store_open(void)
 	if (!r)
 		return s;
 	if (r == -EPERM)
-		say_fail(EXIT_OURS, "%s: cannot be the store of images: others may write to it; set XDG_DATA_HOME to a "
-		    "directory of "
-		    "yours",
-		    s->path);
+		say_fail(EXIT_OURS,
+			 "%s: cannot be the store of images: others may write to it; set XDG_DATA_HOME to a "
+			 "directory of "
+			 "yours",
+			 s->path);
 	else
-		say_fail(EXIT_OURS, "%s: cannot be made the store of images: %s; set XDG_DATA_HOME to a directory of yours",
-		    s->path, say_errno(-r));
+		say_fail(EXIT_OURS,
+			 "%s: cannot be made the store of images: %s; set XDG_DATA_HOME to a directory of "
+			 "yours",
+			 s->path, say_errno(-r));
 	store_close(s);
 	return NULL;
 }
