@@ -91,7 +91,7 @@ static bool wrong_entry(struct importer *im, const char *name, const char *what)
 
 static bool wrong_write(struct importer *im, int err)
 {
-	return wrong(im, "it cannot be written to the store: %s", strerror(-err));
+	return wrong(im, "it cannot be written to the store: %s", say_errno(-err));
 }
 
 /* --- libarchive -------------------------------------------------------------------- */
@@ -530,7 +530,7 @@ int layer_from_tars(struct store *s, const struct tar_layer *v, int n, struct im
 	struct blob *b = n > 0 && n <= OCI_MAX_LAYERS ? blob_new(s) : NULL;
 
 	if (!b)
-		return say_fail(EXIT_OURS, "%s: no room for a layer: %s", store_dir(s), strerror(errno));
+		return say_fail(EXIT_OURS, "%s: no room for a layer: %s", store_dir(s), say_errno(errno));
 	/* Names are bytes; libarchive converts between character sets, which in this locale leaves UTF-8 alone. */
 	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL), before = NULL;
 	if (utf8)
