@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct ctl_status; /* abi/control.h */
+
 enum monitor_kind { MONITOR_AUTO, MONITOR_KVM, MONITOR_PROCESS };
 enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
@@ -43,12 +45,20 @@ struct monitor_config {
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];
 	uint64_t layer_size[MONITOR_MAX_LAYERS];
+	const char *layer_id[MONITOR_MAX_LAYERS]; /* what a snapshot calls it, so that it is found again; NULL: its path */
+	int restore_fd; /* not 0: a snapshot (monitor/snapshot.h) to go on from. Layers: as snapshot_info() lists
+			 * them, descriptor -1 for an embedded one; exe, argv, envp, cwd, ram_max, uid, gid are not
+			 * looked at; ports, volumes, egress, streams are ours and must offer what it has */
+	bool snapshots; /* snapshot_begin() will be called */
 	const char *exe; /* guest path */
 	const char *const *argv; /* NULL-terminated */
 	const char *const *envp;
 	const char *cwd;
 	const char *hostname;
 	const char *name;
+	const char *unique_name; /* --name: no other instance of this user may have it; or NULL */
+	const char *program; /* image or program, as the user said it: for lists of instances */
+	bool detached;
 	uint32_t uid, gid; /* identity inside the guest */
 	int n_groups; /* supplementary groups */
 	uint32_t groups[MONITOR_MAX_GROUPS];
@@ -64,6 +74,9 @@ struct monitor_config {
 	uint64_t timeout_ns; /* 0: none */
 	uint64_t start_ns; /* CLOCK_MONOTONIC when `cowbell` was executed, for --stats */
 	uint64_t image_ns; /* the same when its layers were open */
+	/* all is ready and the program is about to start; may be NULL */
+	void (*started)(void *arg, const struct ctl_status *st);
+	void *started_arg;
 };
 
 /*
