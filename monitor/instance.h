@@ -8,6 +8,7 @@
 #include "monitor/backend/backend.h"
 #include "monitor/monitor.h"
 
+struct control;
 struct ring_server;
 
 struct instance {
@@ -17,6 +18,10 @@ struct instance {
 	struct guest_mem mem;
 	struct load_plan plan;
 	struct ring_server *rs;
+	struct control *control;
+	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
+	bool at_rest; /* between two turns: the guest waits at its doorbell */
+	bool killed; /* SIGKILL came by the control socket */
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;
 	struct boot_stats *stats;

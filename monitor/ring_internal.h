@@ -123,6 +123,8 @@ struct ring_server {
 
 	struct rs_port ports[MONITOR_MAX_PORTS];
 	bool interrupted;
+	int outside_fd; /* of ring_server_watch(), -1: none */
+	bool outside; /* it is readable */
 	int lost; /* errno of the last write that failed, and its turn */
 	uint32_t lost_turn;
 	bool exiting;

@@ -44,6 +44,7 @@ HOST_SYSCALL(core, epoll_pwait2);
 HOST_SYSCALL(core, write);
 
 #define EPOLL_TAG_INTERRUPT UINT64_MAX
+#define EPOLL_TAG_OUTSIDE   (UINT64_MAX - 1)
 _Static_assert(RS_LATE_SIZE >= RS_MAX_REQS + RS_LATE_TAKE + RING_ENTRIES + RS_MAX_EVENTS + RS_ACCEPT_BATCH,
 	       "bound");
 _Static_assert((RS_LATE_SIZE & (RS_LATE_SIZE - 1)) == 0, "masked");
@@ -336,6 +337,10 @@ static void on_event(struct ring_server *rs, const struct epoll_event *e)
 		rs->interrupted = true;
 		return;
 	}
+	if (e->data.u64 == EPOLL_TAG_OUTSIDE) {
+		rs->outside = true;
+		return;
+	}
 	if (id >= rs->handles_fresh)
 		return;
 	h = &rs->handles[id];
@@ -397,6 +402,10 @@ static void drain_at_exit(struct ring_server *rs)
 {
 	uint64_t end = now_ns() + 5000000000u;
 
+	if (rs->outside_fd >= 0) /* nobody serves it now */
+		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, rs->outside_fd, NULL);
+	rs->outside_fd = -1;
+
 	for (;;) {
 		bool console = false, socket = false;
 
@@ -436,7 +445,7 @@ static void wait_and_gather(struct ring_server *rs)
 	}
 	do
 		gather(rs, deadline);
-	while (!rs->n_urgent && !rs->interrupted && !rs->why[0] && list_empty(&rs->stalled) &&
+	while (!rs->n_urgent && !rs->interrupted && !rs->outside && !rs->why[0] && list_empty(&rs->stalled) &&
 	       (deadline == UINT64_MAX || now_ns() < deadline));
 }
 
@@ -446,7 +455,7 @@ enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, cons
 
 	rs->turn++;
 	rs->n_done = rs->n_urgent = 0;
-	rs->interrupted = false;
+	rs->interrupted = rs->outside = false;
 	if (rs->cq_tail - head > RING_ENTRIES)
 		rs_broken(rs, NULL, "completion index out of range");
 	else
@@ -502,6 +511,21 @@ int ring_server_poll_fd(struct ring_server *rs)
 	return rs->epfd;
 }
 
+int ring_server_watch(struct ring_server *rs, int fd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = EPOLL_TAG_OUTSIDE};
+
+	if (epoll_ctl(rs->epfd, EPOLL_CTL_ADD, fd, &e))
+		return -errno;
+	rs->outside_fd = fd;
+	return 0;
+}
+
+bool ring_server_outside(const struct ring_server *rs)
+{
+	return rs->outside;
+}
+
 uint16_t ring_server_host_port(struct ring_server *rs, int index)
 {
 	return index >= 0 && index < rs->cfg->n_ports ? rs->ports[index].host : 0;
@@ -542,7 +566,8 @@ struct ring_server *ring_server_new(const struct monitor_config *cfg, struct gue
 		say("out of memory");
 		return NULL;
 	}
-	*rs = (struct ring_server){.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1};
+	*rs = (struct ring_server){
+		.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1, .outside_fd = -1};
 	rs->uid = geteuid();
 	rs->gid = getegid();
 	/* large, zeroed by mmap, and touched only as far as used */

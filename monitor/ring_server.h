@@ -41,6 +41,10 @@ void ring_server_event(struct ring_server *rs, uint32_t event, uint64_t detail);
 void ring_server_interrupt(struct ring_server *rs);
 /* A descriptor that is readable when a turn would complete something: lets instance.c kick a computing guest. */
 int ring_server_poll_fd(struct ring_server *rs);
+/* A turn that sleeps also returns when this descriptor is readable. */
+int ring_server_watch(struct ring_server *rs, int fd);
+/* Was it, in the last turn? */
+bool ring_server_outside(const struct ring_server *rs);
 /* -p with host port 0: the port that was given. */
 uint16_t ring_server_host_port(struct ring_server *rs, int index);
 /* The result of a write to this standard stream is known when write() returns (files, most devices). */
