@@ -70,7 +70,7 @@ struct snap_header {
 	struct snap_array extents, maps, layers, handles, requests, ports, volumes, strings;
 	uint32_t name, exe, hostname; /* offsets in strings, NUL-terminated */
 	uint32_t stored_pages;
-	uint8_t pad[4096 - 640];
+	uint8_t pad[4096 - 456];
 };
 
 enum snap_flag {
