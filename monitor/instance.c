@@ -40,8 +40,10 @@
 #include "monitor/clock.h"
 #include "monitor/control.h"
 #include "monitor/load.h"
+#include "monitor/restore.h"
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
+#include "monitor/snap_handles.h"
 
 HOST_SYSCALL(core, setitimer);
 HOST_SYSCALL(core, poll);
@@ -398,6 +400,9 @@ static bool turn(struct instance *in, int *status)
 			say("%s: the instance was ended: %s", in->cfg->name, why);
 			*status = EXIT_MONITOR;
 			return true;
+		case TURN_FROZEN:
+			snapshot_take(in);
+			return false;
 		case TURN_RUN:
 			break;
 		}
@@ -474,10 +479,23 @@ static int port_of(const struct sockaddr_storage *a)
 				       : ((const struct sockaddr_in6 *)a)->sin6_port;
 }
 
+static int load_handles(struct instance *in)
+{
+	char why[256] = "";
+	int64_t offset = restore_clock_offset(in->restored);
+
+	clock_set_offset(offset);
+	ring_server_set_clock(in->rs, offset);
+	if (ring_server_load(in->rs, in->restored, why, sizeof(why)) < 0)
+		return say_fail(-1, "%s: the snapshot cannot be restored: %s", in->cfg->name, why);
+	return 0;
+}
+
 static int assemble(struct instance *in)
 {
 	const struct monitor_config *cfg = in->cfg;
 	bool kvm = in->backend == &backend_kvm;
+	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
 	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped};
 	int r;
 
@@ -485,8 +503,10 @@ static int assemble(struct instance *in)
 	if (r < 0)
 		return say_fail(-1, "no address space for %llu bytes of guest memory: %s",
 				(unsigned long long)cfg->ram_max, strerror(-r));
-	if (load_regions(&in->mem, cfg, kvm) < 0 ||
-	    load_guest(&in->plan, &in->mem, cfg, kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS) < 0)
+	if (load_regions(&in->mem, cfg, kvm) < 0)
+		return -1;
+	if (in->restored ? restore_guest(&in->plan, &in->mem, in->restored, cfg, plat) < 0
+			 : load_guest(&in->plan, &in->mem, cfg, plat) < 0)
 		return -1;
 	in->vcpu = (struct boot_vcpu *)(in->mem.ram + in->plan.vcpu_gpa);
 	in->time = (struct boot_time *)(in->mem.ram + in->plan.time_gpa);
@@ -500,7 +520,26 @@ static int assemble(struct instance *in)
 		if (cfg->verbose || !port_of(&cfg->ports[i].host))
 			say("port %u of the host is port %u of %s", ring_server_host_port(in->rs, i),
 			    cfg->ports[i].guest, cfg->name);
-	return in->backend->create(&in->ctx, &in->mem, &in->plan);
+	if (in->restored && load_handles(in) < 0)
+		return -1;
+	if (cfg->snapshots && snapshot_prepare(in) < 0)
+		return -1;
+	r = in->backend->create(&in->ctx, &in->mem, &in->plan);
+	return r || !in->restored ? r : restore_check_cpu(&in->mem, &in->plan, in->restored);
+}
+
+/* What a restore decides about the configuration, from here on. */
+static int open_restored(struct instance *in, const struct monitor_config *cfg)
+{
+	static struct snap_file file;
+
+	if (cfg->restore_fd <= 0)
+		return 0;
+	if (restore_open(&file, cfg, &in->restored_cfg) < 0)
+		return -1;
+	in->cfg = &in->restored_cfg;
+	in->restored = &file;
+	return 0;
 }
 
 int monitor_run(const struct monitor_config *cfg)
@@ -514,21 +553,25 @@ int monitor_run(const struct monitor_config *cfg)
 	in->backend = choose(cfg);
 	if (!in->backend)
 		return EXIT_MONITOR;
-	if (assemble(in) < 0) {
+	if (open_restored(in, cfg) < 0 || assemble(in) < 0) {
 		ring_server_restore_tty();
 		return EXIT_MONITOR;
 	}
+	in->started_ns = clock_ns(CLOCK_REALTIME);
+	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC);
+	tell_started(in);
 	catch_signals(in);
-	features = ring_server_features(cfg) | HOST_control |
+	if (in->restored)
+		snapfile_close(in->restored);
+	in->restored = NULL;
+	cfg = in->cfg;
+	features = ring_server_features(cfg) | HOST_control | (cfg->snapshots ? HOST_snapshot : 0) |
 		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {
 		say("cannot install the system call filter: %s", strerror(-in->n_host_calls));
 		return EXIT_MONITOR;
 	}
-	in->started_ns = clock_ns(CLOCK_REALTIME);
-	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC);
-	tell_started(in);
 	clock_start(in->time);
 	status = loop(in);
 	ring_server_restore_tty();

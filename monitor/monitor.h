@@ -45,6 +45,7 @@ struct monitor_config {
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];
 	uint64_t layer_size[MONITOR_MAX_LAYERS];
+	uint64_t layer_off[MONITOR_MAX_LAYERS]; /* where in its file a layer begins; page aligned */
 	const char *layer_id[MONITOR_MAX_LAYERS]; /* what a snapshot calls it, so that it is found again; NULL: its path */
 	int restore_fd; /* not 0: a snapshot (monitor/snapshot.h) to go on from. Layers: as snapshot_info() lists
 			 * them, descriptor -1 for an embedded one; exe, argv, envp, cwd, ram_max, uid, gid are not

@@ -36,6 +36,7 @@ int snapshot_begin(struct instance *in, int fd, snapshot_done_fn *done, void *ar
  * streams with an accept armed on each, and never had a connection. True once and from then on until one comes.
  * To be asked after each turn; costs nothing when it is not true.
  */
+void snapshot_watch_ready(struct instance *in, bool on); /* look for it from now on */
 bool snapshot_is_ready(const struct instance *in);
 
 /* --- files: no instance is needed ----------------------------------------------- */
