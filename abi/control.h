@@ -32,6 +32,7 @@
 #define CTL_PROGRAM_MAX 256
 #define CTL_WHY_MAX	160
 #define CTL_MAX_PORTS	64
+#define CTL_MAX_EGRESS	64
 #define CTL_PREFIX	"cowbell/" /* after the NUL byte */
 
 enum ctl_op {
@@ -69,6 +70,12 @@ struct ctl_port {
 	uint32_t pad; /* 20 */
 };
 
+struct ctl_egress { /* a rule of where it may connect to; a later one wins */
+	uint8_t addr[16]; /*  0 */
+	uint8_t prefix, deny; /* 16, 17 */
+	uint16_t port; /* 18: 0 any */
+};
+
 enum ctl_flag {
 	CTL_F_NAMED = 1, /* the name is the user's, and unique */
 	CTL_F_DETACHED = 2,
@@ -90,6 +97,8 @@ struct ctl_status {
 	char name[CTL_NAME_MAX]; /*  72 */
 	char program[CTL_PROGRAM_MAX]; /* 136: image or program, as the user said it */
 	struct ctl_port ports[CTL_MAX_PORTS]; /* 392 */
+	struct ctl_egress egress[CTL_MAX_EGRESS]; /* 1928 */
+	uint32_t n_egress, pad; /* 3208, 3212 */
 };
 
 struct ctl_snapshot {
@@ -102,7 +111,7 @@ struct ctl_snapshot {
 _Static_assert(sizeof(struct ctl_request) == 16, "abi");
 _Static_assert(sizeof(struct ctl_reply) == 16 + CTL_WHY_MAX, "abi");
 _Static_assert(sizeof(struct ctl_port) == 24, "abi");
-_Static_assert(sizeof(struct ctl_status) == 392 + 24 * CTL_MAX_PORTS, "abi");
+_Static_assert(sizeof(struct ctl_status) == 400 + 24 * CTL_MAX_PORTS + 20 * CTL_MAX_EGRESS, "abi");
 _Static_assert(sizeof(struct ctl_reply) + sizeof(struct ctl_status) <= CTL_PACKET_MAX, "one packet");
 
 #endif

@@ -45,6 +45,7 @@ struct control {
 	int epfd;
 	int listen_fd[2]; /* by ID, by name; -1: none */
 	int conn[MAX_CONNS]; /* -1: none */
+	int snap_fd[MAX_CONNS]; /* of a snapshot under way, else -1; then the connection is not in the set */
 };
 
 void control_id(char out[CTL_ID_LEN + 1], const uint8_t instance_id[16])
@@ -103,7 +104,7 @@ struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
 	*c = (struct control){.hooks = *hooks, .uid = geteuid(), .listen_fd = {-1, -1}};
 	memcpy(c->id, id, sizeof(c->id));
 	for (int i = 0; i < MAX_CONNS; i++)
-		c->conn[i] = -1;
+		c->conn[i] = c->snap_fd[i] = -1;
 	c->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (c->epfd < 0)
 		r = -errno;
@@ -128,9 +129,12 @@ void control_close(struct control *c)
 {
 	if (!c)
 		return;
-	for (int i = 0; i < MAX_CONNS; i++)
+	for (int i = 0; i < MAX_CONNS; i++) {
 		if (c->conn[i] >= 0)
 			close(c->conn[i]);
+		if (c->snap_fd[i] >= 0)
+			close(c->snap_fd[i]);
+	}
 	for (int i = 0; i < 2; i++)
 		if (c->listen_fd[i] >= 0)
 			close(c->listen_fd[i]);
@@ -205,9 +209,31 @@ static int refuse(struct answer *a, int error, const char *why)
 	return error;
 }
 
-static int carry_out(struct control *c, const struct ctl_request *q, int fd, struct answer *a)
+#define LATER 1 /* the answer follows; fd is kept */
+
+static int begin_snapshot(struct control *c, int i, const struct ctl_request *q, int fd, struct answer *a)
 {
 	int r;
+
+	if (fd < 0)
+		return refuse(a, -EBADF, "no file came with the request");
+	if (!c->hooks.snapshot)
+		return refuse(a, -EOPNOTSUPP, "it cannot be snapshotted");
+	c->snap_fd[i] = fd;
+	epoll_ctl(c->epfd, EPOLL_CTL_DEL, c->conn[i], NULL);
+	r = c->hooks.snapshot(c->hooks.arg, i, fd, q->arg);
+	if (!r)
+		return LATER;
+	c->snap_fd[i] = -1;
+	watch(c, c->conn[i], 2 + (uint64_t)i);
+	return refuse(a, r,
+		      r == -EBUSY	 ? "another snapshot of it is under way"
+		      : r == -EOPNOTSUPP ? "only one that was started with --name, -d or --snapshot-at can be"
+					 : "");
+}
+
+static int carry_out(struct control *c, int i, const struct ctl_request *q, int fd, struct answer *a)
+{
 
 	switch (q->op) {
 	case CTL_STATUS:
@@ -220,13 +246,7 @@ static int carry_out(struct control *c, const struct ctl_request *q, int fd, str
 			return refuse(a, -EINVAL, "no such signal");
 		return c->hooks.signal(c->hooks.arg, (int)q->arg);
 	case CTL_SNAPSHOT:
-		if (fd < 0)
-			return refuse(a, -EBADF, "no file came with the request");
-		if (!c->hooks.snapshot)
-			return refuse(a, -EOPNOTSUPP, "it cannot be snapshotted");
-		r = c->hooks.snapshot(c->hooks.arg, fd, q->arg, &a->u.snapshot, a->head.why);
-		a->head.len = r ? 0 : sizeof(a->u.snapshot);
-		return r;
+		return begin_snapshot(c, i, q, fd, a);
 	default:
 		return refuse(a, -EOPNOTSUPP, "the instance's monitor does not know this request");
 	}
@@ -236,6 +256,15 @@ static void drop(struct control *c, int i)
 {
 	close(c->conn[i]);
 	c->conn[i] = -1;
+}
+
+static void answer(struct control *c, int i, struct answer *a)
+{
+	struct iovec iov = {a, sizeof(a->head) + a->head.len};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (sendmsg(c->conn[i], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		drop(c, i);
 }
 
 static void serve_connection(struct control *c, int i)
@@ -255,14 +284,32 @@ static void serve_connection(struct control *c, int i)
 	}
 	a.head.op = q.op;
 	a.head.error = q.version == CTL_VERSION
-			       ? carry_out(c, &q, fd, &a)
+			       ? carry_out(c, i, &q, fd, &a)
 			       : refuse(&a, -EPROTONOSUPPORT, "another version of the protocol");
+	if (a.head.error == LATER)
+		return;
 	if (fd >= 0)
 		close(fd);
-	struct iovec iov = {&a, sizeof(a.head) + a.head.len};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-	if (sendmsg(c->conn[i], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	answer(c, i, &a);
+}
+
+void control_answer(struct control *c, int i, int error, const char *why, const struct ctl_snapshot *out)
+{
+	struct answer a = {
+		.head = {.magic = CTL_MAGIC, .version = CTL_VERSION, .op = CTL_SNAPSHOT, .error = error}};
+
+	if (error) {
+		refuse(&a, error, why);
+	} else {
+		a.u.snapshot = *out;
+		a.head.len = sizeof(*out);
+	}
+	close(c->snap_fd[i]);
+	c->snap_fd[i] = -1;
+	if (watch(c, c->conn[i], 2 + (uint64_t)i) < 0)
 		drop(c, i);
+	else
+		answer(c, i, &a);
 }
 
 void control_serve(struct control *c)

@@ -16,8 +16,8 @@ struct control_hooks {
 	void (*status)(void *arg,
 		       struct ctl_status *st); /* fill what control.c does not know; zeroed before */
 	int (*signal)(void *arg, int sig); /* 0 or -errno */
-	/* fd stays the caller's. 0 or -errno; why[CTL_WHY_MAX]: a phrase */
-	int (*snapshot)(void *arg, int fd, uint32_t flags, struct ctl_snapshot *out, char *why);
+	/* Begin: 0, and control_answer(c, ticket, ...) follows; or -errno. fd stays open until then, and is ours. */
+	int (*snapshot)(void *arg, int ticket, int fd, uint32_t flags);
 };
 
 /* Listen. name: unique one of the user, or NULL. NULL after one line: the name is taken, ... */
@@ -27,6 +27,9 @@ struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
 int control_fd(const struct control *c);
 /* Accept, read and answer what is there; never waits. */
 void control_serve(struct control *c);
+/* What became of a snapshot. */
+void control_answer(struct control *c, int ticket, int error, const char *why,
+		    const struct ctl_snapshot *out);
 void control_close(struct control *c);
 
 /* The text of an instance's ID: the first 6 bytes. */
