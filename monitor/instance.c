@@ -44,6 +44,7 @@
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
 #include "monitor/snap_handles.h"
+#include "monitor/trigger.h"
 
 HOST_SYSCALL(core, setitimer);
 HOST_SYSCALL(core, poll);
@@ -257,13 +258,21 @@ static void hook_status(void *arg, struct ctl_status *st)
 	st->mem_used =
 		st->mem_used < st->mem_max / BOOT_PAGE_SIZE ? st->mem_used * BOOT_PAGE_SIZE : st->mem_max;
 	st->monitor = in->backend == &backend_kvm ? CTL_KVM : CTL_PROCESS;
-	st->flags = (cfg->unique_name ? CTL_F_NAMED : 0) | (cfg->detached ? CTL_F_DETACHED : 0);
+	st->flags = (cfg->unique_name ? CTL_F_NAMED : 0) | (cfg->detached ? CTL_F_DETACHED : 0) |
+		    (cfg->restore_fd ? CTL_F_RESTORED : 0);
 	st->n_volumes = (uint32_t)cfg->n_volumes;
 	snprintf(st->name, sizeof(st->name), "%s", cfg->name);
 	snprintf(st->program, sizeof(st->program), "%s", cfg->program ? cfg->program : cfg->exe);
 	for (int i = 0; i < cfg->n_ports; i++)
 		report_port(in, i, &st->ports[i]);
 	st->n_ports = (uint32_t)cfg->n_ports;
+	for (int i = 0; i < cfg->n_egress; i++) {
+		const struct monitor_egress *e = &cfg->egress[i];
+
+		st->egress[i] = (struct ctl_egress){.prefix = e->prefix, .deny = e->deny, .port = e->port};
+		memcpy(st->egress[i].addr, e->addr, sizeof(e->addr));
+	}
+	st->n_egress = (uint32_t)cfg->n_egress;
 }
 
 static int hook_signal(void *arg, int sig)
@@ -279,7 +288,7 @@ static int hook_signal(void *arg, int sig)
 
 static int open_control(struct instance *in)
 {
-	struct control_hooks hooks = {in, hook_status, hook_signal, NULL};
+	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request};
 	char id[CTL_ID_LEN + 1];
 
 	control_id(id, load_boot_info(&in->mem, &in->plan)->instance_id);
@@ -434,11 +443,13 @@ static int loop(struct instance *in)
 			in->unheard = 0;
 			if (ring_server_outside(in->rs))
 				serve(in, true);
+			trigger_look(in);
 			break;
 		case RUN_KICKED:
 			if (deaf(in, &status))
 				return status;
 			look(in);
+			trigger_look(in);
 			break;
 		case RUN_DIED:
 			say("%s: the instance died: %s", in->cfg->name, info.why);
@@ -561,6 +572,7 @@ int monitor_run(const struct monitor_config *cfg)
 	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC);
 	tell_started(in);
 	catch_signals(in);
+	trigger_init(in);
 	if (in->restored)
 		snapfile_close(in->restored);
 	in->restored = NULL;
