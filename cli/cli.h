@@ -129,6 +129,8 @@ int snap_open(const char *command, const char *word);
 int snap_restore(struct monitor_config *cfg, const char *word, int fd, const char *root);
 /* --snapshot-at: a process of its own waits for the result and names the file. Before the instance starts. */
 int snap_at_prepare(struct monitor_config *cfg, const char *file);
+/* After the instance's end: waits for that process. Is the file there? Allowed under the filter. */
+bool snap_at_finish(void);
 
 /* --- detached instances (state.c) ----------------------------------------------------- */
 struct state {

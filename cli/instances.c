@@ -203,6 +203,10 @@ static json_t *row_json(const struct row *r)
 static void row_text(const struct row *r)
 {
 	char state[32], age[16], memory[24] = "-", *ports = instance_ports(&r->st);
+	const char *program = *r->st.program ? r->st.program : "-";
+
+	if (strlen(program) > 28 && strrchr(program, '/'))
+		program = strrchr(program, '/') + 1;
 
 	age_text((double)r->st.uptime_ns / 1e9, age, sizeof(age));
 	if (r->running)
@@ -215,7 +219,7 @@ static void row_text(const struct row *r)
 		snprintf(memory, sizeof(memory), "%.1fM/%.0fM", (double)r->st.mem_used / 1048576,
 			 (double)r->st.mem_max / 1048576);
 	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-12s  %s\n", r->st.id, *r->st.name ? r->st.name : "-",
-	       *r->st.program ? r->st.program : "-", monitor_name(r), state, memory, *ports ? ports : "-");
+	       program, monitor_name(r), state, memory, *ports ? ports : "-");
 	free(ports);
 }
 

@@ -486,6 +486,11 @@ static int go(struct run *r)
 		status = 0;
 	if (!status)
 		status = monitor_run(&r->cfg);
+	if (r->cfg.snapshot_at) {
+		bool there = snap_at_finish();
+		if (r->cfg.snapshot_stop) /* to take it was all that was wanted */
+			status = there ? 0 : status ? status : EXIT_OURS;
+	}
 	state_ended(status);
 	return status;
 }

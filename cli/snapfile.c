@@ -287,7 +287,8 @@ struct outcome {
 	char why[160];
 };
 
-static int outcome_fd = -1;
+static int outcome_fd = -1; /* to the process that names the file */
+static int named_fd = -1; /* from it: a byte when the file is there, then its end */
 
 /* In the instance, under its filter. */
 static void on_taken(void *arg, int err, const char *why, uint64_t bytes, uint64_t paused_ns)
@@ -299,10 +300,11 @@ static void on_taken(void *arg, int err, const char *why, uint64_t bytes, uint64
 	if (write(outcome_fd, &o, sizeof(o)) != sizeof(o))
 		say("the snapshot is lost: nobody waits for it");
 	close(outcome_fd);
+	outcome_fd = -1;
 }
 
 /* In the process that waits: what signals a terminal sends to all are the instance's to take. */
-static void wait_and_name(struct snap_out *out, int fd, const char *shown)
+static void wait_and_name(struct snap_out *out, int fd, int named, const char *shown)
 {
 	struct outcome o;
 
@@ -319,7 +321,7 @@ static void wait_and_name(struct snap_out *out, int fd, const char *shown)
 	} else if (!snap_out_commit(out)) {
 		say("%s: snapshot of %.1f MB taken; the program stood still for %.1f ms", shown,
 		    (double)o.bytes / 1e6, (double)o.paused_ns / 1e6);
-		_exit(0);
+		_exit(write(named, "+", 1) == 1 ? 0 : EXIT_OURS);
 	}
 	snap_out_abort(out);
 	_exit(EXIT_OURS);
@@ -328,23 +330,42 @@ static void wait_and_name(struct snap_out *out, int fd, const char *shown)
 int snap_at_prepare(struct monitor_config *cfg, const char *file)
 {
 	struct snap_out out;
-	int p[2], status = snap_out_open(&out, file, cfg->name);
+	int p[2], named[2], status = snap_out_open(&out, file, cfg->name);
 
 	if (status)
 		return status;
-	if (pipe2(p, O_CLOEXEC))
+	if (pipe2(p, O_CLOEXEC) || pipe2(named, O_CLOEXEC))
 		return say_fail(EXIT_OURS, "--snapshot-at: %s", strerror(errno));
 	pid_t pid = fork();
 	if (pid < 0)
 		return say_fail(EXIT_OURS, "--snapshot-at: cannot fork: %s", strerror(errno));
 	if (!pid) {
 		close(p[1]);
-		wait_and_name(&out, p[0], file ? file : cfg->name);
+		close(named[0]);
+		wait_and_name(&out, p[0], named[1], file ? file : cfg->name);
 	}
 	close(p[0]);
+	close(named[1]);
 	outcome_fd = p[1];
+	named_fd = named[0];
 	cfg->snapshot_fd = out.fd;
 	close(out.dir);
 	cfg->snapshot_taken = on_taken;
 	return 0;
+}
+
+bool snap_at_finish(void)
+{
+	char c;
+	ssize_t n;
+
+	if (named_fd < 0)
+		return false;
+	if (outcome_fd >= 0)
+		close(outcome_fd); /* it may still wait */
+	outcome_fd = -1;
+	do
+		n = read(named_fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	return n == 1;
 }

@@ -24,6 +24,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/host/ctl.h"
 #include "lib/host/say.h"
 #include "monitor/seccomp.h"
 
@@ -91,6 +92,29 @@ static int listen_on(uid_t uid, char kind, const char *word)
 	return fd;
 }
 
+/* Who has the name: the instance itself says it. */
+static void say_taken(const char *name)
+{
+	struct ctl c;
+	struct ctl_status st;
+	char *path = textf("%u/n/%s", geteuid(), name);
+	int r = ctl_open(path, &c);
+
+	if (!r) {
+		r = ctl_status(&c, &st, 1000);
+		ctl_close(&c);
+	}
+	free(path);
+	if (!r)
+		say("--name %s: instance %s, which is running, has this name; to end it: cowbell stop %s",
+		    name, st.id, name);
+	else if (r == -EPERM)
+		say("--name %s: the name is held by a process of another user", name);
+	else
+		say("--name %s: an instance with this name is running; to end it: cowbell stop %s", name,
+		    name);
+}
+
 struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
 			     const struct control_hooks *hooks)
 {
@@ -117,8 +141,7 @@ struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
 	if (!r)
 		return c;
 	if (r == -EADDRINUSE && name)
-		say("--name %s: an instance with this name is running; to end it: cowbell stop %s", name,
-		    name);
+		say_taken(name);
 	else
 		say("cannot make the control socket: %s", strerror(-r));
 	control_close(c);
