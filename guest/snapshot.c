@@ -28,6 +28,8 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 #include "guest/random.h"
+#include "guest/vfs/inode.h"
+#include "guest/vfs/vfs.h"
 
 static struct arch_frozen frozen;
 
@@ -40,6 +42,28 @@ struct arch_frozen *snapshot_resume(struct boot_info *bi)
 	plat = bi->plat == BOOT_PLAT_PROCESS ? &plat_process : &plat_kvm;
 	plat->restored(aspace_active);
 	return &frozen;
+}
+
+#define SHOWN_PID_STEP 32768 /* no thread has such a number */
+
+/*
+ * Libraries that keep random numbers of their own ask getpid whether they are a copy. OpenSSL does, and two clones that
+ * share its state would share session keys. Others break when it changes under them (PostgreSQL stops, Ruby loses
+ * signals), so it changes only where such a library is mapped.
+ */
+static bool keeps_own_randomness(struct aspace *as)
+{
+	static const char *const names[] = {"libcrypto", "libgcrypt", "libnss3", "libfreebl"};
+
+	list_for_each (n, &as->vmas) {
+		struct vma *v = list_entry(n, struct vma, node);
+		const char *name = v->file && v->file->dentry ? v->file->dentry->name : NULL;
+
+		for (size_t i = 0; name && i < ARRAY_SIZE(names); i++)
+			if (!strncmp(name, names[i], strlen(names[i])))
+				return true;
+	}
+	return false;
 }
 
 static void forget_time_outside(void)
@@ -60,8 +84,11 @@ static void restored(void)
 	list_for_each (n, &all_processes) {
 		struct process *p = list_entry(n, struct process, all_node);
 
-		if (p->as)
-			mm_wipe_on_fork(p->as);
+		if (!p->as)
+			continue;
+		mm_wipe_on_fork(p->as);
+		if (keeps_own_randomness(p->as))
+			p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
 	}
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
