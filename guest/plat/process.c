@@ -383,7 +383,7 @@ void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
 	u64 error = sc->err, addr = 0;
 
 	if (sig == PROCESS_KICK_SIGNAL) {
-		if (libos || !current || !current->xstate)
+		if (sc->rip >= BOOT_TASK_SIZE || !current || !current->xstate)
 			return; /* the library OS, or the stub before it, will see vcpu.kick */
 		leave_for_thread(sc, TRAP_KICK, 0, 0);
 	}
