@@ -47,7 +47,8 @@ struct snap_header {
 	uint64_t tables_len; /* from 4096 on */
 	uint64_t data_off;
 	uint8_t digest[32]; /* SHA-256 of header and tables */
-	uint8_t libos[32]; /* SHA-256 of the library OS's text and read-only data */
+	uint8_t libos[32]; /* of the library OS's text and read-only data: CRC-32C of each eighth, begun with 0..7. Tells
+			    * builds apart; nobody is protected from who would forge it */
 
 	uint32_t plat; /* enum boot_plat it was taken under */
 	uint32_t handle_max; /* handles of higher numbers were never used */

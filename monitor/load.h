@@ -21,7 +21,7 @@ int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor
 
 /* Entry points for a library OS whose header is at header_va (a restore). 0, or -errno after a message. */
 int load_symbols(struct load_plan *plan, uint64_t header_va);
-/* SHA-256 of the built-in library OS's text and read-only data: a snapshot fits one build only. */
+/* Checksums of the built-in library OS's text and read-only data, an eighth each: a snapshot fits one build only. */
 int load_libos_digest(uint8_t digest[32]);
 
 /* In the loaded guest; the backend may correct fields (descriptors, CPU features) before the first run. */

@@ -27,6 +27,9 @@
 #include "monitor/snapshot.h"
 
 #define PG BOOT_PAGE_SIZE
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
 
 static int refuse(const struct monitor_config *cfg, const char *why)
 {
@@ -118,6 +121,8 @@ static int map_extents(struct guest_mem *m, const struct snap_file *f)
 		if (mmap(m->ram + e->gpa, (uint64_t)e->pages * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, f->fd,
 			 (off_t)e->off) == MAP_FAILED)
 			return say_fail(-1, "cannot map a snapshot: %s", strerror(errno));
+		/* a fault of the guest on a page that is there costs a tenth of one that is not */
+		madvise(m->ram + e->gpa, (uint64_t)e->pages * PG, MADV_POPULATE_READ);
 	}
 	return 0;
 }

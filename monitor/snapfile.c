@@ -65,7 +65,7 @@ void snap_digest(const struct snap_header *h, const uint8_t *tables, uint8_t dig
 	sha256_digest(&c, 32, digest);
 }
 
-#define PRINT_SAMPLES 64
+#define PRINT_SAMPLES 16
 
 int snap_layer_print(int fd, uint64_t off, uint64_t size, uint8_t print[32])
 {
