@@ -89,7 +89,8 @@ static int try(struct sample *s, size_t size, int seal)
 		ok(try(&s, sizeof(s), 1) == -1, "refused: " what);                                           \
 	} while (0)
 
-int main(void)
+/* With a name: also writes the sound file there (tests/fuzz/snapshot_seeds). */
+int main(int argc, char **argv)
 {
 	static struct sample s, good;
 	int flipped = 0, cut = 0;
@@ -98,6 +99,11 @@ int main(void)
 	make(&s);
 	ok(try(&s, sizeof(s), 2) == 0, "a sound file is taken");
 	good = s;
+	if (argc > 1) {
+		FILE *f = fopen(argv[1], "w");
+
+		ok(f && fwrite(&good, sizeof(good), 1, f) == 1 && !fclose(f), "written");
+	}
 	for (size_t i = 0; i < offsetof(struct sample, pages); i += 7) {
 		s = good;
 		((uint8_t *)&s)[i] ^= 1u << (i % 8);
