@@ -220,6 +220,8 @@ build/fuzz/seeds: build/fuzz/elf
 	tests/fuzz/oci_seeds build/fuzz/seeds.oci build/fuzz/seeds.archive
 	mkdir -p build/fuzz/seeds.layer
 	tests/fuzz/layer_seeds build/fuzz/seeds.layer
+	mkdir -p build/fuzz/seeds.snapshot
+	cp tests/fuzz/snapshot_seeds/* build/fuzz/seeds.snapshot/
 	mkdir -p build/fuzz/seeds.control
 	printf 'Package: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
 	mkdir -p build/fuzz/seeds.appfiles
