@@ -297,11 +297,9 @@ static int open_control(struct instance *in)
 }
 
 /* Requests that came; the guest has not got the CPU. */
-static void serve(struct instance *in, bool at_rest)
+static void serve(struct instance *in)
 {
-	in->at_rest = at_rest;
 	control_serve(in->control);
-	in->at_rest = false;
 	if (take_signals(in))
 		in->backend->kick(in->ctx);
 }
@@ -359,7 +357,7 @@ static void look(struct instance *in)
 	if (wanted)
 		in->backend->kick(in->ctx);
 	if (hung)
-		serve(in, false);
+		serve(in);
 }
 
 /*
@@ -442,7 +440,7 @@ static int loop(struct instance *in)
 				return status;
 			in->unheard = 0;
 			if (ring_server_outside(in->rs))
-				serve(in, true);
+				serve(in);
 			trigger_look(in);
 			break;
 		case RUN_KICKED:

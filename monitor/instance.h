@@ -31,7 +31,6 @@ struct instance {
 	struct ring_server *rs;
 	struct control *control;
 	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
-	bool at_rest; /* between two turns: the guest waits at its doorbell */
 	bool killed; /* SIGKILL came by the control socket */
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;

@@ -166,6 +166,13 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow(@run, '--snapshot', 'nothing');
 	is($st, 127, "$m: one that is not there");
 
+	{
+		local $ENV{XDG_CACHE_HOME} = "$dir/empty";
+		($st, $out, $err) = cow(@run, '--snapshot', "$dir/x.snap");
+		is($st, 125, "$m: a layer that is not here");
+		like($err, qr/layer 1 of its image is not here any more/, "$m: is said to be missing");
+	}
+
 	# kill -9 while it is written: the old one or the new one, and nothing else
 	my $good = 0;
 	my $ends = 0;
