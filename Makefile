@@ -179,14 +179,14 @@ FUZZ_SRC_control := image/control.c
 FUZZ_SRC_elf := image/elf.c
 FUZZ_SRC_erofs := image/erofs_path.c image/overlay.c lib/erofs.c
 FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
-FUZZ_SRC_oci := image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/say.c lib/host/strings.c
-FUZZ_SRC_layer := $(addprefix image/oci/,layer.c layer_tree.c inflate.c) $(addprefix image/,erofs_stream.c erofs_meta.c tree.c sites.c sites_scan.c) \
+FUZZ_SRC_oci := image/dirs.c image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/say.c lib/host/strings.c
+FUZZ_SRC_layer := $(addprefix image/oci/,layer.c layer_tree.c inflate.c) $(addprefix image/,dirs.c erofs_stream.c erofs_meta.c tree.c sites.c sites_scan.c) \
 	lib/erofs.c lib/host/say.c lib/host/progress.c
 FUZZ_LIBS_layer := -lZydis -lZycore -larchive -lz -lzstd -lnettle -lpthread
 FUZZ_LIBS_oci := -ljansson -lnettle
-FUZZ_SRC_registry := $(addprefix image/oci/,challenge.c credentials.c key.c payload.c) $(addprefix image/store/,blob.c pending.c store.c) lib/host/say.c lib/host/strings.c
+FUZZ_SRC_registry := image/dirs.c $(addprefix image/oci/,challenge.c credentials.c key.c payload.c) $(addprefix image/store/,blob.c pending.c store.c) lib/host/say.c lib/host/strings.c
 FUZZ_LIBS_registry := -ljansson -lsodium -lnettle
-FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c image/oci/inflate.c lib/host/progress.c
+FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c image/oci/inflate.c lib/host/copy.c lib/host/progress.c
 FUZZ_LIBS_archive := -larchive -lz -lzstd -ljansson -lnettle -lpthread
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
 FUZZ_SRC_snapshot := monitor/snapfile.c
@@ -223,7 +223,7 @@ build/fuzz/seeds: build/fuzz/elf
 	mkdir -p build/fuzz/seeds.snapshot
 	cp tests/fuzz/snapshot_seeds/* build/fuzz/seeds.snapshot/
 	mkdir -p build/fuzz/seeds.control
-	printf 'Package: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
+	printf 'Package: own\nVersion: 1\nProvides: own (= 5)\nDepends: own (>= 4)\n\nPackage: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
 	mkdir -p build/fuzz/seeds.appfiles
 	printf '0a = "b"\n[t.u]\nc = [1, {d = true}]\n[[v]]\n' > build/fuzz/seeds.appfiles/toml
 	printf '1*.psd\n/a/**/b\n!c[a-z]?\n\nx/y.psd\na/q/b\n' > build/fuzz/seeds.appfiles/ignore

@@ -14,7 +14,17 @@
 
 #define MAX_ENV 256
 
-enum { OPT_TAG = 1, OPT_OUTPUT, OPT_FROM, OPT_ENV, OPT_TIMEOUT, OPT_MAX_SIZE, OPT_JSON, OPT_HELP };
+enum {
+	OPT_TAG = 1,
+	OPT_OUTPUT,
+	OPT_FROM,
+	OPT_ENV,
+	OPT_TIMEOUT,
+	OPT_MAX_SIZE,
+	OPT_MAX_ENTRIES,
+	OPT_JSON,
+	OPT_HELP
+};
 
 static const struct option_def build_options[] = {
 	{OPT_TAG, 't', "tag", "NAME[:TAG]", "name of the image (the directory's name)"},
@@ -23,7 +33,8 @@ static const struct option_def build_options[] = {
 	 "take a container image instead of an app: oci:DIR[:REF],\noci-archive:FILE or docker-archive:FILE"},
 	{OPT_ENV, 'e', "env", "K=V", "environment variable of the image; K alone takes the value from here"},
 	{OPT_TIMEOUT, 0, "timeout", "DURATION", "end a build step after this time (1h)"},
-	{OPT_MAX_SIZE, 0, "max-size", "SIZE[:FILES]", "largest app or image to accept (1G:100000)"},
+	{OPT_MAX_SIZE, 0, "max-size", "SIZE", "limit of the app, or of the image when it is unpacked (1G)"},
+	{OPT_MAX_ENTRIES, 0, "max-entries", "N", "limit of its files and directories (100000)"},
 	{OPT_JSON, 0, "json", NULL, "report as JSON, one object a line; the last is the image"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -65,30 +76,12 @@ static int add_env(const char **env, int *n, const char *kv)
 	return 0;
 }
 
-static int set_max(struct image_build *b, const char *v)
-{
-	const char *colon = strchr(v, ':');
-	char *size = colon ? strndup(v, (size_t)(colon - v)) : strdup(v), *end = NULL;
-	bool good = size && (!*size || parse_size(size, &b->max_bytes));
-
-	free(size);
-	if (good && colon) {
-		b->max_entries = strtoull(colon + 1, &end, 10);
-		good = isdigit((unsigned char)colon[1]) && !*end && b->max_entries;
-	}
-	return good ? 0
-		    : say_fail(
-			      EXIT_OURS,
-			      "--max-size %s: must be a size such as 2G, or 2G:200000 with a number of files",
-			      v);
-}
-
 static int check_dir(const char *dir)
 {
 	struct stat st;
 
 	if (stat(dir, &st))
-		return say_fail(EXIT_OURS, "%s: %m", dir);
+		return say_fail(EXIT_OURS, "%s: %m", *dir ? dir : "the directory's name is empty");
 	return S_ISDIR(st.st_mode)
 		       ? 0
 		       : say_fail(EXIT_OURS, "%s: not a directory; cowbell build takes an app's directory",
@@ -126,7 +119,10 @@ int cmd_build(int argc, char **argv)
 						o.value);
 				break;
 			case OPT_MAX_SIZE:
-				status = set_max(&b, o.value);
+				status = option_max_size(o.value, &b.max_bytes);
+				break;
+			case OPT_MAX_ENTRIES:
+				status = option_max_entries(o.value, &b.max_entries);
 				break;
 			case OPT_JSON:
 				b.json = true;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `cowbell cache`: where images are kept, how much they take, and away with them.
+ * `cowbell cache`: where collected files are kept, how much they take, and away with them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +16,10 @@ int cmd_cache(int argc, char **argv)
 	unsigned layers;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		puts("Usage: cowbell cache [clear]\n\nShows where images are cached and how much they take; "
-		     "'clear' removes them.");
+		puts("Usage: cowbell cache [clear]\n\nShows where the files that 'cowbell run PROGRAM' "
+		     "collected "
+		     "are cached, and how much\nthey take; 'clear' removes them. Images of the store are not "
+		     "touched.");
 		return 0;
 	}
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "clear")))

@@ -71,6 +71,14 @@ bool parse_signal(const char *s, int *sig); /* TERM, SIGTERM, 15 */
 /* Splits into host and guest (malloc) and ro; does not open anything. */
 bool parse_volume(const char *s, char **host, char **guest, bool *ro, const char **why);
 
+/* --- values of options that several commands have (options.c): 0, or an exit status after one line -------- */
+int option_max_size(const char *v, uint64_t *bytes);
+int option_max_entries(const char *v, uint64_t *entries);
+
+/* --- reports (report.c): around the work of a command that has --json; the end gives back the status --------- */
+void report_begin(bool json);
+int report_end(bool json, int status);
+
 /* --- the program's environment (env.c) ------------------------------------- */
 #define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

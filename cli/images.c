@@ -76,11 +76,11 @@ static int command(const struct option_def *defs, const char *name, const char *
 
 	if (!status && !done)
 		status = check_count(&g, name, usage, from, to);
+	report_begin(g.has[OPT_JSON]);
 	if (!status && !done)
 		status = run(&g);
+	status = report_end(g.has[OPT_JSON], status);
 	free(g.names);
-	if (fflush(stdout))
-		status = say_fail(EXIT_OURS, "%s: cannot write the output", name);
 	return status;
 }
 

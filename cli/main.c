@@ -38,7 +38,7 @@ static const struct command commands[] = {
 	{"logs", cmd_logs, "print what a detached instance has printed"},
 	{"snapshot", cmd_snapshot, "take and manage snapshots of running instances"},
 	{"clone", cmd_clone, "start copies of a running instance"},
-	{"cache", cmd_cache, "show or empty the cache of images"},
+	{"cache", cmd_cache, "show or empty the cache of what programs need"},
 	{"version", cmd_version, "print the version"},
 	{"help", cmd_help, "print this help, or that of a command"},
 };
@@ -124,5 +124,8 @@ int main(int argc, char **argv)
 	const struct command *c = find_command(name);
 	if (!c)
 		return unknown_command(argv[1]);
-	return c->run(argc - 1, argv + 1);
+	int status = c->run(argc - 1, argv + 1);
+	if (fflush(stdout) || ferror(stdout))
+		return say_fail(EXIT_OURS, "%s: cannot write the output", name);
+	return status;
 }

@@ -7,6 +7,7 @@
  * the program that is to be run. A name that is not in the table gets a
  * suggestion by edit distance and never a guess.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,4 +184,22 @@ void options_help(const struct option_def *defs)
 		}
 		putchar('\n');
 	}
+}
+
+int option_max_size(const char *v, uint64_t *bytes)
+{
+	if (parse_size(v, bytes) && *bytes)
+		return 0;
+	return say_fail(EXIT_OURS, "--max-size %s: must be a size such as 512M or 4G", v);
+}
+
+int option_max_entries(const char *v, uint64_t *entries)
+{
+	char *end;
+
+	errno = 0;
+	*entries = strtoull(v, &end, 10);
+	if (*v >= '0' && *v <= '9' && !*end && !errno && *entries)
+		return 0;
+	return say_fail(EXIT_OURS, "--max-entries %s: must be a number above 0, such as 200000", v);
 }

@@ -252,17 +252,6 @@ static int set_stats(struct run *r, const char *v)
 	return 0;
 }
 
-static int set_entries(struct run *r, const char *v)
-{
-	char *end;
-
-	errno = 0;
-	r->req.max_entries = strtoull(v, &end, 10);
-	if (*v < '0' || *v > '9' || *end || errno || !r->req.max_entries)
-		return say_fail(EXIT_OURS, "--max-entries %s: must be a number above 0", v);
-	return 0;
-}
-
 static int set_tty(struct run *r)
 {
 	r->cfg.tty = true;
@@ -299,11 +288,9 @@ static int take_option(struct run *r, int id, const char *v)
 		r->req.require_signature = v;
 		return *v ? 0 : say_fail(EXIT_OURS, "--require-signature: needs a file with a public key");
 	case OPT_MAX_SIZE:
-		return parse_size(v, &r->req.max_bytes) && r->req.max_bytes
-			       ? 0
-			       : say_fail(EXIT_OURS, "--max-size %s: must be a size such as 200M or 4G", v);
+		return option_max_size(v, &r->req.max_bytes);
 	case OPT_MAX_ENTRIES:
-		return set_entries(r, v);
+		return option_max_entries(v, &r->req.max_entries);
 	case OPT_WORKDIR:
 		r->req.workdir = v;
 		return *v == '/' ? 0 : say_fail(EXIT_OURS, "-w %s: must be an absolute path in the guest", v);
@@ -412,6 +399,10 @@ static void extend_path(struct run *r, const struct image_set *set)
 /* -P: each port of the image that no -p has forwarded. TCP and UDP go together. */
 static int publish_all(struct run *r, const struct image_defaults *d)
 {
+	if (d->more_ports)
+		return say_fail(EXIT_OURS,
+				"-P: %s exposes more than %d ports; name those that you need with -p",
+				d->name, d->n_ports);
 	for (int i = 0; i < d->n_ports; i++) {
 		bool have = false;
 		for (int k = 0; k < r->cfg.n_ports; k++)

@@ -89,16 +89,10 @@ static int take_number(struct given *g, int id, const char *v)
 			return say_fail(EXIT_OURS,
 					"--stall-timeout %s: must be a duration of a second or more", v);
 		g->transfer.stall_ns = n;
-	} else if (id == OPT_MAX_SIZE) {
-		if (!parse_size(v, &n) || !n)
-			return say_fail(EXIT_OURS, "--max-size %s: must be a size such as 512M or 2G", v);
-		g->transfer.max_bytes = n;
-	} else {
-		if (!*v || strlen(v) > 9 || strspn(v, "0123456789") != strlen(v) || !parse_size(v, &n) || !n)
-			return say_fail(EXIT_OURS, "--max-entries %s: must be a number", v);
-		g->transfer.max_entries = n;
+		return 0;
 	}
-	return 0;
+	return id == OPT_MAX_SIZE ? option_max_size(v, &g->transfer.max_bytes)
+				  : option_max_entries(v, &g->transfer.max_entries);
 }
 
 static int take_option(struct given *g, int id, const char *v)
@@ -181,7 +175,8 @@ int cmd_pull(int argc, char **argv)
 	if (g.n != 1)
 		return say_fail(EXIT_OURS, "pull: one image must be named: cowbell pull HOST/NAME:TAG");
 	g.transfer.name = g.operand[0];
-	return image_pull(&g.transfer);
+	report_begin(g.transfer.json);
+	return report_end(g.transfer.json, image_pull(&g.transfer));
 }
 
 int cmd_push(int argc, char **argv)
@@ -201,7 +196,8 @@ int cmd_push(int argc, char **argv)
 		return say_fail(EXIT_OURS, "push: where to? cowbell push [IMAGE] HOST/NAME:TAG");
 	g.transfer.name = g.operand[g.n - 1];
 	g.transfer.as = g.n == 2 ? g.operand[0] : NULL;
-	return image_push(&g.transfer);
+	report_begin(g.transfer.json);
+	return report_end(g.transfer.json, image_push(&g.transfer));
 }
 
 /* sign and verify: one image, one key. */
@@ -245,7 +241,10 @@ int cmd_verify(int argc, char **argv)
 			    "signed?\n\nOptions:",
 			    verify_options);
 	status = check_key(&g, "verify");
-	return status ? status : image_verify(g.operand[0], g.key, g.transfer.json);
+	if (status)
+		return status;
+	report_begin(g.transfer.json);
+	return report_end(g.transfer.json, image_verify(g.operand[0], g.key, g.transfer.json));
 }
 
 int cmd_keygen(int argc, char **argv)

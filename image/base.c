@@ -96,7 +96,7 @@ static void put_etc(struct tree *t)
 	base_hostname(t, IMAGE_HOSTNAME);
 }
 
-static void put_dirs(struct tree *t)
+void base_dirs(struct tree *t)
 {
 	static const struct {
 		const char *path;
@@ -104,15 +104,23 @@ static void put_dirs(struct tree *t)
 	} dirs[] = {{"/tmp", 01777},	{"/var/tmp", 01777}, {"/run", 0755},	   {"/run/lock", 01777},
 		    {"/dev", 0755},	{"/proc", 0555},     {"/sys", 0555},	   {"/root", 0700},
 		    {"/home", 0755},	{"/mnt", 0755},	     {"/opt", 0755},	   {"/srv", 0755},
-		    {"/var/log", 0755}, {"/var/lib", 0755},  {"/var/cache", 0755}, {"/var/spool", 0755},
-		    {"/usr/bin", 0755}, {"/usr/sbin", 0755}, {"/usr/lib", 0755},   {"/usr/local/bin", 0755}};
+		    {"/var/log", 0755}, {"/var/lib", 0755},  {"/var/cache", 0755}, {"/var/spool", 0755}};
 
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		tree_put_dir(t, dirs[i].path, dirs[i].mode);
+	tree_put_link(t, "/var/run", "/run");
+}
+
+static void put_dirs(struct tree *t)
+{
+	static const char *const more[] = {"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin"};
+
+	base_dirs(t);
+	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++)
+		tree_put_dir(t, more[i], 0755);
 	static const char *const links[] = {"/bin", "/sbin", "/lib", "/lib64"};
 	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
 		tree_add_nofollow(t, links[i]);
-	tree_put_link(t, "/var/run", "/run");
 }
 
 static void take_dir(struct tree *t, const char *path, const char *const *skip)

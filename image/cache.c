@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "image/collect.h"
+#include "image/dirs.h"
 #include "image/sites.h"
 #include "image/store/store.h"
 #include "lib/host/say.h"
@@ -50,38 +51,11 @@ const char *cache_dir(const struct cache *c)
 	return c->path;
 }
 
-static bool choose_dir(char *out, size_t size)
-{
-	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	int n;
-
-	if (xdg && *xdg == '/')
-		n = snprintf(out, size, "%s/cowbell", xdg);
-	else if (home && *home == '/')
-		n = snprintf(out, size, "%s/.cache/cowbell", home);
-	else
-		n = snprintf(out, size, "/var/cache/cowbell");
-	return n < (int)size;
-}
-
-/* mkdir -p, private to the user: layers hold copies of files only they may read. */
-static int make_dirs(char *path)
-{
-	for (char *p = path + 1; (p = strchr(p, '/')); p++) {
-		*p = 0;
-		int r = mkdir(path, 0755);
-		*p = '/';
-		if (r && errno != EEXIST && errno != EROFS && errno != EACCES)
-			return -errno;
-	}
-	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
-}
-
 struct cache *cache_open(void)
 {
 	struct cache *c = calloc(1, sizeof(*c));
 
-	if (!c || !choose_dir(c->path, sizeof(c->path))) {
+	if (!c || !dirs_cache(c->path, sizeof(c->path))) {
 		free(c);
 		say("no directory for the cache; set XDG_CACHE_HOME");
 		return NULL;
@@ -89,7 +63,7 @@ struct cache *cache_open(void)
 	c->fd = open(c->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (c->fd >= 0)
 		return c;
-	int r = make_dirs(c->path);
+	int r = dirs_make(c->path);
 	if (!r) {
 		c->fd = open(c->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c->fd >= 0 && (!mkdirat(c->fd, "layers", 0700) || errno == EEXIST) &&

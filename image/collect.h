@@ -72,6 +72,8 @@ struct tree *collect_cwd(const struct program *prog, int *err);
 
 /* base.c: what every program may ask for: a minimal /etc, certificates, time zones, the C library. */
 void base_collect(struct tree *t, struct sigs *sigs);
+/* The directories that every system has, and /var/run. */
+void base_dirs(struct tree *t);
 /* /etc/hostname and /etc/hosts. */
 void base_hostname(struct tree *t, const char *name);
 

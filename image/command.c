@@ -22,7 +22,8 @@
 #include <string.h>
 
 #define MAX_DEPTH 16
-#define MAX_BYTES (1u << 20) /* of all words together */
+#define MAX_LINE  (128u << 10) /* the kernel takes no longer argument, so no shell could either */
+#define MAX_BYTES (1u << 20) /* of all words together, and of the blanks between them */
 
 struct split {
 	const char *p; /* what is still to be read */
@@ -62,10 +63,15 @@ static bool fail(struct split *s, const char *why)
 	return false;
 }
 
+static bool count(struct split *s)
+{
+	return ++s->total <= MAX_BYTES || fail(s, "more text than a command line can have");
+}
+
 static bool put(struct split *s, char c)
 {
-	if (++s->total > MAX_BYTES)
-		return fail(s, "more text than a command line can have");
+	if (!count(s))
+		return false;
 	if (s->n + 2 > s->cap) {
 		s->cap = s->cap ? s->cap * 2 : 128;
 		char *w = realloc(s->word, s->cap);
@@ -97,7 +103,7 @@ static bool put_result(struct split *s, char c, bool quoted)
 	if (!is_blank(c))
 		return put(s, c);
 	end_word(s);
-	return true;
+	return count(s);
 }
 
 /* Variables that a shell has of its own. */
@@ -418,6 +424,8 @@ const char *command_split(const char *line, const struct strings *env, struct co
 	char *text = NULL;
 
 	memset(out, 0, sizeof(*out));
+	if (n >= MAX_LINE)
+		return "more text than a command line can have";
 	while (n && is_blank(line[n - 1]) && !(n > 1 && line[n - 2] == '\\'))
 		n--; /* a line's end is no second command */
 	text = strndup(line, n);

@@ -182,21 +182,6 @@ static bool provision_does(const struct relation *r, const struct relation *as)
 	return as->version && version_does(r, as->version, as->version_len);
 }
 
-bool relation_holds(const struct relation *r, const struct deb *d)
-{
-	const char *p = d->provides;
-	struct relation as;
-	bool last;
-
-	if (strlen(d->name) == r->name_len && !memcmp(d->name, r->name, r->name_len))
-		return version_does(r, d->version, strlen(d->version));
-	while (relation_next(&p, &as, &last))
-		if (as.name_len == r->name_len && !memcmp(as.name, r->name, r->name_len) &&
-		    provision_does(r, &as))
-			return true;
-	return false;
-}
-
 /* --- paragraphs --------------------------------------------------------------------- */
 
 static size_t hash_name(const char *name, size_t len)

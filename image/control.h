@@ -54,8 +54,6 @@ struct relation {
  * Start with *p = the field; false at its end. What makes no sense is skipped.
  */
 bool relation_next(const char **p, struct relation *r, bool *last);
-/* Does this package do for the alternative, by its own name or by what it provides? */
-bool relation_holds(const struct relation *r, const struct deb *d);
 /* A package of the database that does: by name, else the first that provides it. */
 struct deb *control_satisfy(struct control *c, const struct relation *r);
 

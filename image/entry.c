@@ -32,6 +32,8 @@
 
 /* --- which command ------------------------------------------------------------------------------ */
 
+#define MAX_TOLD 20 /* process types in a message */
+
 /* The command line of "TYPE=COMMAND", or NULL. */
 static const char *process_command(const struct strings *types, const char *type)
 {
@@ -42,9 +44,11 @@ static char *list_types(const struct strings *types)
 {
 	char *all = textf("%s", "");
 
-	for (size_t i = 0; i < types->n; i++) {
-		char *more =
-			textf("%s%s%.*s", all, *all ? ", " : "", (int)strcspn(types->v[i], "="), types->v[i]);
+	for (size_t i = 0; i < types->n && i <= MAX_TOLD; i++) {
+		int n = (int)strcspn(types->v[i], "=");
+		char *more = i == MAX_TOLD
+				     ? textf("%s, ...", all)
+				     : textf("%s%s%.*s", all, *all ? ", " : "", n < 64 ? n : 64, types->v[i]);
 		free(all);
 		all = more;
 	}

@@ -12,7 +12,7 @@
  * the tails of all files among the inodes).
  *
  * First small files are read, then everything gets its place, then metadata
- * is built in memory and files are copied by copy_file_range(2). The same tree
+ * is built in memory and files are copied (lib/host/copy.c). The same tree
  * gives the same bytes. A file that changed since it was put into the tree
  * fails the whole with -ESTALE. Names of one host inode are one inode in the image.
  */
@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "image/erofs_meta.h"
+#include "lib/host/copy.h"
 
 #define BLOCK EROFS_BLOCK
 
@@ -74,44 +75,6 @@ static void drop_unreadable(struct writer *w, struct node *dir)
 
 /* --- contents ------------------------------------------------------------------- */
 
-static int copy_by_hand(int in, int out, uint64_t from, uint64_t n, uint64_t to)
-{
-	enum { SIZE = 256 << 10 };
-	char *buf = malloc(SIZE);
-	int r = buf ? 0 : -ENOMEM;
-
-	while (!r && n) {
-		ssize_t got = pread(in, buf, n < SIZE ? n : SIZE, (off_t)from);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0) {
-			r = got ? -errno : -ESTALE;
-			break;
-		}
-		r = erofs_write_all(out, buf, (size_t)got, to);
-		from += (uint64_t)got;
-		to += (uint64_t)got;
-		n -= (uint64_t)got;
-	}
-	free(buf);
-	return r;
-}
-
-static int copy_range(int in, int out, uint64_t n, uint64_t to)
-{
-	off_t from = 0, dst = (off_t)to;
-
-	while (n) {
-		ssize_t r = copy_file_range(in, &from, out, &dst, n, 0);
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0) /* other file systems, /proc, ... */
-			return copy_by_hand(in, out, (uint64_t)from, n, (uint64_t)dst);
-		n -= (uint64_t)r;
-	}
-	return 0;
-}
-
 static int open_source(struct writer *w, const struct node *n)
 {
 	int in = tree_open(w->t, n);
@@ -138,11 +101,11 @@ static int copy_file(struct writer *w, const struct node *n)
 
 	if (in < 0)
 		return in;
-	int r = copy_range(in, w->fd, n->size, (uint64_t)n->block * BLOCK);
+	int r = copy_bytes(in, 0, n->size, w->fd, (uint64_t)n->block * BLOCK);
 	if (!r)
 		r = check_source(in, n);
 	close(in);
-	return r;
+	return r == -ENODATA ? -ESTALE : r;
 }
 
 static int write_files(struct writer *w, struct node *dir)

@@ -28,6 +28,7 @@
 #include "image/collect.h"
 #include "image/root.h"
 #include "image/run.h"
+#include "image/toplayer.h"
 #include "image/user.h"
 #include "lib/host/say.h"
 
@@ -212,23 +213,12 @@ static int prepare_host(const struct image_request *req, struct image_set *out)
 /* Put a layer on top that knows another host name. */
 static int set_hostname(struct image_set *set, const char *name)
 {
-	struct tree *t = set->n < IMAGE_MAX_LAYERS ? tree_new("/") : NULL;
-	int fd = t ? memfd_create("cowbell-names", MFD_CLOEXEC) : -1, r = fd < 0 ? -ENOMEM : 0;
-	uint64_t bytes = 0;
+	struct tree *t = tree_new("/");
 
-	if (!r) {
+	if (t)
 		base_hostname(t, name);
-		r = erofs_write(t, fd, &bytes);
-	}
-	tree_free(t);
-	if (!r) {
-		set->fd[set->n] = fd;
-		set->size[set->n++] = bytes;
-		return 0;
-	}
-	if (fd >= 0)
-		close(fd);
-	return say_fail(EXIT_OURS, "--name %s: %s", name, strerror(-r));
+	int r = toplayer_put(set, t);
+	return r ? say_fail(EXIT_OURS, "--name %s: %s", name, strerror(-r)) : 0;
 }
 
 /* A program of the host or of --root: what the options change about its layers and its user. */

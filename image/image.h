@@ -41,6 +41,7 @@ struct image_defaults {
 		uint16_t port;
 		bool udp;
 	} ports[64]; /* ExposedPorts */
+	bool more_ports; /* than there is room for */
 	char **volumes; /* guest directories, NULL-terminated */
 };
 

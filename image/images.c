@@ -216,7 +216,7 @@ int image_list(bool json, bool quiet, bool all)
 	if (!r)
 		r = account_open(s, &a);
 	if (r) {
-		say("%s: %s", store_dir(s), strerror(-r));
+		say_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-r));
 		store_close(s);
 		return EXIT_OURS;
 	}
@@ -272,7 +272,7 @@ static int prune_excluded(struct store *s, bool all, bool dry_run, bool json)
 	int r = account_open(s, &a);
 
 	if (r)
-		return say_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-r));
+		return say_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-r));
 	r = prune_run(s, &a, all, dry_run, &p);
 	if (json)
 		prune_json(&a, &p, dry_run);
@@ -283,7 +283,7 @@ static int prune_excluded(struct store *s, bool all, bool dry_run, bool json)
 		say("prune: no blob was removed, because it is not known which ones these names need; "
 		    "cowbell rm removes a name");
 	if (r || p.error)
-		status = say_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-(r ? r : p.error)));
+		status = say_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-(r ? r : p.error)));
 	account_close(&a);
 	return status;
 }
@@ -296,7 +296,7 @@ int image_prune(bool all, bool dry_run, bool json)
 		return EXIT_OURS;
 	int r = store_exclude(s, say_waiting);
 	if (r) {
-		say("%s: %s", store_dir(s), strerror(-r));
+		say_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-r));
 		store_close(s);
 		return EXIT_OURS;
 	}

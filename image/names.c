@@ -57,7 +57,7 @@ static int find_prefix(struct store *s, const char *word, const char *digits, ch
 	}
 	int r = store_refs(s, &refs);
 	if (r)
-		return say_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-r));
+		return say_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-r));
 	for (size_t i = 0; i < refs.n; i++)
 		if (!signature_of(refs.v[i], sig) && !store_ref_get(s, refs.v[i], h) &&
 		    !strncmp(h, digits, n))
@@ -116,7 +116,7 @@ int image_find(struct store *s, const char *word, char ref[IMAGE_REF_MAX], char 
 		return not_found(word);
 	if (err == -EBADMSG)
 		return say_fail(EXIT_OURS, "%s: the name is damaged; cowbell rm %s removes it", word, word);
-	return say_fail(EXIT_OURS, "%s: %s", word, strerror(-err));
+	return say_fail(EXIT_OURS, "%s: %s", word, say_errno(-err));
 }
 
 /* --- tag ----------------------------------------------------------------------------------------- */
@@ -129,7 +129,7 @@ static int check_manifest(struct store *s, const char *word, const char *hex)
 	int r = store_get(s, hex, OCI_MAX_MANIFEST, &text, &n);
 
 	if (r)
-		return say_fail(EXIT_OURS, "%s: its manifest cannot be read: %s", word, strerror(-r));
+		return say_fail(EXIT_OURS, "%s: its manifest cannot be read: %s", word, say_errno(-r));
 	const char *why = oci_manifest_parse(text, n, &m);
 	free(text);
 	if (why)
@@ -175,7 +175,7 @@ static int tag_held(struct store *s, const char *from, const char *to, const str
 		r = copy_signatures(s, ref, new_ref, hex);
 	if (r == -ENAMETOOLONG)
 		return say_fail(EXIT_OURS, "%s: too long a name", to);
-	return r ? say_fail(EXIT_OURS, "%s: %s", to, strerror(-r)) : 0;
+	return r ? say_fail(EXIT_OURS, "%s: %s", to, say_errno(-r)) : 0;
 }
 
 /* Open the store, hold it, and be the only one who changes names. NULL after one line. */
@@ -190,7 +190,7 @@ static struct store *open_for_names(int *lock)
 		*lock = store_lock(s, "names");
 	if (*lock >= 0)
 		return s;
-	say("%s: %s", store_dir(s), strerror(-*lock));
+	say("%s: %s", store_dir(s), say_errno(-*lock));
 	store_close(s);
 	return NULL;
 }
@@ -240,7 +240,7 @@ static int remove_ref(struct store *s, const char *ref)
 
 	if (r)
 		return say_fail(r == -ENOENT ? EXIT_NOT_FOUND : EXIT_OURS, "%s: %s", ref,
-				r == -ENOENT ? "no such image" : strerror(-r));
+				r == -ENOENT ? "no such image" : say_errno(-r));
 	printf("removed %s\n", ref);
 	char *sig = whole ? signature_name(ref, hex) : NULL;
 	if (sig && store_ref_get(s, sig, sig_hex) != -ENOENT && !still_named(s, ref, hex) &&

@@ -73,8 +73,8 @@ static int find_image(struct stored *st)
 static const char *blob_error(int err)
 {
 	return err == -ENOENT	 ? "is missing from the store; pull or build the image again"
-	       : err == -EBADMSG ? "is damaged: it does not have its digest; remove the image and pull or "
-				   "build it again"
+	       : err == -EBADMSG ? "is damaged: it does not have its digest; remove the image (cowbell rm), "
+				   "prune, and pull or build it again"
 	       : err == -EFBIG	 ? "is too large to be what it should be"
 				 : strerror(-err);
 }
@@ -245,8 +245,9 @@ static int set_defaults(struct stored *st, struct image_set *out)
 		if (!d->stop_signal)
 			return say_fail(EXIT_OURS, "%s: its StopSignal %s is no signal", st->name, stop);
 	}
-	for (size_t i = 0; i < c->ports.n && d->n_ports < (int)(sizeof(d->ports) / sizeof(d->ports[0]));
-	     i++) {
+	size_t n_ports = sizeof(d->ports) / sizeof(d->ports[0]);
+	d->more_ports = c->ports.n > n_ports;
+	for (size_t i = 0; i < c->ports.n && i < n_ports; i++) {
 		d->ports[d->n_ports].port = (uint16_t)strtoul(c->ports.v[i], NULL, 10);
 		d->ports[d->n_ports++].udp = strstr(c->ports.v[i], "/udp");
 	}

@@ -110,20 +110,13 @@ static void put_etc(struct tree *t, const struct overlay *o, const char *hostnam
 	put_file(t, p.last, "resolv.conf", host_text("/etc/resolv.conf"));
 }
 
-int toplayer_add(struct image_set *set, const struct overlay *o, const struct toplayer *top)
+int toplayer_put(struct image_set *set, struct tree *t)
 {
-	struct tree *t = set->n < IMAGE_MAX_LAYERS ? tree_new("/") : NULL;
-	int fd = t ? memfd_create("cowbell-top", MFD_CLOEXEC) : -1, r = fd < 0 ? -ENOMEM : 0;
-	struct overlay_file root;
+	bool room = t && set->n < IMAGE_MAX_LAYERS;
+	int fd = room ? memfd_create("cowbell-top", MFD_CLOEXEC) : -1, r = fd < 0 ? -ENOMEM : 0;
 	uint64_t bytes = 0;
 
-	if (!r && !overlay_lookup(o, "/", &root))
-		take_over(t->root, &root.i);
 	if (!r) {
-		put_etc(t, o, top->hostname);
-		make_dir(t, o, top->workdir, 0, 0);
-		for (char *const *v = top->volumes; v && *v; v++)
-			make_dir(t, o, *v, top->uid, top->gid);
 		tree_sort(t);
 		r = erofs_write(t, fd, &bytes);
 	}
@@ -136,4 +129,20 @@ int toplayer_add(struct image_set *set, const struct overlay *o, const struct to
 	if (fd >= 0)
 		close(fd);
 	return r;
+}
+
+int toplayer_add(struct image_set *set, const struct overlay *o, const struct toplayer *top)
+{
+	struct tree *t = tree_new("/");
+	struct overlay_file root;
+
+	if (!t)
+		return -ENOMEM;
+	if (!overlay_lookup(o, "/", &root))
+		take_over(t->root, &root.i);
+	put_etc(t, o, top->hostname);
+	make_dir(t, o, top->workdir, 0, 0);
+	for (char *const *v = top->volumes; v && *v; v++)
+		make_dir(t, o, *v, top->uid, top->gid);
+	return toplayer_put(set, t);
 }

@@ -5,6 +5,7 @@
 
 #include "image/image.h"
 #include "image/overlay.h"
+#include "image/tree.h"
 
 struct toplayer {
 	const char *hostname;
@@ -15,5 +16,7 @@ struct toplayer {
 
 /* Put the layer on top of the set, whose layers `o` shows. 0, or -errno. */
 int toplayer_add(struct image_set *set, const struct overlay *o, const struct toplayer *n);
+/* Put a tree on top of the set, as an image in memory; frees the tree, which may be NULL (-ENOMEM). 0, or -errno. */
+int toplayer_put(struct image_set *set, struct tree *t);
 
 #endif

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "abi/image.h"
+#include "image/dirs.h"
 
 #define CHUNK_SIZE   (256u << 10)
 #define MAX_LINKS    40
@@ -383,7 +384,17 @@ struct walk {
 	struct tree *t;
 	const struct walk_limit *lim;
 	const struct node *top; /* where the walk began */
+	struct dir_id own[DIRS_OWN]; /* the cache and the store: never entered */
+	int n_own;
 };
+
+static bool is_own(const struct walk *w, const struct stat *st)
+{
+	for (int i = 0; i < w->n_own; i++)
+		if (w->own[i].ino == st->st_ino && w->own[i].dev == st->st_dev)
+			return true;
+	return false;
+}
 
 static bool is_skipped(const struct walk *w, const char *name)
 {
@@ -425,7 +436,7 @@ static int take_entry(const struct walk *w, struct node *dir, int fd, const char
 		return t->strict ? -ESTALE : 0; /* gone meanwhile */
 	if (S_ISSOCK(st.st_mode) || (t->strict && is_device(st.st_mode)))
 		return 0; /* means nothing inside another system */
-	if (lim->dev && S_ISDIR(st.st_mode) && st.st_dev != lim->dev)
+	if (S_ISDIR(st.st_mode) && ((lim->dev && st.st_dev != lim->dev) || is_own(w, &st)))
 		return 0;
 	int r = left_out(w, dir, name, S_ISDIR(st.st_mode));
 	if (r)
@@ -491,7 +502,7 @@ static int walk_dir(const struct walk *w, struct node *dir, int fd, int depth)
 int tree_walk(struct tree *t, struct node *dir, const struct walk_limit *lim)
 {
 	char path[PATH_MAX];
-	const struct walk w = {t, lim, dir};
+	struct walk w = {.t = t, .lim = lim, .top = dir};
 
 	if (!S_ISDIR(dir->mode))
 		return -ENOTDIR;
@@ -499,6 +510,7 @@ int tree_walk(struct tree *t, struct node *dir, const struct walk_limit *lim)
 	if (host < 0)
 		return -ENAMETOOLONG;
 	int fd = open_straight(host, path + 1, O_RDONLY | O_DIRECTORY);
+	w.n_own = dirs_own(w.own);
 	return fd < 0 ? -errno : walk_dir(&w, dir, fd, 0);
 }
 

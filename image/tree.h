@@ -79,7 +79,7 @@ struct node *tree_mount(struct tree *t, const char *path, const char *hostdir);
 struct node *tree_add(struct tree *t, const char *path);
 /* The same without following a link in the last place. */
 struct node *tree_add_nofollow(struct tree *t, const char *path);
-/* Everything below a directory node. 0, or -errno; -E2BIG when a limit is passed. Unreadable parts are skipped. */
+/* Everything below a directory node, without Cowbell's cache and store (dirs.h). 0, or -errno; -E2BIG when a limit is passed. Unreadable parts are skipped. */
 int tree_walk(struct tree *t, struct node *dir, const struct walk_limit *lim);
 /* A file or directory of our own making; replaces what is there. */
 struct node *tree_put_file(struct tree *t, const char *path, uint32_t mode, const void *data, size_t n);

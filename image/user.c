@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Users of an image, as container engines find them: by name, else by number, in /etc/passwd and /etc/group of the
- * image, through all its layers. A number needs no entry. A user without a group in the word gets the entry's and, as
- * supplementary groups, those of /etc/group that list the name.
+ * image, through all its layers. A number needs no entry. A user without a group in the word gets the entry's. The
+ * supplementary groups are the group itself (so that nobody sheds it, with the rights that it takes away, by setgid(2)) and,
+ * without a group in the word, those of /etc/group that list the name.
  *
  * The files are anybody's: a bounded part is read, and lines that make no sense are passed over.
  */
@@ -147,7 +148,9 @@ int user_lookup(const struct overlay *o, const char *word, const char *from, str
 	if (!status && *group_word && !find_group(group, group_word, &out->gid))
 		status = say_fail(EXIT_OURS, "%s %s: no group %s in the image's /etc/group", from, word,
 				  group_word);
-	else if (!status && !*group_word && *name)
+	if (!status)
+		out->groups[out->n_groups++] = out->gid;
+	if (!status && !*group_word && *name)
 		find_memberships(group, name, out);
 	free(passwd);
 	free(group);

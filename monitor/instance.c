@@ -587,6 +587,10 @@ int monitor_run(const struct monitor_config *cfg)
 	ring_server_restore_tty();
 	if (cfg->stats != STATS_NONE)
 		stats_print(in);
-	in->backend->destroy(in->ctx);
+	/* Signals still come, the timer's among them, until the process has ended: they must not find it. */
+	struct backend_ctx *ctx = in->ctx;
+	__atomic_store_n(&in->ctx, NULL, __ATOMIC_RELAXED);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	in->backend->destroy(ctx);
 	return status;
 }

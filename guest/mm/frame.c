@@ -34,7 +34,7 @@
 #define GROW_MIN (32ull << 20)
 #define N_SPARE	 4u
 /* Up to here RAM stays in small host pages, so that a small instance stays small (kvm: the monitor's SMALL_PAGES). */
-#define SMALL_RAM (4ull << 20)
+#define SMALL_RAM (16ull << 20)
 
 static struct frame *frames;
 static u64 ram_size;

@@ -48,6 +48,9 @@ struct dir_sink {
 
 enum host_lock { HOST_UNLOCK, HOST_LOCK_SHARED, HOST_LOCK_EXCLUSIVE, HOST_ASK_SHARED, HOST_ASK_EXCLUSIVE };
 
+/* For create on a SB_NOCACHE file system: a file of that name which others made meanwhile will do, too. */
+#define CREATE_OR_FIND 1
+
 struct inode_ops {
 	/* all kinds */
 	int (*getattr)(struct inode *ino, struct kstat *st); /* required; st is zeroed */
@@ -62,8 +65,8 @@ struct inode_ops {
 	/* directories. Results in *out are referenced. */
 	int (*lookup)(struct inode *dir, const char *name, u32 len,
 		      struct inode **out); /* -ENOENT; required */
-	int (*create)(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev,
-		      struct inode **out); /* regular, fifo, socket, device by mode & S_IFMT [-EPERM] */
+	/* regular, fifo, socket, device by mode & S_IFMT [-EPERM]. rdev of a regular file: 0 or CREATE_OR_FIND */
+	int (*create)(struct inode *dir, const char *name, u32 len, u32 mode, u64 rdev, struct inode **out);
 	int (*mkdir)(struct inode *dir, const char *name, u32 len, u32 mode,
 		     struct inode **out); /* [-EPERM] */
 	int (*symlink)(struct inode *dir, const char *name, u32 len, const char *target,

@@ -38,6 +38,8 @@ void fs_context_put(struct fs_context *c)
 	kfree(c);
 }
 
+#define OPEN_TRIES 64 /* a name that comes and goes all the time */
+
 /* --- opening --------------------------------------------------------------------- */
 
 const struct file_ops path_fops = {.kind = "path"};
@@ -82,6 +84,30 @@ int vfs_may_create(struct inode *dir)
 	return inode_permission(dir, 3);
 }
 
+/* A regular file for the missing name `d` of the directory that the walk has reached. *created: it is new. */
+static int create_missing(struct walk *w, struct dentry *d, u32 flags, u32 mode, bool *created)
+{
+	struct inode *dir = w->cur->inode, *ino;
+	u64 how = dir->sb->flags & SB_NOCACHE && !(flags & O_EXCL) ? CREATE_OR_FIND : 0;
+	int err = w->cur->flags & D_DELETED ? -ENOENT : vfs_may_create(dir);
+
+	if (err)
+		return err;
+	if (!dir->ops->create)
+		return -EPERM;
+	err = dir->ops->create(dir, d->name, d->len, S_IFREG | (mode & 07777 & ~current_fs()->umask), how,
+			       &ino);
+	if (err)
+		return err;
+	if (d->inode)
+		inode_put(ino); /* the file system slept and another walk was faster */
+	else
+		dentry_instantiate(d, ino);
+	*created = !how || !inode_size(d->inode); /* found, and not empty: O_TRUNC is for us to do */
+	notify_name(dir, IN_CREATE, 0, d->name, d->len);
+	return 0;
+}
+
 /* Find or create the last component for O_CREAT. 1: a link, go on. */
 static int open_create(struct walk *w, u32 flags, u32 mode, bool *created)
 {
@@ -97,22 +123,7 @@ static int open_create(struct walk *w, u32 flags, u32 mode, bool *created)
 	if (!d)
 		return err;
 	if (!d->inode) {
-		struct inode *dir = w->cur->inode, *ino;
-		err = w->cur->flags & D_DELETED ? -ENOENT : vfs_may_create(dir);
-		if (!err)
-			err = dir->ops->create
-				      ? dir->ops->create(dir, d->name, d->len,
-							 S_IFREG | (mode & 07777 & ~current_fs()->umask), 0,
-							 &ino)
-				      : -EPERM;
-		if (!err) {
-			if (d->inode)
-				inode_put(ino); /* the file system slept and another walk was faster */
-			else
-				dentry_instantiate(d, ino);
-			*created = true;
-			notify_name(dir, IN_CREATE, 0, d->name, d->len);
-		}
+		err = create_missing(w, d, flags, mode, created);
 	} else {
 		d = dentry_cross(d);
 		if (flags & O_EXCL)
@@ -187,14 +198,15 @@ int vfs_truncate(struct inode *ino, u64 size)
 	return inode_setattr(ino, &a);
 }
 
-int vfs_open_at(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_flags, struct file **out)
+/* One attempt. *raced: the name was there when it was looked up, and gone when it was opened. */
+static int open_once(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_flags, struct file **out,
+		     bool *raced)
 {
 	struct walk w;
 	bool created = false;
 	int err;
 
-	if (flags & O_PATH)
-		flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	*raced = false;
 	if (!(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL))
 		walk_flags |= WALK_FOLLOW;
 	if ((err = walk_start(&w, dirfd, path, walk_flags)))
@@ -217,7 +229,7 @@ int vfs_open_at(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_flags
 	if (!err && !created)
 		err = check_open(&w, flags);
 	if (!err)
-		*out = file_open_dentry(w.cur, flags, &err);
+		*raced = !(*out = file_open_dentry(w.cur, flags, &err)) && err == -ENOENT;
 	if (!err && flags & O_TRUNC && !created && IS_REG(w.cur->inode)) {
 		err = vfs_truncate(w.cur->inode, 0);
 		if (!err)
@@ -229,6 +241,24 @@ int vfs_open_at(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_flags
 		notify(w.cur, IN_OPEN);
 	walk_end(&w);
 	return err;
+}
+
+/*
+ * On a volume the host's programs and other instances make and remove names at any time. O_CREAT without O_EXCL
+ * means whatever is there: what others made meanwhile will do (CREATE_OR_FIND), what they removed is made again.
+ */
+int vfs_open_at(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_flags, struct file **out)
+{
+	bool raced;
+	int err;
+
+	if (flags & O_PATH)
+		flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	for (int tries = 0;; tries++) {
+		err = open_once(dirfd, path, flags, mode, walk_flags, out, &raced);
+		if (!raced || !(flags & O_CREAT) || flags & O_EXCL || tries == OPEN_TRIES)
+			return err;
+	}
 }
 
 struct file *vfs_open(int dirfd, const char *path, u32 flags, u32 mode, int *err)

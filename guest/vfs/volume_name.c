@@ -50,7 +50,7 @@ int volume_create(struct inode *dir, const char *name, u32 len, u32 mode, u64 rd
 	if (!(sx = kmalloc(sizeof(*sx))))
 		return -ENOMEM;
 	struct ring_sqe sqe = {.op = RING_OP_VOL_OPEN,
-			       .arg = O_RDWR | O_CREAT | O_EXCL,
+			       .arg = O_RDWR | O_CREAT | (rdev == CREATE_OR_FIND ? 0 : O_EXCL),
 			       .arg2 = mode & 0777,
 			       .addr2 = ring_buf_gpa(sx).v,
 			       .len2 = sizeof(*sx)};

@@ -118,12 +118,13 @@ int app_tree_failed(const char *dir, int err, const struct limits *lim)
 	if (err == -E2BIG)
 		return out_fail(EXIT_OURS,
 				"%s is too large for an image: more than %llu MiB, or more than %llu files.\n"
-				"Leave out what the app does not need by .slugignore, or raise --max-size",
+				"Leave out what the app does not need by .slugignore, or raise --max-size or "
+				"--max-entries",
 				dir, (unsigned long long)(lim->max_bytes >> 20),
 				(unsigned long long)lim->max_entries);
 	if (err == -ESTALE)
 		return out_fail(EXIT_OURS, "%s: a file changed while it was read; build again", dir);
-	return out_fail(EXIT_OURS, "%s: %s", dir, strerror(-err));
+	return out_fail(EXIT_OURS, "%s: %s", dir, say_errno(-err));
 }
 
 static bool settled(const struct tree *t)

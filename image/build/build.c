@@ -199,10 +199,13 @@ static int write_config(struct build *b)
 	for (int i = 0; i < b->n_layers; i++)
 		strings_add(&c->diff_ids, b->layers[i].hex);
 	char *text = oci_config_format(c);
-	int err = text ? store_put(b->s, text, strlen(text), b->config_hex) : -ENOMEM;
-	b->size = text ? strlen(text) : 0;
+	if (!text)
+		return out_fail(EXIT_OURS,
+				"A variable or a description is not UTF-8, as a configuration must be");
+	int err = store_put(b->s, text, strlen(text), b->config_hex);
+	b->size = strlen(text);
 	free(text);
-	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), strerror(-err)) : 0;
+	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), say_errno(-err)) : 0;
 }
 
 static int write_manifest(struct build *b)
@@ -230,7 +233,7 @@ static int write_manifest(struct build *b)
 	b->size += text ? strlen(text) : 0;
 	free(text);
 	oci_manifest_free(&m);
-	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), strerror(-err)) : 0;
+	return err ? out_fail(EXIT_OURS, "%s: %s", store_dir(b->s), say_errno(-err)) : 0;
 }
 
 /* --- layers ---------------------------------------------------------------------------------------------------------- */
@@ -284,8 +287,12 @@ static int packages_layer(struct build *b)
 	int status = debs_layer(b->s, &b->plan.packages, &b->plan.runtime_packages, l);
 	if (status)
 		return status;
-	b->n_layers = 2;
-	told_layer("Packages", l);
+	if (l->size) {
+		b->n_layers = 2;
+		told_layer("Packages", l);
+	} else {
+		out_step("Packages: the runtime has them all");
+	}
 	for (size_t i = 0; i < b->plan.packages.n; i++)
 		out_line("%s", b->plan.packages.v[i]);
 	return 0;
@@ -329,7 +336,7 @@ static int make_layers(struct build *b)
 
 /* --- the end ----------------------------------------------------------------------------------------------------------- */
 
-/* Strings may hold what is no UTF-8 (names of files do not come here); such become null. */
+/* All is UTF-8 here: what is not, write_config() has refused. */
 static json_t *texts(const struct strings *v)
 {
 	json_t *a = json_array();
@@ -404,7 +411,7 @@ static int publish(struct build *b)
 	}
 	int err = b->named ? store_ref_set(b->s, ref, b->hex) : 0;
 	if (err)
-		return out_fail(EXIT_OURS, "%s: %s", ref, strerror(-err));
+		return out_fail(EXIT_OURS, "%s: %s", ref, say_errno(-err));
 	report(b, ref);
 	return 0;
 }
@@ -472,7 +479,7 @@ int image_build(const struct image_build *req)
 		return EXIT_OURS;
 	int err = store_hold(b.s);
 	if (err)
-		status = out_fail(EXIT_OURS, "%s: %s", store_dir(b.s), strerror(-err));
+		status = out_fail(EXIT_OURS, "%s: %s", store_dir(b.s), say_errno(-err));
 	else
 		status = req->from ? build_from(&b) : build_app(&b);
 	store_close(b.s);

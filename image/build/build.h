@@ -36,7 +36,8 @@ struct step {
 	struct strings argv;
 	bool network; /* only for commands that run none of the app's code: npm ci --ignore-scripts */
 	struct strings env; /* K=V for this step alone */
-	struct strings files; /* "PATH=CONTENTS": files that this step alone sees, such as /etc/npmrc with credentials; not part of the result */
+	struct strings
+		files; /* "PATH=CONTENTS": files that this step alone sees, such as /etc/npmrc with credentials; not part of the result */
 	struct step *next;
 };
 
@@ -65,7 +66,8 @@ struct plan {
 	struct strings drop; /* paths that do not, such as node_modules/.cache */
 	struct strings skip; /* patterns of .slugignore and .dockerignore */
 	struct strings add; /* "PATH=CONTENTS": files of ours in the app layer, such as nginx.conf */
-	struct strings links; /* "NAME=PATH PATH...": /usr/local/bin/NAME leads to the first that a package has */
+	struct strings
+		links; /* "NAME=PATH PATH...": /usr/local/bin/NAME leads to the first that a package has */
 	struct need *needs;
 	bool find_program; /* the steps make a program whose name is not known: the only new one that is found */
 	char *name, *description; /* of app.json, cowbell.toml, package.json; or NULL */
@@ -95,7 +97,7 @@ int plan_check(struct store *s, struct plan *p, const struct layer *layers, int 
  * A layer with the given packages and all they depend on, less what the packages `below` bring already. The first layer
  * (below empty) also holds the base: directories, /etc, C library. Files come from this machine where the package is
  * installed, else from the package that apt fetches (never installed, its scripts never run). Same package versions give the same bytes.
- * 0, or an exit status after out_fail(). A layer that exists costs a look at dpkg's status.
+ * 0, or an exit status after out_fail(). No layer (size 0) if `below` has all of it. A layer that exists costs a look at dpkg's status.
  */
 int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
 	       struct layer *out);
@@ -115,7 +117,8 @@ int sbom_npm(struct store *s, const char *package_lock, const char *title, char 
 /* --- sandbox.c --------------------------------------------------------------------------------------------------- */
 struct sandbox {
 	const char *dir; /* host directory that becomes /app, writable; HOME is /tmp */
-	const char *cache; /* host directory that becomes /cache, writable, or NULL; shown only with network: such a step runs no code of the app's */
+	const char *
+		cache; /* host directory that becomes /cache, writable, or NULL; shown only with network: such a step runs no code of the app's */
 	const struct strings *argv, *env;
 	const struct strings *files; /* "PATH=CONTENTS", below /etc, or NULL */
 	bool network;

@@ -138,8 +138,9 @@ static void note_program(struct built *b, const char *rel, int fd)
 		return;
 	}
 	/* by-products: objects are refused by elf_read(), libraries are no programs, cargo's build scripts and copies */
-	if (library || fstat(fd, &st) || !(st.st_mode & 0111) || strstr(rel, "/build/") ||
-	    strstr(rel, "/deps/") || strstr(rel, "/.objs/") || strstr(rel, ".sandbox/"))
+	if (library || strchr(rel, '\n') || fstat(fd, &st) || !(st.st_mode & 0111) ||
+	    strstr(rel, "/build/") || strstr(rel, "/deps/") || strstr(rel, "/.objs/") ||
+	    strstr(rel, ".sandbox/"))
 		return;
 	if (!elf_read(fd, &info) && !same_name(&b->programs, rel))
 		strings_add(&b->programs, rel);

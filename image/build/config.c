@@ -25,7 +25,8 @@
 #include "image/build/toml.h"
 #include "lib/host/say.h"
 
-#define FILE_NAME "cowbell.toml"
+#define FILE_NAME    "cowbell.toml"
+#define MAX_PACKAGES 500 /* of an app; what they depend on comes on top */
 
 bool valid_package(const char *s)
 {
@@ -34,6 +35,17 @@ bool valid_package(const char *s)
 	if (n < 2 || n > 100 || !isalnum((unsigned char)*s))
 		return false;
 	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789+-.") == n;
+}
+
+static int add_package(struct strings *out, const char *file, int line, const char *name)
+{
+	if (!valid_package(name))
+		return out_fail(EXIT_OURS, "%s, line %d: '%s' is no name of a Debian package", file, line,
+				name);
+	if (out->n == MAX_PACKAGES)
+		return out_fail(EXIT_OURS, "%s, line %d: more than %d packages", file, line, MAX_PACKAGES);
+	strings_add_once(out, name);
+	return 0;
 }
 
 static int wrong(const struct toml_entry *e, const char *what)
@@ -83,12 +95,7 @@ static int packages(const struct toml *t, const char *path, struct strings *out)
 	int status = list(t, path, &names);
 
 	for (size_t i = 0; !status && i < names.n; i++)
-		if (valid_package(names.v[i]))
-			strings_add_once(out, names.v[i]);
-		else
-			status = out_fail(EXIT_OURS,
-					  FILE_NAME ", line %d: '%s' is no name of a Debian package",
-					  toml_find(t, path)->line, names.v[i]);
+		status = add_package(out, FILE_NAME, toml_find(t, path)->line, names.v[i]);
 	strings_free(&names);
 	return status;
 }
@@ -243,7 +250,7 @@ int read_cowbell_toml(struct app *a, char language[32])
 
 	if (!s)
 		return app_has(a, FILE_NAME)
-			       ? out_fail(EXIT_OURS, FILE_NAME " cannot be read, or is larger than 1 MiB")
+			       ? out_fail(EXIT_OURS, FILE_NAME " cannot be read, or is larger than 16 MiB")
 			       : 0;
 	int status = toml_parse(s, n, &t) ? apply(a, &t, language)
 					  : out_fail(EXIT_OURS, FILE_NAME ", %s", t.error);
@@ -255,7 +262,10 @@ int read_cowbell_toml(struct app *a, char language[32])
 int read_aptfile(struct app *a)
 {
 	char *s = app_read(a, "Aptfile", NULL), *rest = s;
-	int status = 0, line = 1;
+	int line = 1,
+	    status = s || !app_has(a, "Aptfile")
+			     ? 0
+			     : out_fail(EXIT_OURS, "Aptfile cannot be read, or is larger than 16 MiB");
 
 	for (char *p; !status && (p = strsep(&rest, "\n")); line++) {
 		p[strcspn(p, "#")] = 0;
@@ -267,12 +277,8 @@ int read_aptfile(struct app *a)
 						  "Aptfile, line %d: '%s': repositories and URLs are not "
 						  "taken, only names of Debian packages",
 						  line, word);
-			else if (!valid_package(word))
-				status = out_fail(EXIT_OURS,
-						  "Aptfile, line %d: '%s' is no name of a Debian package",
-						  line, word);
 			else
-				strings_add_once(&a->plan->packages, word);
+				status = add_package(&a->plan->packages, "Aptfile", line, word);
 		}
 	}
 	free(s);

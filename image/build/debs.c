@@ -175,7 +175,7 @@ static int build_layer(struct debs *d, const char *key, struct layer *out)
 		return out_fail(EXIT_OURS,
 				"packages are being changed just now; build again when that is done");
 	if (r)
-		return out_fail(EXIT_OURS, "%s: cannot be made a layer: %s", out->title, strerror(-r));
+		return out_fail(EXIT_OURS, "%s: cannot be made a layer: %s", out->title, say_errno(-r));
 	remember_layer(d->s, "deblayer", key, out);
 	return 0;
 }
@@ -196,11 +196,15 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 	else
 		snprintf(out->title, sizeof(out->title), "%.60s %.60s", d.first ? d.first->name : "base",
 			 d.first ? d.first->version : "");
+	if (!d.base && !d.n) { /* all is there already */
+		debs_close(&d);
+		return 0;
+	}
 	layer_key(&d, out->title, key);
 	if (!memo_layer(s, "deblayer", key, out)) {
 		int lock = store_lock(s, key);
 		if (lock < 0)
-			r = out_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-lock));
+			r = out_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-lock));
 		else if (!memo_layer(s, "deblayer", key, out))
 			r = build_layer(&d, key, out);
 		if (lock >= 0)
@@ -276,7 +280,7 @@ static int build_program(struct debs *d, const char *program, const char *base_k
 	}
 	free(text);
 	sigs_free(&sigs);
-	return r ? out_fail(EXIT_OURS, "%s: cannot be made a layer: %s", program, strerror(-r)) : 0;
+	return r ? out_fail(EXIT_OURS, "%s: cannot be made a layer: %s", program, say_errno(-r)) : 0;
 }
 
 /* The memo's first line is the layer, its second the key of the base, then what decided the rest. */
@@ -311,7 +315,7 @@ int program_layer(struct store *s, const char *name, struct layer *out)
 	if (!memo_program(s, key, base_key, out)) {
 		int lock = store_lock(s, key);
 		if (lock < 0)
-			r = out_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-lock));
+			r = out_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-lock));
 		else if (!memo_program(s, key, base_key, out))
 			r = build_program(&d, program, base_key, key, out);
 		if (lock >= 0)

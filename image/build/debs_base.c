@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "image/build/debs.h"
+#include "image/collect.h"
 
 static const char *const libc_takes[] = {"/usr/lib64/", "/usr/lib/x86_64-linux-gnu/", "/etc/ld.so.conf.d/",
 					 NULL};
@@ -230,8 +231,7 @@ static void put_accounts(struct tree *t, const char *path, const char *master, c
 	}
 	for (size_t i = 0; i < n; i++) {
 		if (!strncmp(text + i, "/bin/bash\n", 10)) {
-			memcpy(out + at, "/bin/sh", 7);
-			at += 7;
+			at = (size_t)(stpcpy(out + at, "/bin/sh") - out);
 			i += 8;
 		} else {
 			out[at++] = text[i];
@@ -245,17 +245,7 @@ static void put_accounts(struct tree *t, const char *path, const char *master, c
 
 void base_put(struct debs *d, struct tree *t)
 {
-	static const struct {
-		const char *path;
-		uint32_t mode;
-	} dirs[] = {{"/tmp", 01777},	{"/var/tmp", 01777}, {"/run", 0755},	   {"/run/lock", 01777},
-		    {"/dev", 0755},	{"/proc", 0555},     {"/sys", 0555},	   {"/root", 0700},
-		    {"/home", 0755},	{"/mnt", 0755},	     {"/opt", 0755},	   {"/srv", 0755},
-		    {"/var/log", 0755}, {"/var/lib", 0755},  {"/var/cache", 0755}, {"/var/spool", 0755}};
-
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
-		tree_put_dir(t, dirs[i].path, dirs[i].mode);
-	tree_put_link(t, "/var/run", "/run");
+	base_dirs(t);
 	tree_put_link(t, "/usr/bin/sh", "dash");
 	put_accounts(t, "/etc/passwd", "/usr/share/base-passwd/passwd.master",
 		     "root:*:0:0:root:/root:/bin/sh\n"

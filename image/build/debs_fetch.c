@@ -230,7 +230,7 @@ static int check_known(const struct strings *names, bool quiet)
 		free(out);
 		return refuse(quiet,
 			      "%s is not installed, and there is no apt to fetch it with (apt-cache: %s)",
-			      names->v[0], strerror(errno));
+			      names->v[0], say_errno(errno));
 	}
 	control_read(&known, out, n, false);
 	for (size_t i = 0; i < names->n && !status; i++) {
@@ -425,7 +425,7 @@ static int download(struct debs *d, const struct strings *what, const char *dir,
 	if (status)
 		return status;
 	int r = keep_all(d, dir);
-	return r ? out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), strerror(-r)) : 0;
+	return r ? out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), say_errno(-r)) : 0;
 }
 
 int fetch_debs(struct debs *d)
@@ -446,7 +446,7 @@ int fetch_debs(struct debs *d)
 	if (!status && want.n) {
 		int r = store_scratch(d->s, dir, sizeof(dir));
 		if (r)
-			status = out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), strerror(-r));
+			status = out_fail(EXIT_OURS, "%s: %s", store_dir(d->s), say_errno(-r));
 		else {
 			status = download(d, &want, dir, false);
 			store_rmtree(dir);

@@ -87,7 +87,8 @@ bool debs_is_bulk(const char *path)
 			return true;
 	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++)
 		if (n > strlen(suffixes[i]) && !strcmp(path + n - strlen(suffixes[i]), suffixes[i]))
-			return strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
+			return n < 13 ||
+			       strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
 	return dpkg_is_bulk(path);
 }
 
@@ -135,12 +136,10 @@ static int take_path(void *arg, const char *path)
 	struct node *n = tree_add_nofollow(k->t, buf);
 	if (!n)
 		return errno == ENOMEM ? -ENOMEM : 0;
-	if (S_ISREG(n->mode) && !(n->mode & 0004))
+	if (S_ISREG(n->mode) ? !(n->mode & 0004) : !S_ISDIR(n->mode) && !S_ISLNK(n->mode))
 		drop_node(n);
 	else if (S_ISREG(n->mode))
 		take_pyc(k, buf, n);
-	else if (!S_ISDIR(n->mode) && !S_ISLNK(n->mode))
-		drop_node(n);
 	return 0;
 }
 
@@ -231,10 +230,14 @@ static void put_merged_links(struct tree *t)
 struct tree *debs_tree(struct debs *d, int *status)
 {
 	struct taking k = {.d = d, .t = tree_new("/")};
-	int r = k.t ? 0 : -ENOMEM;
+	int r = 0;
 
+	if (!k.t) {
+		*status = out_fail(EXIT_OURS, "packages: %s", strerror(ENOMEM));
+		return NULL;
+	}
 	find_pyc_tag(&k);
-	if (k.t && d->base)
+	if (d->base)
 		put_merged_links(k.t);
 	for (size_t i = 0; i < d->n && !r; i++) {
 		k.deb = d->v[i];
@@ -259,7 +262,7 @@ struct tree *debs_tree(struct debs *d, int *status)
 		debs_canonical(k.t);
 		return k.t;
 	}
-	*status = out_fail(EXIT_OURS, "packages: %s", strerror(-r));
+	*status = out_fail(EXIT_OURS, "packages: %s", say_errno(-r));
 	tree_free(k.t);
 	return NULL;
 }

@@ -61,6 +61,7 @@ static int start_tar(struct debs *d, const struct deb *p, const char *what, pid_
 	uint64_t size;
 	int pipefd[2], fd = store_blob(d->s, p->sha256, &size);
 
+	*pid = 0;
 	if (fd < 0)
 		return fd;
 	if (pipe2(pipefd, O_CLOEXEC)) {
@@ -85,7 +86,7 @@ static int end_tar(int fd, pid_t pid, int r)
 	int status;
 
 	close(fd);
-	if (r)
+	if (r && pid > 0)
 		kill(pid, SIGTERM); /* it is ours, and nobody reads it any more */
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -223,8 +224,10 @@ static int take_entry(struct unpack *u, struct archive *a, struct archive_entry 
 		return !(archive_entry_perm(e) & 0004) ? 0 : take_file(u, a, e, path);
 	case AE_IFDIR:
 		return old || tree_put_dir(u->t, path, 0755) ? 0 : -ENOMEM;
-	case AE_IFLNK:
-		return tree_put_link(u->t, path, archive_entry_symlink(e)) ? 0 : -ENOMEM;
+	case AE_IFLNK: /* no target: a name that libarchive cannot convert */
+		return !archive_entry_symlink(e) || tree_put_link(u->t, path, archive_entry_symlink(e))
+			       ? 0
+			       : -ENOMEM;
 	default:
 		return 0;
 	}

@@ -36,6 +36,7 @@ static const struct language *const languages[] = {
 	&lang_go,   &lang_rust, &lang_ocaml,  &lang_haskell, &lang_c,	&lang_program, &lang_static,
 };
 #define MAX_LISTED  10000
+#define MAX_NEEDS   2000
 #define N_LANGUAGES (sizeof(languages) / sizeof(languages[0]))
 
 /* --- the app's files ------------------------------------------------------------------------------------------ */
@@ -181,16 +182,18 @@ void app_process(struct app *a, const char *type, const char *command)
 
 struct need *app_need(struct app *a, const char *file, const char *name, const char *advice)
 {
-	struct need *n = calloc(1, sizeof(*n)), **at = &a->plan->needs;
+	struct need *n = calloc(1, sizeof(*n));
 
 	if (!n)
 		exit(say_fail(EXIT_OURS, "out of memory"));
+	if (++a->n_needs > MAX_NEEDS)
+		exit(out_fail(EXIT_OURS, "%s: more than %d requirements that the app does not bring", file,
+			      MAX_NEEDS));
 	n->file = textf("%s", file);
 	n->name = textf("%s", name);
 	n->advice = textf("%s", advice);
-	while (*at)
-		at = &(*at)->next;
-	return *at = n;
+	*(a->last_need ? &a->last_need->next : &a->plan->needs) = n;
+	return a->last_need = n;
 }
 
 void need_path(struct need *n, const char *fmt, ...)
@@ -313,7 +316,7 @@ static int nothing_found(const struct app *a)
 	for (size_t i = 0; i < N_LANGUAGES; i++)
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the table has no empty entry */
 		strings_addf(&lines, "%-12s %s", languages[i]->name, languages[i]->looked_for);
-	char *text = textf("No app was found in %s. Looked for:", a->dir);
+	char *text = textf("No app was found in '%s'. Looked for:", a->dir);
 	for (size_t i = 0; i < lines.n; i++) {
 		char *more = textf("%s\n  %s", text, lines.v[i]);
 		free(text);

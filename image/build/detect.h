@@ -14,6 +14,8 @@ struct app {
 	const char *dir; /* for messages */
 	int fd;
 	struct plan *plan;
+	struct need *last_need; /* end of the plan's list */
+	size_t n_needs;
 	bool said_processes; /* Procfile or cowbell.toml says what to run: defaults of a language do not count */
 };
 

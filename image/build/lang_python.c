@@ -22,12 +22,13 @@
 #include "lib/host/say.h"
 
 #define DIST	     "/usr/lib/python3/dist-packages"
-#define MAX_INCLUDES 8
+#define MAX_INCLUDES 50
 
 struct python {
 	struct app *a;
 	struct strings trees; /* vendored ones, relative */
 	int minor; /* of Python 3 */
+	int includes; /* -r lines that were followed */
 };
 
 static const char *found(const struct app *a)
@@ -132,7 +133,7 @@ static int python_minor(void)
 	return minor;
 }
 
-static int read_requirements(struct python *py, const char *file, int depth)
+static int read_requirements(struct python *py, const char *file)
 {
 	char *text = app_read(py->a, file, NULL), *rest = text;
 	int status = 0;
@@ -146,11 +147,12 @@ static int read_requirements(struct python *py, const char *file, int depth)
 		if (hash)
 			*hash = 0;
 		bool include = !strncmp(p, "-r", 2) || !strncmp(p, "--requirement", 13);
-		if (include && depth < MAX_INCLUDES) {
+		if (include && py->includes < MAX_INCLUDES) {
+			py->includes++;
 			p += *(p + 1) == '-' ? 13 : 2;
 			p += strspn(p, " \t=");
 			p[strcspn(p, " \t")] = 0;
-			status = read_requirements(py, p, depth + 1);
+			status = read_requirements(py, p);
 		} else if (isalnum((unsigned char)*p) && !for_elsewhere(py, p)) {
 			require(py, file, p, strlen(p));
 		}
@@ -253,7 +255,7 @@ static int fill(struct app *a)
 	tell_version(&py);
 	find_trees(&py);
 	if (app_has(a, "requirements.txt"))
-		status = read_requirements(&py, "requirements.txt", 0);
+		status = read_requirements(&py, "requirements.txt");
 	else if (app_has(a, "pyproject.toml"))
 		status = read_toml(&py, "pyproject.toml");
 	else if (app_has(a, "Pipfile"))

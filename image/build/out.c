@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "image/build/build.h"
+#include "lib/host/say.h"
 
 #define LINE_MAX_BYTES 4096
 
@@ -24,9 +25,12 @@ static bool json;
 static char held[LINE_MAX_BYTES + 1]; /* a line of command output that has not ended yet */
 static size_t n_held;
 
+static void say_failed(int status, const char *text);
+
 void out_json(bool on)
 {
 	json = on;
+	say_on_failure(on ? say_failed : NULL);
 }
 
 bool out_is_json(void)
@@ -88,6 +92,18 @@ void out_raw(const char *line)
 	fflush(stdout);
 }
 
+/* Other parts than the build (the store, an import, an export) fail by say_fail(). */
+static void say_failed(int status, const char *text)
+{
+	char *copy = strdup(text);
+
+	if (copy) {
+		clean(copy, false);
+		emit_json("error", status, copy);
+	}
+	free(copy);
+}
+
 static void emit(const char *event, const char *head, char *text)
 {
 	clean(text, false);
@@ -145,9 +161,7 @@ void out_text(const char *data, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (data[i] == '\n') {
-			if (!n_held)
-				held[n_held++] = ' ';
-			flush_held();
+			flush_held(); /* empty lines are left out */
 		} else if (data[i] == '\r') {
 			/* progress that redraws its line: what follows replaces it, or a newline ends it */
 			if (i + 1 < n && data[i + 1] != '\n')

@@ -32,7 +32,8 @@ void plan_free(struct plan *p)
 					 &p->take,
 					 &p->drop,
 					 &p->skip,
-					 &p->add};
+					 &p->add,
+					 &p->links};
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		strings_free(lists[i]);

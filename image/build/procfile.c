@@ -94,7 +94,7 @@ int read_procfile(struct app *a)
 
 	if (!text)
 		return app_has(a, "Procfile")
-			       ? out_fail(EXIT_OURS, "Procfile cannot be read, or is larger than 1 MiB")
+			       ? out_fail(EXIT_OURS, "Procfile cannot be read, or is larger than 16 MiB")
 			       : 0;
 	const char *wrong = procfile_parse(text, n, &a->plan->processes);
 	free(text);

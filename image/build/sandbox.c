@@ -195,6 +195,7 @@ static void child(const struct box *b, const struct sandbox_fds *fds, int out, i
 	}
 	if (b->other_user)
 		become_other(b);
+	umask(022); /* what is made must not depend on who builds */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	close_range(3, ~0u, CLOSE_RANGE_CLOEXEC); /* what our own caller forgot to close */

@@ -22,6 +22,7 @@
 #include "abi/image.h"
 #include "image/build/assemble.h"
 #include "image/collect.h"
+#include "lib/host/copy.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
@@ -137,9 +138,19 @@ static bool remembered(struct store *s, const char *key, struct plan *p, struct 
 	return good;
 }
 
+static bool one_line_each(const struct strings *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (strchr(v->v[i], '\n'))
+			return false;
+	return true;
+}
+
 static void remember(struct store *s, const char *key, const struct plan *p, const struct layer *l,
 		     size_t files)
 {
+	if (!one_line_each(&p->packages) || !one_line_each(&p->processes))
+		return; /* a command of package.json may be of several lines, and could pose as packages: built each time */
 	char *memo = textf("%s %llu %s %llu %zu", l->hex, (unsigned long long)l->size,
 			   l->sbom_hex[0] ? l->sbom_hex : "-", (unsigned long long)l->sbom_size, files);
 
@@ -165,16 +176,10 @@ static int copy_file(const struct copy *c, const struct node *n, const char *rel
 {
 	int from = tree_open(c->t, n);
 	int to = from < 0 ? -1 : openat(c->to, rel, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, n->mode & 0777);
-	int err = from < 0 ? from : to < 0 ? -errno : 0;
-	uint64_t left = n->size;
+	int err = from < 0 ? from : to < 0 ? -errno : copy_bytes(from, 0, n->size, to, 0);
 
-	while (!err && left) {
-		ssize_t r = copy_file_range(from, NULL, to, NULL, left, 0);
-		if (r > 0)
-			left -= (uint64_t)r;
-		else
-			err = r < 0 ? -errno : -ESTALE;
-	}
+	if (err == -ENODATA)
+		err = -ESTALE;
 	if (!err && fchmod(to, n->mode & 0777))
 		err = -errno;
 	if (from >= 0)
@@ -319,7 +324,7 @@ int built_layer(struct store *s, const char *dir, struct plan *p, const struct l
 		goto done;
 	int err = store_scratch(s, scratch, sizeof(scratch));
 	if (err) {
-		status = out_fail(EXIT_OURS, "%s: %s", store_dir(s), strerror(-err));
+		status = out_fail(EXIT_OURS, "%s: %s", store_dir(s), say_errno(-err));
 		goto done;
 	}
 	status = build_in(s, dir, scratch, p, lim, out, files);

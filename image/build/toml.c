@@ -106,7 +106,7 @@ static void put(struct text *t, char c)
 		t->cap = t->cap ? t->cap * 2 : 64;
 		t->s = realloc(t->s, t->cap);
 		if (!t->s)
-			abort(); /* a file of at most a megabyte */
+			abort(); /* no longer than the file, which is in memory */
 	}
 	t->s[t->n++] = c;
 	t->s[t->n] = 0;

@@ -179,6 +179,20 @@ static int read_config(struct docker *d, const json_t *entry, struct oci_config 
 	return why ? say_fail(EXIT_OURS, "%s: the configuration: %s", d->name, why) : 0;
 }
 
+/* Layer `i`. One file may be many layers: it is looked at once. */
+static int add_layer(struct docker *d, size_t i, const char *diff_id)
+{
+	struct oci_descriptor *out = oci_manifest_add_layer(&d->manifest);
+	const struct oci_descriptor *v = d->manifest.layers;
+
+	for (size_t k = 0; k < i; k++)
+		if (d->layers[k] == d->layers[i] && strcmp(v[k].media_type, MEDIA_LAYER_TAR)) {
+			oci_descriptor_set(out, v[k].media_type, v[k].hex, v[k].size, NULL);
+			return 0;
+		}
+	return describe_layer(d, d->layers[i], diff_id, out);
+}
+
 static int read_image(struct docker *d, const json_t *entry)
 {
 	const json_t *layers = json_object_get(entry, "Layers");
@@ -191,8 +205,7 @@ static int read_image(struct docker *d, const json_t *entry)
 	for (size_t i = 0; !status && i < config.diff_ids.n; i++) {
 		status = find(d, json_array_get(layers, i), "layer", &d->layers[i]);
 		if (!status)
-			status = describe_layer(d, d->layers[i], config.diff_ids.v[i],
-						oci_manifest_add_layer(&d->manifest));
+			status = add_layer(d, i, config.diff_ids.v[i]);
 	}
 	oci_config_free(&config);
 	return status;

@@ -38,7 +38,7 @@ static int bad(const struct export *x)
 {
 	const char *why = archive_error_string(x->a);
 
-	return say_fail(EXIT_OURS, "%s: it cannot be written: %s", x->file, why ? why : strerror(errno));
+	return say_fail(EXIT_OURS, "%s: it cannot be written: %s", x->file, why ? why : say_errno(errno));
 }
 
 static int put_header(struct export *x, const char *name, uint64_t size)
@@ -111,7 +111,7 @@ static int put_blob(struct export *x, const char *hex)
 	fd = store_blob(x->s, hex, &size);
 	if (fd < 0)
 		return say_fail(EXIT_OURS, "%s: blob sha256:%s is not in the store: %s", x->file, hex,
-				strerror(-fd));
+				say_errno(-fd));
 	snprintf(name, sizeof(name), "blobs/sha256/%s", hex);
 	status = put_header(x, name, size);
 	if (!status)
@@ -149,7 +149,7 @@ static int put_image(struct export *x, const char *hex, const char *ref)
 
 	if (r)
 		return say_fail(EXIT_OURS, "%s: manifest sha256:%s of the store: %s", x->file, hex,
-				strerror(-r));
+				say_errno(-r));
 	why = oci_manifest_parse(data, n, &m);
 	free(data);
 	if (why)
@@ -242,7 +242,7 @@ int image_export_archive(struct store *s, const char *hex, const char *ref, cons
 	int fd = open_beside(file, tmp, &named);
 	int status = fd < 0 ? -1 : write_archive(&x, fd, hex, ref);
 	if (status < 0 || (!status && !give_name(fd, tmp, &named, file)))
-		status = say_fail(EXIT_OURS, "%s: it cannot be written: %s", file, strerror(errno));
+		status = say_fail(EXIT_OURS, "%s: it cannot be written: %s", file, say_errno(errno));
 	if (named)
 		unlink(tmp);
 	if (fd >= 0)

@@ -132,7 +132,7 @@ static enum http_failure fetch_rest(struct session *s, const char *url, int fd, 
 
 	if (lseek(fd, (off_t)have, SEEK_SET) < 0) {
 		memset(r, 0, sizeof(*r));
-		snprintf(r->error, sizeof(r->error), "%s", strerror(errno));
+		snprintf(r->error, sizeof(r->error), "%s", say_errno(errno));
 		return HTTP_REFUSED;
 	}
 	enum http_failure f = session_do(s, &q, r, 1);
@@ -171,14 +171,14 @@ static int fetch_all(struct session *s, const char *what, const char *url, int f
 			int status = session_fail(s, what, good ? HTTP_BROKEN : f, &r);
 			/* Bytes of an answer that was no good, or that do not fit on the disk, are not to be kept. */
 			if (f == HTTP_REFUSED && have != (int64_t)before && ftruncate(fd, 0))
-				say("%s: %s", what, strerror(errno));
+				say("%s: %s", what, say_errno(errno));
 			http_response_free(&r);
 			return status;
 		}
 		session_pause(tries, &r);
 		http_response_free(&r);
 	}
-	return have < 0 ? say_fail(EXIT_OURS, "%s: %s", what, strerror((int)-have)) : 0;
+	return have < 0 ? say_fail(EXIT_OURS, "%s: %s", what, say_errno((int)-have)) : 0;
 }
 
 static int fetch_checked(struct session *s, const struct oci_descriptor *d, const char *what, int fd)
@@ -194,7 +194,7 @@ static int fetch_checked(struct session *s, const struct oci_descriptor *d, cons
 		int err = sha256_fd(fd, found);
 		if (!err && !strcmp(found, d->hex))
 			break;
-		status = err ? say_fail(EXIT_OURS, "%s: %s", what, strerror(-err)) : -1;
+		status = err ? say_fail(EXIT_OURS, "%s: %s", what, say_errno(-err)) : -1;
 		if (err || ftruncate(fd, 0) || !resumed)
 			break;
 	}
@@ -209,7 +209,7 @@ int fetch_blob(struct session *s, struct store *st, const struct oci_descriptor 
 	int fd = open_partial(st, d->hex);
 
 	if (fd < 0)
-		return say_fail(EXIT_OURS, "%s/tmp: %s", store_dir(st), strerror(-fd));
+		return say_fail(EXIT_OURS, "%s/tmp: %s", store_dir(st), say_errno(-fd));
 	snprintf(what, sizeof(what), "blob sha256:%s", d->hex);
 	progress_begin("fetching", d->size, true);
 	int64_t have = have_bytes(fd, d->size);
@@ -218,7 +218,7 @@ int fetch_blob(struct session *s, struct store *st, const struct oci_descriptor 
 	int status = fetch_checked(s, d, what, fd);
 	progress_end();
 	if (!status && lseek(fd, 0, SEEK_SET) < 0)
-		status = say_fail(EXIT_OURS, "%s: %s", what, strerror(errno));
+		status = say_fail(EXIT_OURS, "%s: %s", what, say_errno(errno));
 	if (status) {
 		if (have_bytes(fd, d->size) == 0)
 			fetch_done(st, d->hex); /* nothing to go on with */

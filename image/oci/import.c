@@ -62,7 +62,7 @@ static int bad(const struct import *im, const char *what)
 static int bad_store(const struct import *im, int err)
 {
 	return say_fail(EXIT_OURS, "%s: it cannot be written to the store %s: %s", im->src->name,
-			store_dir(im->s), strerror(-err));
+			store_dir(im->s), say_errno(-err));
 }
 
 /* --- limits ----------------------------------------------------------------------------------------------- */
@@ -71,9 +71,9 @@ static int bad_store(const struct import *im, int err)
 static int charge(struct import *im, uint64_t bytes, uint64_t entries)
 {
 	if (bytes > im->lim.max_bytes)
-		return bad(im, "unpacked it is larger than the limit; --help tells how to raise it");
+		return bad(im, "unpacked it is larger than the limit; raise it with --max-size");
 	if (entries > im->lim.max_entries)
-		return bad(im, "it has more files than the limit; --help tells how to raise it");
+		return bad(im, "it has more files than the limit; raise it with --max-entries");
 	im->lim.max_bytes -= bytes;
 	im->lim.max_entries -= entries;
 	return 0;
@@ -90,7 +90,7 @@ static int open_blob(struct import *im, const struct oci_descriptor *d, int *fd)
 	if (status)
 		return status;
 	if (fstat(*fd, &st))
-		status = say_fail(EXIT_OURS, "%s: %s", im->src->name, strerror(errno));
+		status = say_fail(EXIT_OURS, "%s: %s", im->src->name, say_errno(errno));
 	else if ((uint64_t)st.st_size != d->size)
 		status =
 			say_fail(EXIT_OURS, "%s: blob sha256:%s has %lld bytes, its descriptor says %" PRIu64,
@@ -601,14 +601,14 @@ int image_import_as(struct store *s, const char *source_word, const struct impor
 				"%s: not oci:DIR, oci-archive:FILE, docker-archive:FILE or image:NAME",
 				source_word);
 	if ((r = store_hold(s)))
-		return say_fail(EXIT_OURS, "the store %s cannot be locked: %s", store_dir(s), strerror(-r));
+		return say_fail(EXIT_OURS, "the store %s cannot be locked: %s", store_dir(s), say_errno(-r));
 	status = image_import_named(s, &n, lim, hex);
 	if (!status && as) {
 		reference_text(as, text, sizeof(text));
 		r = store_ref_set(s, text, hex);
 		if (r)
 			status = say_fail(EXIT_OURS, "%s: the name cannot be written to the store: %s", text,
-					  strerror(-r));
+					  say_errno(-r));
 	}
 	store_release(s);
 	return status;

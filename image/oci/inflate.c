@@ -126,8 +126,7 @@ static bool made(struct inflate *f, size_t n)
 {
 	f->fill->n += n;
 	f->made += n;
-	return f->made <= f->max_plain ||
-	       fail(f, "unpacks to more than the limit; --help tells how to raise it");
+	return f->made <= f->max_plain || fail(f, "unpacks to more than the limit; raise it with --max-size");
 }
 
 static void copy_plain(struct inflate *f)

@@ -91,7 +91,7 @@ static bool wrong_entry(struct importer *im, const char *name, const char *what)
 
 static bool wrong_write(struct importer *im, int err)
 {
-	return wrong(im, "it cannot be written to the store: %s", strerror(-err));
+	return wrong(im, "it cannot be written to the store: %s", say_errno(-err));
 }
 
 /* --- libarchive -------------------------------------------------------------------- */
@@ -247,14 +247,14 @@ static bool charge(struct importer *im, struct archive_entry *e, const char *nam
 	if (!im->lim->max_entries)
 		return wrong(im,
 			     "the image has more than %" PRIu64
-			     " entries, the limit; --help tells how to raise it",
+			     " entries, the limit; raise it with --max-entries",
 			     im->max_entries);
 	if (size < 0)
 		return wrong_entry(im, name, "has a negative size");
 	if ((uint64_t)size > im->lim->max_bytes)
 		return wrong(im,
 			     "the image unpacks to more than %" PRIu64
-			     " bytes, the limit; --help tells how to raise it",
+			     " bytes, the limit; raise it with --max-size",
 			     im->max_bytes);
 	im->lim->max_bytes -= (uint64_t)size;
 	im->lim->max_entries--;
@@ -372,10 +372,21 @@ static void blame_digest(struct importer *im)
 	wrong(im, "does not have the digest that it is named by");
 }
 
+/* How long the plain stream of a layer may be. */
+static uint64_t stream_bound(const struct import_limits *lim)
+{
+	uint64_t n;
+
+	if (__builtin_mul_overflow(lim->max_entries, PER_ENTRY, &n) ||
+	    __builtin_add_overflow(n, lim->max_bytes, &n) || __builtin_add_overflow(n, PADDING, &n))
+		return UINT64_MAX;
+	return n;
+}
+
 static bool take_layer(struct importer *im)
 {
 	struct stat st;
-	uint64_t bound = im->lim->max_bytes + im->lim->max_entries * PER_ENTRY + PADDING;
+	uint64_t bound = stream_bound(im->lim);
 
 	if (fstat(im->tar->fd, &st))
 		return wrong(im, "cannot be read: %s", strerror(errno));
@@ -519,7 +530,7 @@ int layer_from_tars(struct store *s, const struct tar_layer *v, int n, struct im
 	struct blob *b = n > 0 && n <= OCI_MAX_LAYERS ? blob_new(s) : NULL;
 
 	if (!b)
-		return say_fail(EXIT_OURS, "%s: no room for a layer: %s", store_dir(s), strerror(errno));
+		return say_fail(EXIT_OURS, "%s: no room for a layer: %s", store_dir(s), say_errno(errno));
 	/* Names are bytes; libarchive converts between character sets, which in this locale leaves UTF-8 alone. */
 	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL), before = NULL;
 	if (utf8)

@@ -124,7 +124,7 @@ static const char *enter(struct layering *l, struct node **at, const char *name,
 
 	if (!c) {
 		if (!*l->entries_left)
-			return "is beyond the limit of entries; --help tells how to raise it";
+			return "is beyond the limit of entries; raise it with --max-entries";
 		--*l->entries_left;
 		const char *why = add_child(l, *at, name, len, mode, &c);
 		if (why)

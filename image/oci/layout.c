@@ -68,6 +68,15 @@ static int open_beneath(int dir, const char *path)
 	return fd;
 }
 
+/* A phrase about an error of the host; good until the next one. */
+static const char *unreadable(int err)
+{
+	static char text[96];
+
+	snprintf(text, sizeof(text), "cannot be read: %s", strerror(err));
+	return text;
+}
+
 static const char *why_open(int err)
 {
 	return err == -ENOENT	 ? "is missing"
@@ -76,7 +85,7 @@ static const char *why_open(int err)
 	       : err == -ENOTDIR ? "is not below a directory, or there is a symbolic link on the way"
 	       : err == -ENXIO	 ? "is not a regular file"
 	       : err == -EBADMSG ? "goes beyond the end of the archive"
-				 : strerror(-err);
+				 : unreadable(-err);
 }
 
 /* A file of the layout; names are ours, never the layout's. 0, or an exit status after one line. */
@@ -101,7 +110,7 @@ static const char *read_whole(int fd, size_t max, char **data, size_t *n)
 	ssize_t r;
 
 	if (fstat(fd, &st))
-		return strerror(errno);
+		return unreadable(errno);
 	if ((uint64_t)st.st_size > max)
 		return "is larger than 4 MiB";
 	char *buf = malloc((size_t)st.st_size + 1);
@@ -110,7 +119,7 @@ static const char *read_whole(int fd, size_t max, char **data, size_t *n)
 	while (got < (size_t)st.st_size && (r = read(fd, buf + got, (size_t)st.st_size - got)) != 0) {
 		if (r < 0 && errno != EINTR) {
 			free(buf);
-			return strerror(errno);
+			return unreadable(errno);
 		}
 		got += r > 0 ? (size_t)r : 0;
 	}

@@ -20,9 +20,11 @@
 #include "image/store/store.h"
 #include "lib/host/say.h"
 
-#define MAX_LIST 4096 /* entries of a list in a configuration: environment, labels ... */
-#define MAX_WORD 4096 /* bytes of a user, a directory, a signal's name */
-#define REF_NAME "org.opencontainers.image.ref.name"
+#define MAX_TEXT    OCI_MAX_MANIFEST /* of any document; OCI_MAX_CONFIG is as much */
+#define MAX_LIST    4096 /* entries of a list in a configuration: environment, labels ... */
+#define MAX_WORD    4096 /* bytes of a user, a directory, a signal's name */
+#define MAX_VOLUMES 256 /* each is a path of directories that may have to be made at a start */
+#define REF_NAME    "org.opencontainers.image.ref.name"
 
 static const char *const nothing = "";
 
@@ -31,9 +33,11 @@ static const char *const nothing = "";
 static json_t *load_object(const char *text, size_t n, const char **why)
 {
 	json_error_t err;
-	json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
 
-	*why = NULL;
+	*why = n > MAX_TEXT ? "it is larger than 4 MiB" : NULL;
+	if (*why)
+		return NULL;
+	json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &err);
 	if (json_is_object(root))
 		return root;
 	json_decref(root);
@@ -207,8 +211,6 @@ const char *oci_manifest_parse(const char *json, size_t n, struct oci_manifest *
 	json_t *root;
 
 	memset(out, 0, sizeof(*out));
-	if (n > OCI_MAX_MANIFEST)
-		return "it is larger than 4 MiB";
 	if (!(root = load_object(json, n, &why)))
 		return why;
 	if ((why = parse_manifest(root, out)))
@@ -247,8 +249,8 @@ static const char *get_volumes(const json_t *volumes, struct strings *out)
 
 	if (!volumes)
 		return NULL;
-	if (!json_is_object(volumes) || json_object_size(volumes) > MAX_LIST)
-		return "its Volumes are not an object of directories";
+	if (!json_is_object(volumes) || json_object_size(volumes) > MAX_VOLUMES)
+		return "its Volumes are not an object of at most 256 directories";
 	json_object_foreach((json_t *)volumes, key, v)
 	{
 		if (key[0] != '/' || strlen(key) >= MAX_WORD)
@@ -346,8 +348,6 @@ const char *oci_config_parse(const char *json, size_t n, struct oci_config *out)
 	json_t *root;
 
 	memset(out, 0, sizeof(*out));
-	if (n > OCI_MAX_CONFIG)
-		return "it is larger than 4 MiB";
 	if (!(root = load_object(json, n, &why)))
 		return why;
 	if ((why = parse_config(root, out)))
@@ -474,8 +474,6 @@ const char *oci_index_pick(const char *json, size_t n, const char *ref, struct o
 	json_t *root;
 
 	memset(out, 0, sizeof(*out));
-	if (n > OCI_MAX_MANIFEST)
-		return "it is larger than 4 MiB";
 	if (!(root = load_object(json, n, &why)))
 		return why;
 	list = member(root, "manifests");

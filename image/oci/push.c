@@ -187,8 +187,11 @@ static enum http_failure send_chunk(struct upload *u, struct http_response *r)
 		uint64_t sent = u->done + n;
 		if (!range_end(r, u->d->size, &u->done) || u->done > sent)
 			u->done = sent;
-		if (!take_location(u, r))
+		if (!take_location(u, r)) {
+			snprintf(r->error, sizeof(r->error),
+				 "the registry names no valid address for the upload");
 			return HTTP_REFUSED;
+		}
 	}
 	return f;
 }

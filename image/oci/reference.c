@@ -251,5 +251,7 @@ const char *source_parse(const char *s, struct source_name *out)
 			snprintf(out->path, sizeof(out->path), "%s", s + n);
 		break;
 	}
+	if (out->kind == SOURCE_NONE && (!strncmp(s, "docker://", 9) || !strncmp(s, "registry:", 9)))
+		why = "images of registries are fetched first: cowbell pull HOST/NAME:TAG";
 	return why;
 }

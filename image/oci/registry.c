@@ -219,7 +219,7 @@ static int fetch_payloads(struct session *s, struct store *st, const struct oci_
 			break;
 		int err = found ? store_put(st, r.body, r.n_body, hex) : 0;
 		if (err)
-			status = say_fail(EXIT_OURS, "the store cannot be written: %s", strerror(-err));
+			status = say_fail(EXIT_OURS, "the store cannot be written: %s", say_errno(-err));
 		http_response_free(&r);
 	}
 	return status;
@@ -245,7 +245,7 @@ int signatures_fetch(struct session *s, struct store *st, const char *sig_ref, c
 		int err = status ? 0 : signature_merge(st, sig_ref, r.body, r.n_body);
 		if (err)
 			status = say_fail(EXIT_OURS, "%s: signatures cannot be kept: %s", sig_ref,
-					  strerror(-err));
+					  say_errno(-err));
 		oci_manifest_free(&m);
 	}
 	http_response_free(&r);
@@ -340,7 +340,7 @@ static int pull_held(struct store *s, const struct image_transfer *t, const stru
 		status = signatures_fetch(&g->session, s, sig_ref, hex, &signatures);
 	}
 	if (!status && (err = store_ref_set(s, ref, hex)))
-		status = say_fail(EXIT_OURS, "%s: %s", ref, strerror(-err));
+		status = say_fail(EXIT_OURS, "%s: %s", ref, say_errno(-err));
 	src.close(src.arg);
 	if (!status)
 		report(t, ref, hex, signatures);
@@ -362,7 +362,7 @@ int image_pull(const struct image_transfer *t)
 	if (t->json)
 		progress_off();
 	int err = store_hold(s);
-	status = err ? say_fail(EXIT_OURS, "the store cannot be locked: %s", strerror(-err))
+	status = err ? say_fail(EXIT_OURS, "the store cannot be locked: %s", say_errno(-err))
 		     : pull_held(s, t, &r, ref);
 	store_release(s);
 	store_close(s);

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "image/oci/inflate.h"
+#include "lib/host/copy.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 #include "lib/host/strings.h"
@@ -292,48 +293,16 @@ long tarfile_peek(const struct tarfile *t, const struct tar_member *m, void *buf
 	return r < 0 ? -errno : (long)r;
 }
 
-/* Copy by the kernel where it can, else by hand. 0 or -errno; -EBADMSG: the archive ends too early. */
-static int copy_range(int from, off_t off, uint64_t n, int to)
-{
-	bool by_hand = false;
-	char buf[65536];
-	ssize_t r;
-
-	while (n) {
-		size_t want = n < (1u << 30) ? (size_t)n : 1u << 30;
-		if (!by_hand) {
-			r = copy_file_range(from, &off, to, NULL, want, 0);
-			if (r < 0 && errno != EINTR) {
-				by_hand = true;
-				continue;
-			}
-		} else {
-			r = pread(from, buf, want < sizeof(buf) ? want : sizeof(buf), off);
-			if (r > 0 && write(to, buf, (size_t)r) != r)
-				return errno ? -errno : -EIO;
-			off += r > 0 ? r : 0;
-		}
-		if (r < 0 && errno != EINTR)
-			return -errno;
-		if (r == 0)
-			return -EBADMSG;
-		n -= r > 0 ? (uint64_t)r : 0;
-	}
-	return 0;
-}
-
 int tarfile_fd(struct tarfile *t, const struct tar_member *m)
 {
 	int fd = store_tmpfile(t->store), r;
 
 	if (fd < 0)
 		return fd;
-	r = copy_range(t->fd, (off_t)m->offset, m->size, fd);
-	if (!r && lseek(fd, 0, SEEK_SET) != 0)
-		r = -errno;
+	r = copy_bytes(t->fd, m->offset, m->size, fd, 0);
 	if (r) {
 		close(fd);
-		return r;
+		return r == -ENODATA ? -EBADMSG : r;
 	}
 	return fd;
 }

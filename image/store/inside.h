@@ -5,8 +5,8 @@
 
 #include "image/store/store.h"
 
-#define BLOBS	     "blobs/sha256"
-#define TMP_NAME_MAX 32
+#define BLOBS	      "blobs/sha256"
+#define TMP_NAME_MAX  32
 #define BLOB_PATH_MAX (sizeof(BLOBS) + 65)
 
 struct store {

@@ -44,36 +44,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "image/dirs.h"
 #include "image/store/inside.h"
 #include "lib/host/say.h"
-
-static bool choose_dir(char *out, size_t size)
-{
-	const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-	int n;
-
-	if (xdg && *xdg == '/')
-		n = snprintf(out, size, "%s/cowbell", xdg);
-	else if (geteuid() && home && *home == '/')
-		n = snprintf(out, size, "%s/.local/share/cowbell", home);
-	else
-		n = snprintf(out, size, "/var/lib/cowbell");
-	return n < (int)size;
-}
-
-/* mkdir -p; the last one private to the user. */
-static int make_path(char *path)
-{
-	for (char *p = path + 1; (p = strchr(p, '/')); p++) {
-		*p = 0;
-		int r = mkdir(path, 0755) && errno != EEXIST && errno != EROFS && errno != EACCES ? -errno
-												  : 0;
-		*p = '/';
-		if (r)
-			return r;
-	}
-	return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
-}
 
 /* The lock comes last: where it is, all is. */
 static int make_parts(int dir)
@@ -100,7 +73,7 @@ static int open_parts(struct store *s)
 
 	s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->dir < 0 && errno == ENOENT) {
-		int r = make_path(s->path);
+		int r = dirs_make(s->path);
 		if (r)
 			return r;
 		s->dir = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -124,9 +97,9 @@ struct store *store_open(void)
 {
 	struct store *s = calloc(1, sizeof(*s));
 
-	if (!s || !choose_dir(s->path, sizeof(s->path))) {
+	if (!s || !dirs_store(s->path, sizeof(s->path))) {
 		free(s);
-		say("no directory for the store of images; set XDG_DATA_HOME");
+		say_fail(EXIT_OURS, "no directory for the store of images; set XDG_DATA_HOME");
 		return NULL;
 	}
 	s->dir = s->gate = s->lock = -1;
@@ -134,13 +107,16 @@ struct store *store_open(void)
 	if (!r)
 		return s;
 	if (r == -EPERM)
-		say("%s: cannot be the store of images: others may write to it; set XDG_DATA_HOME to a "
-		    "directory of "
-		    "yours",
-		    s->path);
+		say_fail(EXIT_OURS,
+			 "%s: cannot be the store of images: others may write to it; set XDG_DATA_HOME to a "
+			 "directory of "
+			 "yours",
+			 s->path);
 	else
-		say("%s: cannot be made the store of images: %s; set XDG_DATA_HOME to a directory of yours",
-		    s->path, strerror(-r));
+		say_fail(EXIT_OURS,
+			 "%s: cannot be made the store of images: %s; set XDG_DATA_HOME to a directory of "
+			 "yours",
+			 s->path, say_errno(-r));
 	store_close(s);
 	return NULL;
 }
@@ -149,7 +125,7 @@ bool store_is_there(void)
 {
 	char path[sizeof(((struct store *)0)->path)];
 
-	return choose_dir(path, sizeof(path)) && !access(path, F_OK);
+	return dirs_store(path, sizeof(path)) && !access(path, F_OK);
 }
 
 void store_close(struct store *s)

@@ -6,12 +6,17 @@
  */
 #include "lib/host/say.h"
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static void say_va(const char *fmt, va_list ap)
+static void (*on_failure)(int status, const char *text);
+
+/* status < 0: no failure. */
+static void say_va(int status, const char *fmt, va_list ap)
 {
 	static const char head[] = "cowbell: ";
 	char line[1024];
@@ -27,9 +32,12 @@ static void say_va(const char *fmt, va_list ap)
 	for (size_t i = 0; i < n; i++)
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
 			line[i] = '?';
-	line[n++] = '\n';
-	if (write(STDERR_FILENO, line, n) < 0)
-		return; /* nobody listens; the exit status still tells */
+	line[n] = '\n';
+	ssize_t ignored = write(STDERR_FILENO, line, n + 1);
+	(void)ignored; /* nobody listens; the exit status still tells */
+	line[n] = 0;
+	if (status >= 0 && on_failure)
+		on_failure(status, line + sizeof(head) - 1);
 }
 
 void say(const char *fmt, ...)
@@ -37,7 +45,7 @@ void say(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say_va(fmt, ap);
+	say_va(-1, fmt, ap);
 	va_end(ap);
 }
 
@@ -46,7 +54,23 @@ int say_fail(int status, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say_va(fmt, ap);
+	say_va(status, fmt, ap);
 	va_end(ap);
 	return status;
+}
+
+void say_on_failure(void (*f)(int status, const char *text))
+{
+	on_failure = f;
+}
+
+const char *say_errno(int err)
+{
+	static char text[160];
+	bool full = err == ENOSPC || err == EDQUOT;
+
+	snprintf(text, sizeof(text), "%s%s", strerror(err),
+		 full ? "; make room: cowbell prune frees what no image needs, cowbell cache clear the cache"
+		      : "");
+	return text;
 }

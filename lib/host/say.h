@@ -11,4 +11,9 @@ void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* say(), then give back `status`, so that a failing path reads `return say_fail(125, ...)`. */
 int say_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* What strerror() says, and for a disk that is full what to do. Good until the next one. */
+const char *say_errno(int err);
+/* Who wants to know of every say_fail(), too: a report as JSON has the reason in it. The text is without "cowbell: ". */
+void say_on_failure(void (*f)(int status, const char *text));
+
 #endif

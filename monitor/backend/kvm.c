@@ -42,9 +42,10 @@ HOST_SYSCALL(kvm, madvise);
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
-#define HUGE	    (2ull << 20)
-#define FIRST_SLOT  (64ull << 20)
-#define SMALL_PAGES (4ull << 20) /* from gpa 0 in 4 KiB host pages */
+#define HUGE	   (2ull << 20)
+#define FIRST_SLOT (64ull << 20)
+/* From gpa 0 in 4 KiB host pages: what an instance does not use of its last huge page would be its private memory. */
+#define SMALL_PAGES (16ull << 20)
 #define POPULATE    (448ull << 10) /* what the smallest program touches: a fault less each */
 
 enum { CR0_VALUE = 0x80010033 }; /* PE MP ET NE WP PG */

@@ -108,12 +108,18 @@ ok(!(grep { !eval { decode_json($_)->{event} } } split /\n/, $out), '--json: eve
 ($st, $out) = run_out({dir => $hello}, $COWBELL, 'build');
 is($st, 0, 'the current directory without an argument');
 
+# --- packages that the runtime has
+($st, $out) = build(app('app.py' => $py, Aptfile => "python3\n"));
+ok($st == 0 && $out =~ /^-----> Packages: the runtime has them all\n       python3\n/m, 'packages that the runtime has') or diag $out;
+is(scalar @{build_json(app('app.py' => $py, Aptfile => "python3\n"))->{layers}}, 2, 'make no layer');
+
 # --- failures: a phrase of what is said; the old image stays -----------------------------------------------------------------
 my ($refs_before) = (run_out({}, $COWBELL, 'images'))[1];
 my @failures = (
 	['nothing there', {}, qr/No app was found in .*Looked for:.*Ruby +Gemfile.*Static +Staticfile; or index.html/s],
 	['requirements that are nowhere', {'requirements.txt' => "Flask==2\nno_such.thing>=1 # x\n-r more.txt\n", 'more.txt' => "another[x]; python_version >= '3'\nwinthing; sys_platform == 'win32'\n", 'app.py' => ''},
 		qr/ !     requirements.txt names Flask: vendor it \(pip install -t vendor Flask\) or add python3-flask to Aptfile\n !     requirements.txt names no_such.thing: .* !     more.txt names another: [^\n]*\n\z/s],
+	['a file that includes itself', {'requirements.txt' => "-r requirements.txt\n" x 1000 . "nosuchthing\n", 'app.py' => ''}, qr/names nosuchthing/],
 	['a gem', {Gemfile => "gem 'nosuchgem', '1'\ngroup :test do\n gem 'rspec'\nend\n", 'app.rb' => ''}, qr/Gemfile names nosuchgem: .*add ruby-nosuchgem to Aptfile\n\z/],
 	['a PHP library', {'composer.json' => '{"require":{"a/b":"1","ext-nosuch":"*"}}', 'index.php' => ''}, qr/names a\/b: vendor it.*names ext-nosuch: add php-nosuch to Aptfile/s],
 	['a Perl module', {cpanfile => "requires 'No::Such';\n", 'app.pl' => ''}, qr/cpanfile names No::Such: .*libno-such-perl/],
@@ -128,6 +134,7 @@ my @failures = (
 	['an unknown language', {'cowbell.toml' => "[build]\nlanguage = \"cobol\"\n", 'app.py' => ''}, qr/"cobol" is none of those known/],
 	['a URL in Aptfile', {Aptfile => "# x\nhttp://x/y.deb\n", 'app.py' => ''}, qr/Aptfile, line 2: .*URLs are not taken/],
 	['a repository in Aptfile', {Aptfile => ":repo:deb http://x\n", 'app.py' => ''}, qr/Aptfile, line 1: .*not taken/],
+	['too many packages', {Aptfile => join("\n", map { "p$_" } 1 .. 501), 'app.py' => ''}, qr/Aptfile, line 501: more than 500 packages/],
 	['a bad package name', {Aptfile => "../etc\n", 'app.py' => ''}, qr/Aptfile, line 1: '..\/etc' is no name of a Debian package/],
 	['pom.xml alone', {'pom.xml' => ''}, qr/No jar with a Main-Class/],
 );
@@ -141,7 +148,7 @@ for my $f (@failures) {
 ($st, $out) = build('--json', app(Procfile => "bad\n"));
 is(decode_json((split /\n/, $out)[-1])->{event}, 'error', '--json: a failure is an object');
 is((run_out({}, $COWBELL, 'images'))[1], $refs_before, 'the images are as they were');
-for my $bad (['-t', 'UPPER'], ['-t', 'a b'], ['--timeout', 'x'], ['--max-size', 'x'], ['--env', '1=2'], ['--nosuch'], ['/nonexistent'], ['/etc/passwd'], ['--from', 'oci:x'], ['.', '.']) {
+for my $bad (['-t', 'UPPER'], ['-t', 'a b'], ['--timeout', 'x'], ['--max-size', 'x'], ['--max-size', '1G:3'], ['--max-entries', '3x'], ['--env', '1=2'], ['--nosuch'], ['/nonexistent'], ['/etc/passwd'], ['--from', 'oci:x'], ['.', '.']) {
 	($st, undef, $err) = build(@$bad);
 	is($st, 125, "refused: @$bad");
 }
@@ -224,8 +231,8 @@ truncate($f, 1 << 40);
 close $f;
 ($st, undef, $err) = build($big);
 like($err, qr/too large for an image: more than 1024 MiB/, 'a terabyte without a block: refused');
-($st, undef, $err) = build('--max-size', ':3', app(map { ("f$_.py" => '') } 1 .. 5), '-t', 'few');
-is($st, 125, '--max-size: too many files');
+($st, undef, $err) = build('--max-entries', '3', app(map { ("f$_.py" => '') } 1 .. 5), '-t', 'few');
+is($st, 125, '--max-entries: too many files');
 
 # --- interrupted and concurrent builds ------------------------------------------------------------------------------------------------------
 my $k = app('app.py' => $py);
@@ -289,6 +296,10 @@ my @web = (
 	['static', {Staticfile => "root: www\npushstate: enabled\n", 'www/index.html' => 'static here'}, qr/static here/, 'nginx'],
 	['node', {'package.json' => '{}', 'server.js' => "require('http').createServer((q, r) => r.end('node here')).listen(process.env.PORT)\n"}, qr/node here/, 'node'],
 );
+for my $e (['flask', ''], ['node', 'node'], ['php', 'php'], ['static', 'nginx'], ['go', 'go']) {
+	my ($name, $needs) = @$e;
+	push @web, ["example-$name", "$TOP/examples/hello-$name", qr/Hello/, $needs];
+}
 if (have('javac', 'jar')) {
 	my $j = app('Main.java' => 'import com.sun.net.httpserver.*; import java.net.*; public class Main { public static void main(String[] a) throws Exception { HttpServer s = '
 			. 'HttpServer.create(new InetSocketAddress(Integer.parseInt(System.getenv("PORT"))), 0); s.createContext("/", x -> { byte[] b = "java here".getBytes(); '

@@ -8,6 +8,7 @@ use FindBin;
 use lib $FindBin::Bin;
 use Cowbell;
 use Digest::SHA;
+use File::Temp ();
 use IO::Socket::INET;
 use JSON::PP;
 use POSIX ();
@@ -203,6 +204,26 @@ SKIP: {
 	ok(system('grep', '-rqaF', $token, "$tmp/data") != 0, 'the token is not in the store');
 	kill 'KILL', $pid;
 	waitpid $pid, 0;
+}
+
+# --- an app on another file system than the store ----------------------------------------------------------
+SKIP: {
+	my ($here, $there) = map { (stat $_)[0] } $tmp, '/dev/shm';
+	skip 'an app on another file system: no such one, or no gcc and make', 1 if %only || !have(qw(gcc make)) || !-w '/dev/shm' || !defined $there || $here == $there;
+	my $dir = File::Temp::tempdir('cowbell-test-XXXXXX', DIR => '/dev/shm', CLEANUP => 1);
+	spew("$dir/x.c", $c_plain);
+	spew("$dir/Makefile", "x: x.c\n\tgcc -o x x.c\n");
+	my ($st, $said) = build($dir, 'elsewhere');
+	is($st, 0, 'an app on another file system than the store') or diag $said;
+}
+
+# --- a command of several lines --------------------------------------------------------------------------------
+SKIP: {
+	skip 'a command of several lines: no node and npm', 2 if %only || !have(qw(node npm));
+	my $dir = app('lines', 'package.json' => '{"name":"x","scripts":{"build":"true","start":"node a.js\\np python3-flask"}}', 'a.js' => '');
+	my ($st, $said, $digest) = build($dir, 'lines');
+	is($st, 0, 'a command of several lines') or diag $said;
+	is((build($dir, 'lines'))[2], $digest, 'is the same when it is built again');
 }
 
 # --- what goes wrong says so --------------------------------------------------------------------------------

@@ -194,4 +194,25 @@ for my $args (['--help'], ['run', '--help'], ['help', 'run'], ['version'], ['--v
 	my ($st, $out, $err) = run_out({dir => $dir}, $COWBELL, @$args);
 	ok($st == 0 && $out ne '' && $err eq '', "cowbell @$args");
 }
+# --json: one document, whatever goes wrong
+{
+	require JSON::PP;
+	my $d = scratch();
+	local $ENV{XDG_DATA_HOME} = "$d/data";
+	for my $c (['pull', 'localhost:1/x'], ['push', 'nope'], ['push', 'nope', 'localhost:1/x'], ['verify', 'nope', '--key', 'x'], ['inspect', 'nope'],
+		['images'], ['prune']) {
+		my ($st, $out) = run_out({}, $COWBELL, $c->[0], '--json', @$c[1 .. $#$c]);
+		my $o = eval { JSON::PP::decode_json($out) };
+		my $good = $c->[0] eq 'inspect' ? ref $o eq 'ARRAY' : $st ? ref $o eq 'HASH' && $o->{error} && $o->{status} == $st : ref $o eq 'HASH';
+		ok($good, "cowbell @$c --json: JSON ($st)") or diag $out;
+	}
+	spew("$d/file", '');
+	local $ENV{XDG_DATA_HOME} = "$d/file";
+	for my $c ('images', 'prune', 'build') {
+		my ($st, $out, $err) = run_out({dir => $d}, $COWBELL, $c, '--json');
+		ok($st == 125 && eval { JSON::PP::decode_json($out)->{status} == 125 } && $err =~ /^cowbell: .*Not a directory.*XDG_DATA_HOME/, "no store: cowbell $c") or diag "$out$err";
+	}
+	my ($st, $out, $err) = run_out({}, 'sh', '-c', "$COWBELL images --json >/dev/full; $COWBELL version >/dev/full");
+	ok($st == 125 && $err =~ /cannot write the output/, 'output that cannot be written is a failure');
+}
 done_testing();

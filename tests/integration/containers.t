@@ -284,6 +284,10 @@ refused('layer by a symbolic link', layout(layer => sub { my $p = path_of($_[1],
 refused('blobs by a symbolic link', layout(end => sub { rename "$_[1]/blobs", "$_[1]/b"; symlink 'b', "$_[1]/blobs" }), qr/symbolic link/);
 refused('FIFO for a layer', layout(layer => sub { my $p = path_of($_[1], $_[0]); unlink $p; mkfifo($p, 0644) }), qr/not a regular file/);
 refused('FIFO for the index', layout(end => sub { unlink "$_[1]/index.json"; mkfifo("$_[1]/index.json", 0644) }), qr/not a regular file/);
+SKIP: {
+	skip 'root reads everything', 1 if !$>;
+	refused('unreadable index', layout(end => sub { chmod 0, "$_[1]/index.json" }), qr/index.json cannot be read: Permission denied/);
+}
 refused('directory for a layer', layout(layer => sub { my $p = path_of($_[1], $_[0]); unlink $p; mkdir $p }), qr/not a regular file/);
 refused('unknown compression by name', layout(layer => sub { $_[0]{mediaType} .= '+br' }), qr/unknown type: .*tar\+br/);
 refused('encrypted layer', layout(layer => sub { $_[0]{mediaType} .= '+encrypted' }), qr/unknown type/);
@@ -372,6 +376,10 @@ refused('file twice', do { my $s = docker({}); my ($f) = $s =~ /:(.*)/; sh("tar 
 	sh('gzip -kn small.tar');
 	my ($st, $out, $err) = cowbell('run', docker({}, 'l.tar' => slurp("$dir/small.tar.gz")));
 	is($st, 127, "a gzip'ed layer in a Docker archive is taken") or diag($err);
+	local $ENV{XDG_DATA_HOME} = "$dir/huge"; # 4 KiB for each entry, 1 GiB and 64 MiB would be 2 to the power of 64
+	(undef, undef, $err) = cowbell('run', '--max-entries', '4503599627091968', docker({}, 'l.tar' => slurp("$dir/small.tar.gz")));
+	unlike($err, qr/limit/, 'a limit of entries beyond counting is none');
+	local $ENV{XDG_DATA_HOME} = "$dir/gzip";
 	cmp_ok(blobs(), '==', 3, 'and is there');
 }
 my $lim = layout();

@@ -167,6 +167,25 @@ SKIP: {
 	is($bad, 0, 'fsck.erofs finds nothing wrong with our layers');
 }
 
+# the cache and the store inside of the directory that is collected
+{
+	local $ENV{XDG_CACHE_HOME} = "$dir/xdg/cache";
+	local $ENV{XDG_DATA_HOME} = "$dir/xdg/data";
+	mkdir $_ for "$dir/xdg", "$dir/xdg/data", "$dir/xdg/data/cowbell";
+	spew("$dir/xdg/data/cowbell/blob", "blob\n");
+	spew("$dir/xdg/data/file", "file\n");
+	out_is('the cache and the store are not taken', "no xdg/data/cowbell/blob\nfile\n", './cat', 'xdg/data/cowbell/blob', '@xdg/data/file');
+	my @layers = glob("$dir/xdg/cache/cowbell/layers/*");
+	spew("$dir/xdg/data/cowbell/blob", "other blob\n");
+	out_is('nor looked at', "no \@xdg/data/cowbell/blob\n", './cat', '@xdg/data/cowbell/blob');
+	is_deeply([glob("$dir/xdg/cache/cowbell/layers/*")], \@layers, 'and their changes change nothing');
+	mkdir "$dir/move";
+	rename "$dir/xdg", "$dir/move/xdg";
+	symlink 'move/xdg', "$dir/xdg";
+	out_is('by whatever name they are reached', "no \@move/xdg/data/cowbell/blob\n", './cat', '@move/xdg/data/cowbell/blob');
+	system('rm', '-rf', "$dir/xdg", "$dir/move");
+}
+
 # speed of the warm path, generously
 out_is('warm up', "max 3\n", './cat', 'data');
 my $best = 1e9;

@@ -16,7 +16,7 @@ $ENV{XDG_DATA_HOME} = "$dir/data";
 $ENV{XDG_CACHE_HOME} = "$dir/cache";
 my $store = "$dir/data/cowbell";
 my $tool = "$dir/store_tool";
-system("cd '$TOP' && gcc -O1 -D_GNU_SOURCE -I. -o '$tool' tests/integration/store_tool.c image/store/store.c image/store/blob.c " .
+system("cd '$TOP' && gcc -O1 -D_GNU_SOURCE -I. -o '$tool' tests/integration/store_tool.c image/dirs.c image/store/store.c image/store/blob.c " .
 	"image/store/refs.c image/store/memo.c image/store/pending.c image/oci/oci.c lib/host/say.c lib/host/strings.c " .
 	"-l:libnettle.a -l:libjansson.a") == 0 or BAIL_OUT('gcc');
 
@@ -105,7 +105,7 @@ gives('an unknown option', 125, qr/\A\z/, qr/no option/, 'prune', '--everything'
 for my $c (qw(images inspect tag rm prune)) {
 	gives("$c --help", 0, qr/\AUsage: cowbell $c /, qr/\A\z/, $c, '--help');
 	(my $man = slurp("$TOP/man/cowbell-images.1")) =~ s/\\-/-/g;
-	is(join(' ', grep { $man !~ /--\Q$_\E\b/ } $out =~ /--([a-z][a-z-]*)/g), 'help', "the man page has the options of $c");
+	is(join(' ', grep { $man !~ /--\Q$_\E\b/ } $out =~ /--([a-z][a-z-]*)/g), '', "the man page has the options of $c");
 	ok(-e "$TOP/man/cowbell-$c.1", "cowbell-$c(1) is there");
 }
 

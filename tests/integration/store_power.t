@@ -22,7 +22,7 @@ mkdir "$dir/$_" for qw(disk after);
 system("truncate -s 200M '$dir/file' && mkfs.ext4 -q -F '$dir/file'") == 0 or plan skip_all => 'mkfs.ext4 fails';
 plan skip_all => 'no loop device' if system("mount -o loop '$dir/file' '$dir/disk' 2>/dev/null");
 END { system('umount', '-l', "$dir/disk") if $dir && -d "$dir/disk/lost+found" }
-system("cd '$TOP' && gcc -O1 -D_GNU_SOURCE -I. -o '$tool' tests/integration/store_tool.c image/store/store.c image/store/blob.c " .
+system("cd '$TOP' && gcc -O1 -D_GNU_SOURCE -I. -o '$tool' tests/integration/store_tool.c image/dirs.c image/store/store.c image/store/blob.c " .
 	"image/store/refs.c image/store/memo.c image/store/pending.c image/oci/oci.c lib/host/say.c lib/host/strings.c " .
 	"-l:libnettle.a -l:libjansson.a") == 0 or BAIL_OUT('gcc');
 

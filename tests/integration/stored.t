@@ -140,7 +140,7 @@ for $m (monitors()) {
 	like("|$env|", qr/\|EMPTY=\|/, 'an empty variable');
 	like("|$env|", qr/\|HOME=\/root\|/, 'HOME of /etc/passwd');
 	is(said($out, 'cwd'), '/srv/new/dir', 'WorkingDir, made');
-	is(said($out, 'id'), '0:0', 'root without a User');
+	is(said($out, 'id'), '0:0 0', 'root without a User');
 
 	($st, $out) = cow($plain, 'x');
 	is(said($out, 'arg'), 'probe|one|x', 'ARGs replace Cmd');
@@ -187,9 +187,9 @@ for my $c (["A=1\nB C=2\n", qr/line 2: must be/], ["=x\n", qr/line 1: must be/],
 # --- users
 my $user = oci('user', {Entrypoint => ['/bin/probe'], User => 'app'}, $base);
 $m = 'process';
-for my $c ([[], '1000:1001 50 33', '/home/app'], [['-u', 'root'], '0:0', '/root'], [['-u', '1000'], '1000:1001 50 33', '/home/app'],
-	[['-u', '4242'], '4242:0', '/'], [['-u', 'app:www'], '1000:33', '/home/app'], [['-u', '7:8'], '7:8', '/'],
-	[['-u', '12'], '77:78', '/home/twelve']) {
+for my $c ([[], '1000:1001 1001 50 33', '/home/app'], [['-u', 'root'], '0:0 0', '/root'], [['-u', '1000'], '1000:1001 1001 50 33', '/home/app'],
+	[['-u', '4242'], '4242:0 0', '/'], [['-u', 'app:www'], '1000:33 33', '/home/app'], [['-u', '7:8'], '7:8 8', '/'],
+	[['-u', '12'], '77:78 78', '/home/twelve']) {
 	my ($o, $id, $home) = @$c;
 	my ($st, $out, $err) = cow(@$o, $user);
 	is(said($out, 'id'), $id, "user: @$o") or diag $err;
@@ -203,7 +203,7 @@ for my $c ([['-u', 'nobody'], qr/no user nobody/], [['-u', 'app:none'], qr/no gr
 }
 {
 	my ($st, $out, $err) = cow('-u', '65534', './probe');
-	is(said($out, 'id'), '65534:65534', 'a program of the host takes -u as well') or diag $err;
+	is(said($out, 'id'), '65534:65534 65534', 'a program of the host takes -u as well') or diag $err;
 }
 
 # --- layers: whiteouts, /etc/passwd above, links on the way, directories that are there keep what they are
@@ -214,7 +214,7 @@ my $layered = oci('layered', {Entrypoint => ['/bin/probe'], User => 'late', Work
 for $m (monitors()) {
 	my ($st, $out, $err) = cow($layered);
 	is($st, 0, "$m: layers") or diag $err;
-	is(said($out, 'id'), '501:502', 'the upper /etc/passwd counts');
+	is(said($out, 'id'), '501:502 502', 'the upper /etc/passwd counts');
 	is(said($out, 'cwd'), '/run/app/x', 'WorkingDir through a link');
 	($st, $out) = cow($layered, 'stat', '/run', '/run/app', '/data', '/kept', '/deep', '/deep/er', '/bin/busybox', '/etc');
 	is($out, "/run 711 0:0\n/run/app 755 0:0\n/data 755 501:502\n/kept 770 0:0\n/deep 755 501:502\n/deep/er 755 501:502\n"
@@ -282,6 +282,11 @@ for my $c (['none', 127, qr/none: not found on the image's PATH/], ['/bin/none',
 	is($st, 125, 'nor process types');
 	($st, $out, $err) = cow('-P', './probe');
 	is($st, 125, 'nor exposed ports');
+	my $many = oci('many', {Entrypoint => ['/bin/probe'], ExposedPorts => {map { ("$_/tcp" => {}) } 1000 .. 1064}}, $base);
+	($st, $out, $err) = cow('-P', $many);
+	ok($st == 125 && $err =~ /exposes more than 64 ports.*-p/, 'nor more than there is room for, and it says so') or diag $err;
+	($st, $out, $err) = cow($many);
+	is($st, 0, 'without -P they do not matter') or diag $err;
 	($st, $out, $err) = cow('--root', '/', $plain);
 	is($st, 125, '--root and an image');
 	($st, $out, $err) = cow('--max-size', '100K', oci('large', {Cmd => ['probe']}, tree('bin/probe' => [0755, $probe], big => 'x' x 300000)));

@@ -158,6 +158,14 @@ for i in range(100):
     f.truncate(0); f.write(str(v + 1)); f.flush()
     lock(f, fcntl.LOCK_UN)
 PY
+spew("$dir/bin/create.py", <<'PY');
+import os, sys, time
+end = time.time() + 3
+while time.time() < end:
+    os.close(os.open(sys.argv[1] + '/raced', os.O_CREAT | os.O_RDWR, 0o644))
+    try: os.unlink(sys.argv[1] + '/raced')
+    except FileNotFoundError: pass
+PY
 spew("$dir/bin/full.py", <<'PY');
 import errno, os
 def t(name, f):
@@ -260,7 +268,20 @@ sub two_instances {
 			"$dir/bin/count.py", '/data/n', $kind) } 1 .. 2;
 	my ($st) = run_out({}, 'python3', "$dir/bin/count.py", "$v/n", $kind);
 	$st .= ' ' . stop_guest($_, 'CONT', 30) for @g;
-	is("$st: " . slurp("$v/n"), '0 0 0: 300', "$m: two instances and a program of the host exclude each other by $kind");
+	is("$st: " . slurp("$v/n"), '0 0 0: 300', "$m: two instances and a program of the host exclude each other by $kind")
+		or diag(map { slurp($_->{err}) } @g);
+}
+
+# Several open the same missing name with O_CREAT at once: whoever comes second gets the first one's file.
+sub create_races {
+	my ($m) = @_;
+	my $v = fresh();
+	my @g = map { start_guest({}, $COWBELL, 'run', '--monitor', $m, '-v', "$v:/data", 'python3',
+			"$dir/bin/create.py", '/data') } 1 .. 2;
+	my ($st) = run_out({}, 'python3', "$dir/bin/create.py", $v);
+	$st .= ' ' . stop_guest($_, 'CONT', 30) for @g;
+	is($st, '0 0 0', "$m: O_CREAT of a name that others create and remove never says EEXIST")
+		or diag(map { slurp($_->{err}) } @g);
 }
 
 sub full_disk {
@@ -283,6 +304,7 @@ for my $m (monitors()) {
 	crashes($m, 'wal');
 	two_instances($m, 'flock');
 	two_instances($m, 'lockf');
+	create_races($m);
 	full_disk($m);
 }
 done_testing();

@@ -240,6 +240,32 @@ static void test_random(void)
 	}
 }
 
+/* Blanks of a variable leave nothing behind, so only their number says how much work they are. */
+static void test_long(void)
+{
+	struct strings blank = {0};
+	struct command c;
+	char *value = malloc(900002), *line = malloc(200001);
+
+	memset(value, ' ', 900000);
+	memcpy(value, "B=", 2);
+	value[900001] = 0;
+	strings_add(&blank, value);
+	for (size_t i = 0; i < 50000; i++)
+		memcpy(line + 2 * i, "$B", 3);
+	alarm(30);
+	const char *why = command_split(line, &blank, &c);
+	alarm(0);
+	ok(why && strstr(why, "more text"), "blanks without end out of a variable");
+	memset(line, 'a', 200000);
+	line[200000] = 0;
+	why = command_split(line, &blank, &c);
+	ok(why && strstr(why, "more text"), "a line that is too long for an argument");
+	strings_free(&blank);
+	free(value);
+	free(line);
+}
+
 int main(void)
 {
 	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++)
@@ -247,5 +273,6 @@ int main(void)
 	test_known();
 	test_hidden_pattern();
 	test_random();
+	test_long();
 	return done();
 }

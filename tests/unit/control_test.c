@@ -143,6 +143,10 @@ static void test_paragraphs(void)
 	ok(c.n == 3 && control_find(&c, "liba1", 5) == a && !strcmp(a->version, "2") && !a->installed,
 	   "a later record replaces the one that is there");
 	ok(does(&c, "liba") && !strcmp(does(&c, "liba")->name, "new"), "and what it provided is gone");
+	const char self[] = "Package: own\nVersion: 1\nProvides: own (= 5)\n";
+	control_read(&c, strdup(self), strlen(self), false);
+	ok(does(&c, "own (>= 4)") && !does(&c, "own (>= 6)"),
+	   "a package may provide another version of its own name");
 	control_free(&c);
 }
 

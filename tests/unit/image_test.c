@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/tree.c image/erofs.c image/erofs_meta.c image/erofs_path.c image/overlay.c lib/erofs.c image/elf.c */
+/* unit-sources: lib/host/copy.c image/tree.c image/erofs.c image/erofs_meta.c image/erofs_path.c image/overlay.c lib/erofs.c image/elf.c image/dirs.c */
 /* unit-libs: -l:libnettle.a */
 /*
  * A tree of files is written as an EROFS image and read back: names that sort around "." and "..", directories of many

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/layer.c image/tree.c image/erofs.c image/erofs_meta.c image/erofs_stream.c image/sites.c image/sites_scan.c image/erofs_path.c image/oci/layer_tree.c lib/erofs.c */
+/* unit-sources: lib/host/copy.c image/layer.c image/tree.c image/erofs.c image/erofs_meta.c image/erofs_stream.c image/sites.c image/sites_scan.c image/erofs_path.c image/oci/layer_tree.c lib/erofs.c image/dirs.c */
 /* unit-libs: -lZydis -lZycore -l:libnettle.a -lpthread */
 /*
  * Layers of directories: equal contents give equal bytes, nothing is followed out of the directory, what changes meanwhile is

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/strings.c lib/host/say.c */
+/* unit-sources: image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/strings.c lib/host/say.c image/dirs.c */
 /* unit-libs: -ljansson -lnettle */
 /* Names of images, and their JSON: what is taken, what is refused with which words, and that writing gives the same bytes. */
 #include <string.h>
@@ -182,6 +182,11 @@ static void configs(void)
 	config_refused("{\"Entrypoint\":[null]}", "Entrypoint");
 	config_refused("{\"WorkingDir\":\"app\"}", "absolute");
 	config_refused("{\"Volumes\":{\"data\":{}}}", "absolute");
+	char many[257 * 12 + 32], *at = many + sprintf(many, "{\"Volumes\":{");
+	for (int i = 0; i < 257; i++)
+		at += sprintf(at, "%s\"/%d\":{}", i ? "," : "", i);
+	strcpy(at, "}}");
+	config_refused(many, "at most 256");
 	config_refused("{\"ExposedPorts\":{\"0/tcp\":{}}}", "port");
 	config_refused("{\"ExposedPorts\":{\"65536/tcp\":{}}}", "port");
 	config_refused("{\"ExposedPorts\":{\"80/icmp\":{}}}", "port");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/oci/challenge.c image/oci/credentials.c image/oci/key.c image/oci/payload.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/strings.c lib/host/say.c */
+/* unit-sources: image/oci/challenge.c image/oci/credentials.c image/oci/key.c image/oci/payload.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/strings.c lib/host/say.c image/dirs.c */
 /* unit-libs: -ljansson -lsodium -lnettle */
 /* What strangers send when an image comes from a registry or is signed: challenges, auth files, keys, payloads. */
 #include <sodium.h>

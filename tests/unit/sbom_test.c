@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/build/sbom.c image/packages.c image/control.c lib/host/strings.c lib/host/say.c image/store/blob.c image/store/store.c image/store/pending.c */
+/* unit-sources: image/build/sbom.c image/packages.c image/control.c lib/host/strings.c lib/host/say.c image/store/blob.c image/store/store.c image/store/pending.c image/dirs.c */
 /* unit-libs: -ljansson -lnettle */
 /*
  * CycloneDX documents of npm's lock files and of Debian packages: what is in

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/store/store.c image/store/blob.c image/store/refs.c image/store/memo.c image/store/pending.c lib/host/say.c lib/host/strings.c */
+/* unit-sources: image/store/store.c image/store/blob.c image/store/refs.c image/store/memo.c image/store/pending.c lib/host/say.c lib/host/strings.c image/dirs.c */
 /* unit-libs: -l:libnettle.a -Wl,--wrap=openat */
 /*
  * The store in a directory of its own: blobs that are what their names say, damage that is found and mended, names and

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/overlay.c image/erofs_path.c image/user.c image/toplayer.c image/tree.c image/erofs.c image/erofs_meta.c lib/erofs.c lib/host/say.c lib/host/strings.c */
+/* unit-sources: lib/host/copy.c image/overlay.c image/erofs_path.c image/user.c image/toplayer.c image/tree.c image/erofs.c image/erofs_meta.c lib/erofs.c lib/host/say.c lib/host/strings.c image/dirs.c */
 /* unit-libs: -l:libnettle.a -l:libmd.a */
 /*
  * What the host sees in a stack of layers: whiteouts, opaque directories, links from one layer into another, directories that are
@@ -169,17 +169,17 @@ static void user(const char *word, int status, uint32_t uid, uint32_t gid, int g
 
 static void test_users(void)
 {
-	user("", 0, 0, 0, 0, "/root");
-	user("root", 0, 0, 0, 0, "/root");
+	user("", 0, 0, 0, 1, "/root");
+	user("root", 0, 0, 0, 1, "/root");
 	user("low", 125, 0, 0, 0, "");
-	user("app", 0, 1000, 1000, 2, "/home/app");
-	user("1000", 0, 1000, 1000, 2, "/home/app");
-	user("app:ten", 0, 1000, 10, 0, "/home/app");
-	user("app:77", 0, 1000, 77, 0, "/home/app");
+	user("app", 0, 1000, 1000, 3, "/home/app");
+	user("1000", 0, 1000, 1000, 3, "/home/app");
+	user("app:ten", 0, 1000, 10, 1, "/home/app");
+	user("app:77", 0, 1000, 77, 1, "/home/app");
 	user("app:none", 125, 0, 0, 0, "");
-	user("31:ten", 0, 31, 10, 0, "");
-	user("rel", 0, 9, 9, 0, "");
-	user("last", 0, 8, 8, 0, "/last");
+	user("31:ten", 0, 31, 10, 1, "");
+	user("rel", 0, 9, 9, 1, "");
+	user("last", 0, 8, 8, 1, "/last");
 	user("neg", 125, 0, 0, 0, "");
 	user("huge", 125, 0, 0, 0, "");
 	user("max", 125, 0, 0, 0, "");
@@ -187,7 +187,7 @@ static void test_users(void)
 	user("4294967295", 125, 0, 0, 0, "");
 	user("99999999999", 125, 0, 0, 0, "");
 	user("-1", 125, 0, 0, 0, "");
-	user(":ten", 0, 0, 10, 0, "/root");
+	user(":ten", 0, 0, 10, 1, "/root");
 }
 
 static void test_top(void)

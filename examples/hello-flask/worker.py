@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: ISC
+print("the worker has nothing to do")
