@@ -38,8 +38,6 @@ void fs_context_put(struct fs_context *c)
 	kfree(c);
 }
 
-#define OPEN_TRIES 64 /* a name that comes and goes all the time */
-
 /* --- opening --------------------------------------------------------------------- */
 
 const struct file_ops path_fops = {.kind = "path"};
@@ -242,6 +240,8 @@ static int open_once(int dirfd, const char *path, u32 flags, u32 mode, u32 walk_
 	walk_end(&w);
 	return err;
 }
+
+#define OPEN_TRIES 64 /* for a name that comes and goes all the time */
 
 /*
  * On a volume the host's programs and other instances make and remove names at any time. O_CREAT without O_EXCL

@@ -131,30 +131,32 @@ static char *format(const char *fmt, va_list ap)
 	return vasprintf(&text, fmt, ap) < 0 ? NULL : text;
 }
 
+static void emit_va(const char *event, const char *head, const char *fmt, va_list ap)
+{
+	char *text = format(fmt, ap);
+
+	flush_held();
+	if (text)
+		emit(event, head, text);
+	free(text);
+}
+
 void out_step(const char *fmt, ...)
 {
 	va_list ap;
 
-	flush_held();
 	va_start(ap, fmt);
-	char *text = format(fmt, ap);
+	emit_va("step", "-----> ", fmt, ap);
 	va_end(ap);
-	if (text)
-		emit("step", "-----> ", text);
-	free(text);
 }
 
 void out_line(const char *fmt, ...)
 {
 	va_list ap;
 
-	flush_held();
 	va_start(ap, fmt);
-	char *text = format(fmt, ap);
+	emit_va("line", "       ", fmt, ap);
 	va_end(ap);
-	if (text)
-		emit("line", "       ", text);
-	free(text);
 }
 
 void out_text(const char *data, size_t n)
