@@ -189,7 +189,9 @@ FUZZ_LIBS_registry := -ljansson -lsodium -lnettle
 FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c image/oci/inflate.c lib/host/copy.c lib/host/progress.c
 FUZZ_LIBS_archive := -larchive -lz -lzstd -ljansson -lnettle -lpthread
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
-FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry
+FUZZ_SRC_snapshot := monitor/snapfile.c
+FUZZ_LIBS_snapshot := -lnettle
+FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry snapshot
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
@@ -218,6 +220,8 @@ build/fuzz/seeds: build/fuzz/elf
 	tests/fuzz/oci_seeds build/fuzz/seeds.oci build/fuzz/seeds.archive
 	mkdir -p build/fuzz/seeds.layer
 	tests/fuzz/layer_seeds build/fuzz/seeds.layer
+	mkdir -p build/fuzz/seeds.snapshot
+	cp tests/fuzz/snapshot_seeds/* build/fuzz/seeds.snapshot/
 	mkdir -p build/fuzz/seeds.control
 	printf 'Package: own\nVersion: 1\nProvides: own (= 5)\nDepends: own (>= 4)\n\nPackage: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
 	mkdir -p build/fuzz/seeds.appfiles

@@ -61,7 +61,8 @@ struct libos_header {
 	uint64_t flush_cr3; /* kvm: address after the `int3` that means "mov %rax, %cr3" */
 	uint64_t flush_page; /* kvm: address after the `int3` that means "invlpg (%rdi)" */
 	uint64_t signal; /* process: SIGSEGV/SIGSYS/... handler that the guest process installs, or 0 */
-	uint64_t reserved[4];
+	uint64_t resume; /* first instruction of a restored instance; %rdi = struct boot_info, boot stack */
+	uint64_t reserved[3];
 };
 _Static_assert(sizeof(struct libos_header) == 128, "abi");
 #endif

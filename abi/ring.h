@@ -139,6 +139,9 @@ enum ring_op {
 	RING_OP_LOG = 83, /* addr/len: one line of text; arg = enum boot_log, | RING_LOG_RAW: without the
 				 * "cowbell: " before it (strace lines) */
 	RING_OP_MEM_HUGE = 84, /* off = gpa, addr2 = length: back by huge host pages now, if possible */
+	RING_OP_SNAPSHOT = 86, /* the guest is at rest as RING_EV_SNAPSHOT asked: alone, as the last of a turn. A restored
+				 * instance goes on at libos_header.resume and never sees it complete.
+				 * -EAGAIN: completions wait for room, again after these */
 	RING_OP_STOP = 85, /* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
 };
 
@@ -159,6 +162,7 @@ enum ring_event {
 	RING_EV_SIGNAL = 1, /* val2 = signal that the monitor received for the program */
 	RING_EV_WINCH = 2,
 	RING_EV_RESTORED = 3, /* the instance was restored; clocks and randomness need attention */
+	RING_EV_SNAPSHOT = 4, /* come to rest and answer with RING_OP_SNAPSHOT */
 };
 
 struct ring_attr {

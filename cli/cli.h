@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "abi/control.h"
 #include "lib/host/strings.h"
 #include "monitor/monitor.h"
 
@@ -29,6 +30,11 @@ int cmd_push(int argc, char **argv);
 int cmd_sign(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_keygen(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
+int cmd_stop(int argc, char **argv);
+int cmd_logs(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
+int cmd_clone(int argc, char **argv);
 
 /* --- option tables (options.c) -------------------------------------------- */
 struct option_def {
@@ -61,6 +67,7 @@ bool parse_duration(const char *s, uint64_t *ns); /* 30, 1.5s, 200ms, 2m, 1h */
 /* false: *why holds a phrase */
 bool parse_port(const char *s, struct monitor_port *out, const char **why);
 bool parse_egress(const char *s, struct monitor_config *cfg, const char **why);
+bool parse_signal(const char *s, int *sig); /* TERM, SIGTERM, 15 */
 /* Splits into host and guest (malloc) and ro; does not open anything. */
 bool parse_volume(const char *s, char **host, char **guest, bool *ro, const char **why);
 
@@ -90,5 +97,65 @@ int env_finish(struct env *e);
 bool env_own(const struct env *e, const char *name);
 /* Another default. */
 void env_default(struct env *e, const char *name, const char *value);
+
+/* --- commands without a program: options may also come after operands (words.c) ---- */
+#define WORDS_OPTIONS 32 /* ids are less */
+
+struct words {
+	bool has[WORDS_OPTIONS];
+	const char *value[WORDS_OPTIONS]; /* of the last one given */
+	const char **names; /* operands, NULL-terminated, malloc */
+	int n;
+};
+
+/* Read and check, then run. Option id 1 is --help; from..to operands (to -1: any number). */
+int words_command(const struct option_def *defs, const char *name, const char *usage, int from, int to,
+		  int argc, char **argv, int (*run)(const struct words *w));
+
+/* --- running instances (instances.c) ------------------------------------------------ */
+struct ctl;
+/* The one that the user means, connected; else an exit status after one line. */
+int instance_find(const char *command, const char *word, struct ctl *c, struct ctl_status *st);
+/* ADDR:HOST:GUEST,... as -p takes it, ADDR only if it is not any; malloc. */
+char *instance_ports(const struct ctl_status *st);
+
+/* --- snapshots (snapshot.c, restore.c) ------------------------------------------------ */
+/* A file that appears under its name in one step. */
+struct snap_out {
+	int fd, dir; /* the file, read and write; its directory */
+	char name[256]; /* of the file */
+	char tmp[300]; /* while it has a name that is not its own; or "" */
+};
+
+/* file: -o FILE; or NULL: `name` in the store. 0, or an exit status after one line. */
+int snap_out_open(struct snap_out *o, const char *file, const char *name);
+int snap_out_commit(struct snap_out *o);
+void snap_out_abort(struct snap_out *o);
+/* A snapshot by file or name: a descriptor, or -1 after one line. */
+int snap_open(const char *command, const char *word);
+/* --snapshot: layers and what else the snapshot decides, into cfg. 0, or an exit status after one line. */
+int snap_restore(struct monitor_config *cfg, const char *word, int fd, const char *root);
+/* --snapshot-at: a process of its own waits for the result and names the file. Before the instance starts. */
+int snap_at_prepare(struct monitor_config *cfg, const char *file);
+/* After the instance's end: waits for that process. Is the file there? Allowed under the filter. */
+bool snap_at_finish(void);
+
+/* --- detached instances (state.c) ----------------------------------------------------- */
+struct state {
+	char id[16], name[CTL_NAME_MAX], program[CTL_PROGRAM_MAX];
+	long long started, ended; /* seconds, CLOCK_REALTIME; ended 0: not recorded */
+	int status; /* -1: not recorded */
+};
+
+/* Fork: -1 in the new process, which goes on with cfg; in the old one 0 and *st when the instance is ready, or an
+ * exit status after its own messages. */
+int state_detach(struct monitor_config *cfg, struct ctl_status *st);
+/* What monitor_run() returned; does nothing for an instance that is not detached. Allowed under the filter. */
+void state_ended(int status);
+bool state_read(int dir, const char *file, struct state *s);
+/* All that are kept, newest first; running ones are among them. malloc. */
+struct state *state_all(int *n);
+/* Its log, open, or -1. */
+int state_log(const char *id);
 
 #endif

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,29 @@ static bool parse_u16(const char *s, uint16_t *out)
 		return false;
 	*out = (uint16_t)v;
 	return true;
+}
+
+bool parse_signal(const char *s, int *sig)
+{
+	static const char *const names[] = {
+		[SIGHUP] = "HUP",   [SIGINT] = "INT",	[SIGQUIT] = "QUIT",  [SIGABRT] = "ABRT",
+		[SIGKILL] = "KILL", [SIGUSR1] = "USR1", [SIGUSR2] = "USR2",  [SIGALRM] = "ALRM",
+		[SIGTERM] = "TERM", [SIGCONT] = "CONT", [SIGWINCH] = "WINCH"};
+	char *end;
+	long n = strtol(s, &end, 10);
+
+	if (isdigit((unsigned char)*s)) {
+		*sig = (int)n;
+		return !*end && n > 0 && n < 32;
+	}
+	if (!strncasecmp(s, "SIG", 3))
+		s += 3;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i] && !strcasecmp(s, names[i])) {
+			*sig = (int)i;
+			return true;
+		}
+	return false;
 }
 
 /* [ADDR:]HOST:PORT with ADDR an IPv4 address or [IPv6]; without ADDR: all IPv4 and IPv6 addresses are 0.0.0.0. */

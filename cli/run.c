@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,11 @@ enum {
 	OPT_REQUIRE_SIGNATURE,
 	OPT_MAX_SIZE,
 	OPT_MAX_ENTRIES,
+	OPT_DETACH,
+	OPT_SNAPSHOT,
+	OPT_SNAPSHOT_AT,
+	OPT_SNAPSHOT_TO,
+	OPT_SNAPSHOT_STOP,
 };
 
 static const struct option_def run_options[] = {
@@ -90,7 +96,17 @@ static const struct option_def run_options[] = {
 	{OPT_STRACE, 0, "strace", NULL, "print every system call, decoded, on standard error"},
 	{OPT_STATS, 0, "stats", "[=json]", "print times per phase, exits, faults and memory at the end"},
 	{OPT_TIMEOUT, 0, "timeout", "DURATION", "end it after this time, such as 500ms, 30s, 2h; status 124"},
-	{OPT_NAME, 0, "name", "NAME", "name of the instance and its host name"},
+	{OPT_NAME, 0, "name", "NAME", "unique name of the instance, and its host name"},
+	{OPT_DETACH, 'd', "detach", NULL,
+	 "run it in the background and print its ID; see cowbell logs, stop"},
+	{OPT_SNAPSHOT, 0, "snapshot", "FILE|NAME", "go on from this snapshot; there is no PROGRAM then"},
+	{OPT_SNAPSHOT_AT, 0, "snapshot-at", "WHEN",
+	 "take a snapshot when it is ready (it listens and waits for the\nfirst connection), at its first "
+	 "listen, after a "
+	 "time such as\n2s, or when the signal comes"},
+	{OPT_SNAPSHOT_TO, 'o', "snapshot-to", "FILE",
+	 "write that snapshot there, not into the store under its name"},
+	{OPT_SNAPSHOT_STOP, 0, "snapshot-stop", NULL, "end it when that snapshot is taken"},
 	{OPT_VERBOSE, 0, "verbose", NULL, "say what is being done; twice: more"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -103,7 +119,8 @@ struct run {
 	struct env env;
 	char *vol_host[MONITOR_MAX_VOLUMES];
 	const char *vol_guest[MONITOR_MAX_VOLUMES + 1];
-	bool publish_all;
+	bool publish_all, detach;
+	const char *snapshot, *snapshot_to;
 	uint64_t progress_start_ns;
 };
 
@@ -117,7 +134,8 @@ static uint64_t now_ns(void)
 
 static int run_help(void)
 {
-	puts("Usage: cowbell run [OPTIONS] [--] PROGRAM|IMAGE [ARG...]\n\n"
+	puts("Usage: cowbell run [OPTIONS] [--] PROGRAM|IMAGE [ARG...]\n"
+	     "       cowbell run [OPTIONS] --snapshot FILE|NAME\n\n"
 	     "Runs PROGRAM, a path or a name on PATH: an x86-64 ELF or a #! script. What it\n"
 	     "needs is collected into a cached image, unless --root names a file system.\n"
 	     "Or PROGRAM is an image: image:NAME[:TAG] of the store, oci:DIR[:REF],\n"
@@ -205,7 +223,24 @@ static int set_name(struct run *r, const char *v)
 	if (!n || n > 63 ||
 	    strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != n)
 		return say_fail(EXIT_OURS, "--name %s: must be 1 to 63 letters, digits, '-', '_' or '.'", v);
-	r->cfg.name = v;
+	r->cfg.name = r->cfg.unique_name = v;
+	return 0;
+}
+
+static int set_snapshot_at(struct run *r, const char *v)
+{
+	r->cfg.snapshot_at = !strcmp(v, "ready")			   ? SNAPSHOT_AT_READY
+			     : !strcmp(v, "listen")			   ? SNAPSHOT_AT_LISTEN
+			     : parse_duration(v, &r->cfg.snapshot_at_ns)   ? SNAPSHOT_AT_TIME
+			     : parse_signal(v, &r->cfg.snapshot_at_signal) ? SNAPSHOT_AT_SIGNAL
+									   : SNAPSHOT_AT_NONE;
+	if (!r->cfg.snapshot_at ||
+	    (r->cfg.snapshot_at == SNAPSHOT_AT_TIME ? !r->cfg.snapshot_at_ns
+						    : r->cfg.snapshot_at_signal == SIGKILL))
+		return say_fail(EXIT_OURS,
+				"--snapshot-at %s: must be ready, listen, a time such as 2s, or a signal "
+				"such as USR1",
+				v);
 	return 0;
 }
 
@@ -282,6 +317,20 @@ static int take_option(struct run *r, int id, const char *v)
 		return set_timeout(r, v);
 	case OPT_NAME:
 		return set_name(r, v);
+	case OPT_DETACH:
+		r->detach = true;
+		return 0;
+	case OPT_SNAPSHOT:
+		r->snapshot = v;
+		return *v ? 0 : say_fail(EXIT_OURS, "--snapshot: needs a file or the name of a snapshot");
+	case OPT_SNAPSHOT_AT:
+		return set_snapshot_at(r, v);
+	case OPT_SNAPSHOT_TO:
+		r->snapshot_to = v;
+		return *v ? 0 : say_fail(EXIT_OURS, "-o: needs a file");
+	case OPT_SNAPSHOT_STOP:
+		r->cfg.snapshot_stop = true;
+		return 0;
 	default:
 		r->cfg.verbose++;
 		return 0;
@@ -403,6 +452,40 @@ static int take_set(struct run *r, struct image_set *set)
 	return r->publish_all ? publish_all(r, d) : 0;
 }
 
+/* All is known: to the background if that is wanted, and off. */
+static int go(struct run *r)
+{
+	struct ctl_status st;
+	int status = 0;
+
+	r->cfg.snapshots = r->cfg.unique_name || r->detach || r->cfg.snapshot_at;
+	if (r->detach) {
+		status = state_detach(&r->cfg, &st);
+		if (!status) {
+			puts(st.id);
+			for (uint32_t i = 0; i < st.n_ports; i++)
+				if (!((struct sockaddr_in *)&r->cfg.ports[i].host)->sin_port)
+					say("port %u of the host is port %u of %s", st.ports[i].host,
+					    st.ports[i].guest, st.name);
+		}
+		if (status >= 0)
+			return fflush(stdout) ? EXIT_OURS : status;
+	}
+	if (r->cfg.snapshot_at)
+		status = snap_at_prepare(&r->cfg, r->snapshot_to);
+	else
+		status = 0;
+	if (!status)
+		status = monitor_run(&r->cfg);
+	if (r->cfg.snapshot_at) {
+		bool there = snap_at_finish();
+		if (r->cfg.snapshot_stop) /* to take it was all that was wanted */
+			status = there ? 0 : status ? status : EXIT_OURS;
+	}
+	state_ended(status);
+	return status;
+}
+
 static int start(struct run *r)
 {
 	struct image_set set = {0};
@@ -430,7 +513,48 @@ static int start(struct run *r)
 		return status;
 	r->cfg.image_ns = now_ns();
 	status = take_set(r, &set);
-	return status ? status : monitor_run(&r->cfg);
+	r->cfg.program = r->req.program;
+	return status ? status : go(r);
+}
+
+/* From a snapshot; what is not in it are the options that name things of the host. */
+static int start_restored(struct run *r)
+{
+	const char *why;
+	int fd, status;
+
+	if (r->cfg.kind == MONITOR_KVM && monitor_kvm_usable(&why) < 0)
+		return say_fail(EXIT_OURS, "--monitor kvm: %s; --monitor process needs no /dev/kvm", why);
+	status = open_volumes(r);
+	if (status)
+		return status;
+	fd = snap_open("--snapshot", r->snapshot);
+	if (fd < 0)
+		return EXIT_NOT_FOUND;
+	status = snap_restore(&r->cfg, r->snapshot, fd, r->req.root);
+	r->cfg.image_ns = now_ns();
+	return status ? status : go(r);
+}
+
+/* What goes without a program. */
+static int check_snapshot_options(const struct run *r, const char *program)
+{
+	if (r->snapshot && program)
+		return say_fail(EXIT_OURS,
+				"--snapshot %s: goes on with the program that is in it, and '%s' is too much",
+				r->snapshot, program);
+	if (r->snapshot && (r->env.option.n || r->env.file.n || r->req.user || r->req.workdir ||
+			    r->req.entrypoint || r->req.process || r->publish_all))
+		return say_fail(EXIT_OURS,
+				"--snapshot %s: environment, user, working directory, process and -P were "
+				"decided when it was "
+				"taken; -p, -v, --egress, --name and --monitor can be given",
+				r->snapshot);
+	if ((r->snapshot_to || r->cfg.snapshot_stop) && !r->cfg.snapshot_at)
+		return say_fail(EXIT_OURS,
+				"%s: when is the snapshot taken? --snapshot-at ready|listen|TIME|SIGNAL",
+				r->snapshot_to ? "-o" : "--snapshot-stop");
+	return 0;
 }
 
 _Static_assert(IMAGE_MAX_LAYERS == MONITOR_MAX_LAYERS, "layers are handed over as they are");
@@ -457,6 +581,11 @@ int cmd_run(int argc, char **argv)
 	}
 	if (id < 0)
 		return EXIT_OURS;
+	status = check_snapshot_options(&r, o.next < argc ? argv[o.next] : NULL);
+	if (status)
+		return status;
+	if (r.snapshot)
+		return start_restored(&r);
 	if (o.next >= argc)
 		return say_fail(EXIT_OURS, "no program given: cowbell run [OPTIONS] PROGRAM [ARG...]");
 	if (!*argv[o.next])

@@ -81,6 +81,11 @@ void image_set_close(struct image_set *set);
 int image_cache_info(char *path, size_t size, unsigned *layers, uint64_t *bytes);
 int image_cache_clear(void);
 
+/* Where snapshots are kept, made if it is missing: a descriptor, or -1 after one line. */
+int image_snapshot_dir(void);
+/* A layer as a snapshot calls it (by digest, wherever it was): a descriptor; -EINVAL: not named by a digest; -ENOENT. */
+int image_layer_by_id(const char *id, uint64_t *size);
+
 /* --- the store of images: what the commands do. All return an exit status after their own output. ------------------- */
 struct image_build {
 	const char *dir; /* the app's directory */

@@ -25,6 +25,7 @@ struct sample {
 static struct sample first, latest;
 static double ns_per_tick;
 static uint64_t next_tsc;
+static int64_t offset_ns; /* host's monotonic minus the guest's */
 
 static uint64_t now(clockid_t id)
 {
@@ -63,8 +64,8 @@ static uint64_t line(const struct boot_time *t, uint64_t tsc)
 
 static void publish(struct boot_time *t, const struct sample *s, uint64_t base_ns, double rate)
 {
-	uint32_t seq = t->seq;
-	int64_t real_off = (int64_t)(now(CLOCK_REALTIME) - now(CLOCK_MONOTONIC));
+	uint32_t seq = t->seq & ~1u; /* odd in a snapshot: nobody else writes here */
+	int64_t real_off = (int64_t)(now(CLOCK_REALTIME) - now(CLOCK_MONOTONIC)) + offset_ns;
 
 	__atomic_store_n(&t->seq, seq + 1, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
@@ -100,26 +101,38 @@ void clock_start(struct boot_time *t)
 	do
 		measure();
 	while (latest.ns - first.ns < 500000); /* only a caller that was quicker than any real one waits */
-	publish(t, &latest, latest.ns, ns_per_tick);
+	publish(t, &latest, latest.ns - (uint64_t)offset_ns, ns_per_tick);
+}
+
+void clock_set_offset(int64_t host_minus_guest_ns)
+{
+	offset_ns = host_minus_guest_ns;
+}
+
+void clock_guest_now(const struct boot_time *t, uint64_t *mono, uint64_t *real)
+{
+	*mono = line(t, __rdtsc());
+	*real = now(CLOCK_REALTIME);
 }
 
 void clock_update(struct boot_time *t)
 {
-	uint64_t ours;
+	uint64_t ours, theirs;
 	double rate;
 
 	if (__rdtsc() < next_tsc)
 		return;
 	measure();
 	ours = line(t, latest.tsc);
+	theirs = latest.ns - (uint64_t)offset_ns;
 	rate = ns_per_tick;
-	if (ours > latest.ns) {
+	if (ours > theirs) {
 		double until = (double)(next_tsc - latest.tsc) * ns_per_tick;
-		double slow = 1.0 - (double)(ours - latest.ns) / until;
+		double slow = 1.0 - (double)(ours - theirs) / until;
 
 		rate *= slow > 0.5 ? slow : 0.5;
 	}
-	publish(t, &latest, ours > latest.ns ? ours : latest.ns, rate);
+	publish(t, &latest, ours > theirs ? ours : theirs, rate);
 }
 
 uint64_t clock_ns_of_tsc(uint64_t tsc)

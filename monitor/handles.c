@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -163,16 +164,43 @@ void handle_free(struct ring_server *rs, struct handle *h)
 		close(h->fd);
 	else if (h->fd >= 0 && h->pollable) /* the process's own stream stays open */
 		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
+	free(h->path);
+	h->path = NULL;
 	h->fd = -1;
 	h->kind = H_FREE;
-	h->closing = false;
+	h->closing = h->dead = false;
 	list_del(&h->stalled);
 	h->next_free = rs->handles_free;
 	rs->handles_free = h->id;
 }
 
+/* Whatever is asked of a connection that did not live on has an answer at once. */
+static void run_dead(struct ring_server *rs, struct handle *h)
+{
+	struct list *lists[] = {&h->in, &h->out};
+
+	for (unsigned i = 0; i < 2; i++) {
+		while (!list_empty(lists[i])) {
+			struct rs_req *r = list_first(lists[i], struct rs_req, node);
+
+			if (r->sqe.op == RING_OP_CLOSE) {
+				handle_free(rs, h);
+				req_done(rs, r, 0, 0, 0);
+				return;
+			}
+			req_done(rs, r, -ECONNRESET, 0, 0);
+		}
+	}
+	h->readable = h->writable = h->rdhup = h->hup = h->err = true;
+	run_polls(rs, h);
+}
+
 void handle_run(struct ring_server *rs, struct handle *h)
 {
+	if (h->dead) {
+		run_dead(rs, h);
+		return;
+	}
 	while (h->readable && !list_empty(&h->in))
 		if (!step_in(rs, h, list_first(&h->in, struct rs_req, node)))
 			break;

@@ -38,9 +38,13 @@
 
 #include "lib/host/say.h"
 #include "monitor/clock.h"
+#include "monitor/control.h"
 #include "monitor/load.h"
+#include "monitor/restore.h"
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
+#include "monitor/snap_handles.h"
+#include "monitor/trigger.h"
 
 HOST_SYSCALL(core, setitimer);
 HOST_SYSCALL(core, poll);
@@ -215,6 +219,103 @@ static void hook_stopped(void *arg, int sig)
 	ring_server_resume_tty();
 }
 
+/* --- the control socket -------------------------------------------------------------- */
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec ts;
+
+	clock_gettime(id, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+static void report_port(struct instance *in, int i, struct ctl_port *p)
+{
+	const struct monitor_port *from = &in->cfg->ports[i];
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&from->host;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&from->host;
+
+	if (from->host.ss_family == AF_INET6) {
+		memcpy(p->addr, &v6->sin6_addr, 16);
+	} else {
+		p->addr[10] = p->addr[11] = 0xff;
+		memcpy(p->addr + 12, &v4->sin_addr, 4);
+	}
+	p->host = ring_server_host_port(in->rs, i);
+	p->guest = from->guest;
+}
+
+static void hook_status(void *arg, struct ctl_status *st)
+{
+	struct instance *in = arg;
+	const struct monitor_config *cfg = in->cfg;
+
+	st->pid = (uint64_t)in->pid;
+	st->uptime_ns = clock_ns(CLOCK_MONOTONIC) - in->started_mono_ns;
+	st->started_ns = in->started_ns;
+	st->mem_max = in->mem.ram_max;
+	st->mem_used = __atomic_load_n(&in->stats->pages_used, __ATOMIC_RELAXED);
+	st->mem_used =
+		st->mem_used < st->mem_max / BOOT_PAGE_SIZE ? st->mem_used * BOOT_PAGE_SIZE : st->mem_max;
+	st->monitor = in->backend == &backend_kvm ? CTL_KVM : CTL_PROCESS;
+	st->flags = (cfg->unique_name ? CTL_F_NAMED : 0) | (cfg->detached ? CTL_F_DETACHED : 0) |
+		    (cfg->restore_fd ? CTL_F_RESTORED : 0);
+	st->n_volumes = (uint32_t)cfg->n_volumes;
+	snprintf(st->name, sizeof(st->name), "%s", cfg->name);
+	snprintf(st->program, sizeof(st->program), "%s", cfg->program ? cfg->program : cfg->exe);
+	for (int i = 0; i < cfg->n_ports; i++)
+		report_port(in, i, &st->ports[i]);
+	st->n_ports = (uint32_t)cfg->n_ports;
+	for (int i = 0; i < cfg->n_egress; i++) {
+		const struct monitor_egress *e = &cfg->egress[i];
+
+		st->egress[i] = (struct ctl_egress){.prefix = e->prefix, .deny = e->deny, .port = e->port};
+		memcpy(st->egress[i].addr, e->addr, sizeof(e->addr));
+	}
+	st->n_egress = (uint32_t)cfg->n_egress;
+}
+
+static int hook_signal(void *arg, int sig)
+{
+	struct instance *in = arg;
+
+	if (sig == SIGKILL)
+		in->killed = true;
+	else
+		__atomic_or_fetch(&in->signals, 1ull << (sig ? sig : SIGTERM), __ATOMIC_RELAXED);
+	return 0;
+}
+
+static int open_control(struct instance *in)
+{
+	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request};
+	char id[CTL_ID_LEN + 1];
+
+	control_id(id, load_boot_info(&in->mem, &in->plan)->instance_id);
+	in->control = control_open(id, in->cfg->unique_name, &hooks);
+	return in->control ? 0 : -1;
+}
+
+/* Requests that came; the guest has not got the CPU. */
+static void serve(struct instance *in)
+{
+	control_serve(in->control);
+	if (take_signals(in))
+		in->backend->kick(in->ctx);
+}
+
+/* The user is told that it runs. */
+static void tell_started(struct instance *in)
+{
+	struct ctl_status st = {0};
+
+	if (!in->cfg->started)
+		return;
+	control_id(st.id, load_boot_info(&in->mem, &in->plan)->instance_id);
+	hook_status(in, &st);
+	in->cfg->started(in->cfg->started_arg, &st);
+}
+
 /* --- the loop --------------------------------------------------------------------- */
 
 /* Before the guest gets the CPU: a timer must be running that fires in time. */
@@ -246,7 +347,8 @@ static void arm_timer(struct instance *in)
 static void look(struct instance *in)
 {
 	struct pollfd p = {.fd = ring_server_poll_fd(in->rs), .events = POLLIN};
-	bool wanted = take_signals(in);
+	/* a guest that does not take its kick would never let the control socket be served */
+	bool hung = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED), wanted = take_signals(in);
 
 	if (!wanted && !in->timer_armed) /* the timer fired; a retry whose kick has arrived is no tick */
 		wanted = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED) ||
@@ -254,6 +356,8 @@ static void look(struct instance *in)
 			 poll(&p, 1, 0) > 0;
 	if (wanted)
 		in->backend->kick(in->ctx);
+	if (hung)
+		serve(in);
 }
 
 /*
@@ -303,6 +407,9 @@ static bool turn(struct instance *in, int *status)
 			say("%s: the instance was ended: %s", in->cfg->name, why);
 			*status = EXIT_MONITOR;
 			return true;
+		case TURN_FROZEN:
+			snapshot_take(in);
+			return false;
 		case TURN_RUN:
 			break;
 		}
@@ -322,6 +429,8 @@ static int loop(struct instance *in)
 			say("%s: timed out", in->cfg->name);
 			return EXIT_TIMEOUT;
 		}
+		if (in->killed)
+			return 128 + SIGKILL;
 		clock_update(in->time);
 		arm_timer(in);
 		switch (in->backend->run(in->ctx, &info)) {
@@ -330,11 +439,15 @@ static int loop(struct instance *in)
 			if (turn(in, &status))
 				return status;
 			in->unheard = 0;
+			if (ring_server_outside(in->rs))
+				serve(in);
+			trigger_look(in);
 			break;
 		case RUN_KICKED:
 			if (deaf(in, &status))
 				return status;
 			look(in);
+			trigger_look(in);
 			break;
 		case RUN_DIED:
 			say("%s: the instance died: %s", in->cfg->name, info.why);
@@ -375,10 +488,23 @@ static int port_of(const struct sockaddr_storage *a)
 				       : ((const struct sockaddr_in6 *)a)->sin6_port;
 }
 
+static int load_handles(struct instance *in)
+{
+	char why[256] = "";
+	int64_t offset = restore_clock_offset(in->restored);
+
+	clock_set_offset(offset);
+	ring_server_set_clock(in->rs, offset);
+	if (ring_server_load(in->rs, in->restored, why, sizeof(why)) < 0)
+		return say_fail(-1, "%s: the snapshot cannot be restored: %s", in->cfg->name, why);
+	return 0;
+}
+
 static int assemble(struct instance *in)
 {
 	const struct monitor_config *cfg = in->cfg;
 	bool kvm = in->backend == &backend_kvm;
+	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
 	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped};
 	int r;
 
@@ -386,20 +512,43 @@ static int assemble(struct instance *in)
 	if (r < 0)
 		return say_fail(-1, "no address space for %llu bytes of guest memory: %s",
 				(unsigned long long)cfg->ram_max, strerror(-r));
-	if (load_regions(&in->mem, cfg, kvm) < 0 ||
-	    load_guest(&in->plan, &in->mem, cfg, kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS) < 0)
+	if (load_regions(&in->mem, cfg, kvm) < 0)
+		return -1;
+	if (in->restored ? restore_guest(&in->plan, &in->mem, in->restored, cfg, plat) < 0
+			 : load_guest(&in->plan, &in->mem, cfg, plat) < 0)
 		return -1;
 	in->vcpu = (struct boot_vcpu *)(in->mem.ram + in->plan.vcpu_gpa);
 	in->time = (struct boot_time *)(in->mem.ram + in->plan.time_gpa);
 	in->stats = (struct boot_stats *)(in->mem.ram + in->plan.stats_gpa);
+	if (open_control(in) < 0)
+		return -1;
 	in->rs = ring_server_new(cfg, &in->mem, (gpa_t){in->plan.ring_gpa}, &hooks);
-	if (!in->rs)
+	if (!in->rs || ring_server_watch(in->rs, control_fd(in->control)) < 0)
 		return -1;
 	for (int i = 0; i < cfg->n_ports; i++)
 		if (cfg->verbose || !port_of(&cfg->ports[i].host))
 			say("port %u of the host is port %u of %s", ring_server_host_port(in->rs, i),
 			    cfg->ports[i].guest, cfg->name);
-	return in->backend->create(&in->ctx, &in->mem, &in->plan);
+	if (in->restored && load_handles(in) < 0)
+		return -1;
+	if (cfg->snapshots && snapshot_prepare(in) < 0)
+		return -1;
+	r = in->backend->create(&in->ctx, &in->mem, &in->plan);
+	return r || !in->restored ? r : restore_check_cpu(&in->mem, &in->plan, in->restored);
+}
+
+/* What a restore decides about the configuration, from here on. */
+static int open_restored(struct instance *in, const struct monitor_config *cfg)
+{
+	static struct snap_file file;
+
+	if (cfg->restore_fd <= 0)
+		return 0;
+	if (restore_open(&file, cfg, &in->restored_cfg) < 0)
+		return -1;
+	in->cfg = &in->restored_cfg;
+	in->restored = &file;
+	return 0;
 }
 
 int monitor_run(const struct monitor_config *cfg)
@@ -413,12 +562,21 @@ int monitor_run(const struct monitor_config *cfg)
 	in->backend = choose(cfg);
 	if (!in->backend)
 		return EXIT_MONITOR;
-	if (assemble(in) < 0) {
+	if (open_restored(in, cfg) < 0 || assemble(in) < 0) {
 		ring_server_restore_tty();
 		return EXIT_MONITOR;
 	}
+	in->started_ns = clock_ns(CLOCK_REALTIME);
+	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC);
+	tell_started(in);
 	catch_signals(in);
-	features = ring_server_features(cfg) | (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
+	trigger_init(in);
+	if (in->restored)
+		snapfile_close(in->restored);
+	in->restored = NULL;
+	cfg = in->cfg;
+	features = ring_server_features(cfg) | HOST_control | (cfg->snapshots ? HOST_snapshot : 0) |
+		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {
 		say("cannot install the system call filter: %s", strerror(-in->n_host_calls));

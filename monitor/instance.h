@@ -7,8 +7,20 @@
 
 #include "monitor/backend/backend.h"
 #include "monitor/monitor.h"
+#include "monitor/snapshot.h"
 
+struct control;
 struct ring_server;
+
+struct snap_file;
+
+/* What a snapshot says about the layers and this build. */
+struct snap_source {
+	bool embed[MONITOR_MAX_LAYERS]; /* the file has no name: it has to be in the snapshot */
+	char id[MONITOR_MAX_LAYERS][512];
+	bool hashed;
+	uint8_t libos[32], print[MONITOR_MAX_LAYERS][32];
+};
 
 struct instance {
 	const struct monitor_config *cfg;
@@ -17,6 +29,9 @@ struct instance {
 	struct guest_mem mem;
 	struct load_plan plan;
 	struct ring_server *rs;
+	struct control *control;
+	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
+	bool killed; /* SIGKILL came by the control socket */
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;
 	struct boot_stats *stats;
@@ -29,7 +44,19 @@ struct instance {
 	int unheard; /* a signal that should end the program; the guest took no kick since. 0: none */
 	uint64_t unheard_ns; /* for how long the guest ran since */
 	uint64_t unheard_at_ns;
+	struct {
+		struct snap_source *src; /* NULL: no snapshots */
+		snapshot_done_fn *done; /* not NULL: one is under way */
+		void *arg;
+		int fd;
+	} snap;
+	struct snap_file *restored; /* while it is assembled */
+	struct monitor_config restored_cfg;
 };
+
+/* snapshot.c: while files may still be looked at (0 or -errno), and at rest (TURN_FROZEN). */
+int snapshot_prepare(struct instance *in);
+void snapshot_take(struct instance *in);
 
 /* --stats: what the instance did, to standard error. */
 void stats_print(struct instance *in);

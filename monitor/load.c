@@ -36,6 +36,7 @@
 #include "abi/libos.h"
 #include "abi/ring.h"
 #include "monitor/ring_server.h"
+#include "monitor/snapfile.h"
 
 #define PG		BOOT_PAGE_SIZE
 #define HUGE		(2ull << 20)
@@ -200,11 +201,12 @@ int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map
 
 		if (map_layers) {
 			host = mmap(NULL, UP(cfg->layer_size[i], PG), PROT_READ, MAP_SHARED, cfg->layer_fd[i],
-				    0);
+				    (off_t)cfg->layer_off[i]);
 			if (host == MAP_FAILED)
 				return fail(errno, "cannot map an image layer");
 		}
-		r = add_region(m, &gpa, BOOT_REGION_LAYER, cfg->layer_size[i], cfg->layer_fd[i], 0, host);
+		r = add_region(m, &gpa, BOOT_REGION_LAYER, cfg->layer_size[i], cfg->layer_fd[i],
+			       cfg->layer_off[i], host);
 	}
 	return r;
 }
@@ -338,6 +340,52 @@ static uint64_t symbol(uint64_t header_va, uint64_t off, uint64_t size)
 	return off < size ? header_va + off : 0; /* an absent weak symbol gives a wild offset */
 }
 
+static void use_symbols(struct load_plan *p, const struct libos_image *im, uint64_t hv)
+{
+	uint64_t text_len = UP(im->text->p_filesz, PG);
+
+	p->libos_text_va = hv;
+	p->libos_text_len = im->text->p_filesz;
+	p->sym_resume = symbol(hv, im->header->resume, text_len);
+	p->entry = symbol(hv, im->header->entry, text_len);
+	p->sym_syscall_entry = symbol(hv, im->header->syscall_entry, text_len);
+	p->sym_syscall_trap = symbol(hv, im->header->syscall_trap, text_len);
+	p->sym_exception = symbol(hv, im->header->exception, text_len);
+	p->sym_upcall = symbol(hv, im->header->upcall, text_len);
+	p->sym_gate = symbol(hv, im->header->gate, text_len);
+	p->sym_gate_ret = symbol(hv, im->header->gate_ret, text_len);
+	p->sym_signal = symbol(hv, im->header->signal, text_len);
+	p->sym_flush_cr3 = symbol(hv, im->header->flush_cr3, text_len);
+	p->sym_flush_page = symbol(hv, im->header->flush_page, text_len);
+}
+
+int load_symbols(struct load_plan *plan, uint64_t header_va)
+{
+	struct libos_image im;
+	int r = image_open(&im);
+
+	if (!r)
+		use_symbols(plan, &im, header_va);
+	return r;
+}
+
+int load_libos_digest(uint8_t digest[32])
+{
+	struct libos_image im;
+	uint32_t crc[8];
+	int r = image_open(&im);
+	uint64_t len;
+
+	if (r)
+		return r;
+	len = im.rodata->p_vaddr + im.rodata->p_filesz - im.text->p_vaddr;
+	for (uint64_t i = 0; i < 8; i++)
+		crc[i] = snap_crc32c((uint32_t)i, libos_blob_start + im.text->p_offset + len * i / 8,
+				     len * (i + 1) / 8 - len * i / 8);
+	memcpy(digest, crc, sizeof(crc));
+	return 0;
+}
+
 /* Text and rodata from the region, relro and data copied and relocated. */
 static int load_libos(struct builder *b, struct boot_info *bi, const struct libos_image *im)
 {
@@ -371,18 +419,7 @@ static int load_libos(struct builder *b, struct boot_info *bi, const struct libo
 	g->r.va = hv;
 	bi->libos_va = base;
 	bi->libos_size = im->end;
-	p->libos_text_va = hv;
-	p->libos_text_len = im->text->p_filesz;
-	p->entry = symbol(hv, im->header->entry, text_len);
-	p->sym_syscall_entry = symbol(hv, im->header->syscall_entry, text_len);
-	p->sym_syscall_trap = symbol(hv, im->header->syscall_trap, text_len);
-	p->sym_exception = symbol(hv, im->header->exception, text_len);
-	p->sym_upcall = symbol(hv, im->header->upcall, text_len);
-	p->sym_gate = symbol(hv, im->header->gate, text_len);
-	p->sym_gate_ret = symbol(hv, im->header->gate_ret, text_len);
-	p->sym_signal = symbol(hv, im->header->signal, text_len);
-	p->sym_flush_cr3 = symbol(hv, im->header->flush_cr3, text_len);
-	p->sym_flush_page = symbol(hv, im->header->flush_page, text_len);
+	use_symbols(p, im, hv);
 	return 0;
 }
 

@@ -19,6 +19,11 @@ int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map
 int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg,
 	       enum boot_plat plat);
 
+/* Entry points for a library OS whose header is at header_va (a restore). 0, or -errno after a message. */
+int load_symbols(struct load_plan *plan, uint64_t header_va);
+/* Checksums of the built-in library OS's text and read-only data, an eighth each: a snapshot fits one build only. */
+int load_libos_digest(uint8_t digest[32]);
+
 /* In the loaded guest; the backend may correct fields (descriptors, CPU features) before the first run. */
 struct boot_info *load_boot_info(const struct guest_mem *m, const struct load_plan *plan);
 

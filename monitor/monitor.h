@@ -7,7 +7,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct ctl_status; /* abi/control.h */
+
 enum monitor_kind { MONITOR_AUTO, MONITOR_KVM, MONITOR_PROCESS };
+enum monitor_snapshot_at {
+	SNAPSHOT_AT_NONE,
+	SNAPSHOT_AT_READY,
+	SNAPSHOT_AT_LISTEN,
+	SNAPSHOT_AT_TIME,
+	SNAPSHOT_AT_SIGNAL
+};
 enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
 #define MONITOR_MAX_PORTS   64
@@ -43,12 +52,22 @@ struct monitor_config {
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];
 	uint64_t layer_size[MONITOR_MAX_LAYERS];
+	uint64_t layer_off[MONITOR_MAX_LAYERS]; /* where in its file a layer begins; page aligned */
+	const char *layer_id
+		[MONITOR_MAX_LAYERS]; /* what a snapshot calls it, so that it is found again; NULL: its path */
+	int restore_fd; /* not 0: a snapshot (monitor/snapshot.h) to go on from. Layers: as snapshot_info() lists
+			 * them, descriptor -1 for an embedded one; exe, argv, envp, cwd, ram_max, uid, gid are not
+			 * looked at; ports, volumes, egress, streams are ours and must offer what it has */
+	bool snapshots; /* snapshot_begin() will be called */
 	const char *exe; /* guest path */
 	const char *const *argv; /* NULL-terminated */
 	const char *const *envp;
 	const char *cwd;
 	const char *hostname;
 	const char *name;
+	const char *unique_name; /* --name: no other instance of this user may have it; or NULL */
+	const char *program; /* image or program, as the user said it: for lists of instances */
+	bool detached;
 	uint32_t uid, gid; /* identity inside the guest */
 	int n_groups; /* supplementary groups */
 	uint32_t groups[MONITOR_MAX_GROUPS];
@@ -64,6 +83,16 @@ struct monitor_config {
 	uint64_t timeout_ns; /* 0: none */
 	uint64_t start_ns; /* CLOCK_MONOTONIC when `cowbell` was executed, for --stats */
 	uint64_t image_ns; /* the same when its layers were open */
+	/* all is ready and the program is about to start; may be NULL */
+	void (*started)(void *arg, const struct ctl_status *st);
+	void *started_arg;
+	enum monitor_snapshot_at snapshot_at;
+	uint64_t snapshot_at_ns;
+	int snapshot_at_signal; /* is then not the program's */
+	int snapshot_fd; /* where to */
+	bool snapshot_stop; /* end the instance when it is taken; status 137 */
+	/* it was taken, or not: err, why; with started_arg. Runs under the monitor's filter: write(2) and close(2) only */
+	void (*snapshot_taken)(void *arg, int err, const char *why, uint64_t bytes, uint64_t paused_ns);
 };
 
 /*

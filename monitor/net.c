@@ -79,6 +79,7 @@ static void op_connect(struct ring_server *rs, struct handle *h, const struct ri
 	if (!r)
 		r = connect(h->fd, &a.sa, disconnect ? sizeof(a.sa) : net_addr_len(&a)) ? -errno : 0;
 	if (!r || r == -EINPROGRESS) {
+		rs->had_peer |= !h->dgram;
 		memset(&h->peer, 0, sizeof(h->peer));
 		if (!disconnect)
 			h->peer = a;
@@ -139,6 +140,7 @@ static int accept_one(struct ring_server *rs, struct handle *h, struct handle **
 	n->family = h->family;
 	n->guest_port = h->guest_port;
 	n->peer = peer;
+	rs->had_peer = true;
 	handle_watch(rs, n);
 	n->writable = true;
 	*out = n;
@@ -346,6 +348,10 @@ static void op_shutdown(struct ring_server *rs, struct handle *h, const struct r
 
 void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
+	if (h && h->dead && !(sqe->op == RING_OP_GETNAME && sqe->arg == 1)) {
+		rs_complete(rs, sqe, sqe->op == RING_OP_CONNECT ? -ECONNRESET : -ENOTCONN, 0, 0, 0);
+		return;
+	}
 	switch (sqe->op) {
 	case RING_OP_SOCKET:
 		op_socket(rs, sqe);

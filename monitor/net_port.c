@@ -76,10 +76,53 @@ static void drop_datagrams(int fd)
 	}
 }
 
+/* The handle's socket becomes that of forwarded port i. */
+static void take_port(struct ring_server *rs, struct handle *h, int i)
+{
+	struct rs_port *p = &rs->ports[i];
+
+	if (h->fd >= 0) {
+		if (h->pollable)
+			epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
+		net_carry_options(h->fd, h->dgram ? p->udp : p->tcp);
+		close(h->fd);
+	}
+	h->fd = h->dgram ? p->udp : p->tcp;
+	*(h->dgram ? &p->udp_taken : &p->tcp_taken) = true;
+	h->port = (int8_t)i;
+	h->guest_port = p->guest;
+	h->pollable = false;
+	if (h->dgram) {
+		drop_datagrams(h->fd);
+		handle_watch(rs, h);
+		h->writable = true;
+	}
+}
+
+int net_take_port(struct ring_server *rs, struct handle *h, uint16_t guest, bool v6only)
+{
+	int i = find_port(rs, h, guest, v6only);
+
+	if (i < 0)
+		return -EADDRNOTAVAIL;
+	take_port(rs, h, i);
+	return 0;
+}
+
+int net_relisten(struct ring_server *rs, struct handle *h, uint32_t backlog)
+{
+	h->backlog = backlog > MAX_BACKLOG ? MAX_BACKLOG : backlog;
+	set_reuse(h->fd, 1);
+	if (listen(h->fd, (int)h->backlog))
+		return -errno;
+	h->listening = true;
+	handle_watch(rs, h);
+	return 0;
+}
+
 void net_bind(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
 	union rs_addr a;
-	struct rs_port *p;
 	int i, r = net_addr_read(rs, sqe, &a);
 	uint16_t port;
 
@@ -95,21 +138,7 @@ void net_bind(struct ring_server *rs, struct handle *h, const struct ring_sqe *s
 		rs_complete(rs, sqe, -EADDRNOTAVAIL, 0, 0, 0);
 		return;
 	}
-	p = &rs->ports[i];
-	if (h->pollable)
-		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
-	net_carry_options(h->fd, h->dgram ? p->udp : p->tcp);
-	close(h->fd);
-	h->fd = h->dgram ? p->udp : p->tcp;
-	*(h->dgram ? &p->udp_taken : &p->tcp_taken) = true;
-	h->port = (int8_t)i;
-	h->guest_port = port;
-	h->pollable = false;
-	if (h->dgram) {
-		drop_datagrams(h->fd);
-		handle_watch(rs, h);
-		h->writable = true;
-	}
+	take_port(rs, h, i);
 	rs_complete(rs, sqe, 0, 0, port, 0);
 }
 
@@ -118,6 +147,7 @@ void net_listen(struct ring_server *rs, struct handle *h, const struct ring_sqe 
 	uint32_t backlog = sqe->arg > MAX_BACKLOG ? MAX_BACKLOG : sqe->arg;
 	int r = 0;
 
+	h->backlog = backlog;
 	if (h->dgram || h->port < 0) {
 		r = h->dgram ? -EOPNOTSUPP : -EADDRNOTAVAIL;
 	} else {

@@ -61,6 +61,7 @@ struct handle {
 	bool pollable; /* is in the epoll set */
 	bool shared_blocking; /* console: description belongs to others too and blocks; obey readiness only */
 	bool rdhup, hup, err; /* sticky: peer sends no more, both directions ended, error */
+	bool dead; /* of a restored instance: its connection is no more; ECONNRESET */
 	bool closing; /* CLOSE with drain was taken: sends what is queued, then goes */
 	/* sockets */
 	bool is_tty;
@@ -68,9 +69,12 @@ struct handle {
 	bool v6only;
 	int8_t port; /* index of the forwarded port it holds, or -1 */
 	uint16_t family; /* as the guest sees it */
+	uint32_t backlog;
 	uint16_t guest_port; /* local port as the guest sees it, 0 = the host's */
 	/* files */
 	bool writable_file, is_dir;
+	uint32_t open_flags; /* access mode */
+	char *path; /* below the volume's root, if snapshots may be taken; malloced */
 	int fd;
 	int volume;
 	uint32_t next_free;
@@ -123,9 +127,16 @@ struct ring_server {
 
 	struct rs_port ports[MONITOR_MAX_PORTS];
 	bool interrupted;
+	int outside_fd; /* of ring_server_watch(), -1: none */
+	bool outside; /* it is readable */
 	int lost; /* errno of the last write that failed, and its turn */
 	uint32_t lost_turn;
 	bool exiting;
+	/* snapshots: the guest was asked to rest; its RING_OP_SNAPSHOT was taken in this turn */
+	bool freeze_asked, frozen;
+	struct ring_sqe freeze_sqe;
+	bool watch_ready, is_ready; /* --snapshot-at ready: look for it; it is so */
+	bool had_peer; /* a connection was accepted or dialled, ever */
 	int wait_status;
 	char why[160]; /* not empty: TURN_BROKEN */
 	int64_t mono_off_ns; /* host CLOCK_MONOTONIC minus the guest's */
@@ -172,6 +183,13 @@ bool console_read(struct ring_server *rs, struct handle *h, struct rs_req *r);
 bool console_write(struct ring_server *rs, struct handle *h, struct rs_req *r);
 bool net_in(struct ring_server *rs, struct handle *h, struct rs_req *r);
 bool net_out(struct ring_server *rs, struct handle *h, struct rs_req *r);
+
+/* --- for a restore --- */
+/* The forwarded port of `guest` becomes the handle's, as BIND does it. 0 or -errno. */
+int net_take_port(struct ring_server *rs, struct handle *h, uint16_t guest, bool v6only);
+int net_relisten(struct ring_server *rs, struct handle *h, uint32_t backlog);
+/* Descriptor of a file or directory of a volume that the guest had open, or -errno. */
+int volume_reopen(struct ring_server *rs, int volume, const char *path, uint32_t open_flags, bool dir);
 
 /* --- the parts: 0 or -1 after a message --- */
 int console_init(struct ring_server *rs);

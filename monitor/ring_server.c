@@ -44,6 +44,8 @@ HOST_SYSCALL(core, epoll_pwait2);
 HOST_SYSCALL(core, write);
 
 #define EPOLL_TAG_INTERRUPT UINT64_MAX
+#define READY_IDLE_NS	    20000000ull /* a guest that sleeps longer is taken for idle */
+#define EPOLL_TAG_OUTSIDE   (UINT64_MAX - 1)
 _Static_assert(RS_LATE_SIZE >= RS_MAX_REQS + RS_LATE_TAKE + RING_ENTRIES + RS_MAX_EVENTS + RS_ACCEPT_BATCH,
 	       "bound");
 _Static_assert((RS_LATE_SIZE & (RS_LATE_SIZE - 1)) == 0, "masked");
@@ -249,6 +251,14 @@ static void on_instance(struct ring_server *rs, const struct ring_sqe *sqe)
 			r = rs->hooks.release ? rs->hooks.release(rs->hooks.arg, sqe->off, sqe->addr2)
 					      : -ENOSYS;
 		break;
+	case RING_OP_SNAPSHOT:
+		if (rs->freeze_asked) {
+			rs->frozen = true;
+			rs->freeze_sqe = *sqe;
+			return;
+		}
+		r = -EINVAL;
+		break;
 	case RING_OP_EXIT:
 		rs->exiting = true;
 		rs->wait_status = (int)sqe->arg;
@@ -301,7 +311,7 @@ static void take_submissions(struct ring_server *rs)
 		rs_broken(rs, NULL, "submission index out of range");
 		return;
 	}
-	while (rs->sq_head != tail && !rs->exiting && !rs->why[0] &&
+	while (rs->sq_head != tail && !rs->exiting && !rs->frozen && !rs->why[0] &&
 	       rs->late_tail - rs->late_head < RS_LATE_TAKE) {
 		/* one copy, which the compiler may not undo */
 		const volatile struct ring_sqe *shared = &rs->page->sq[rs->sq_head % RING_ENTRIES];
@@ -334,6 +344,10 @@ static void on_event(struct ring_server *rs, const struct epoll_event *e)
 
 	if (e->data.u64 == EPOLL_TAG_INTERRUPT) {
 		rs->interrupted = true;
+		return;
+	}
+	if (e->data.u64 == EPOLL_TAG_OUTSIDE) {
+		rs->outside = true;
 		return;
 	}
 	if (id >= rs->handles_fresh)
@@ -397,6 +411,10 @@ static void drain_at_exit(struct ring_server *rs)
 {
 	uint64_t end = now_ns() + 5000000000u;
 
+	if (rs->outside_fd >= 0) /* nobody serves it now */
+		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, rs->outside_fd, NULL);
+	rs->outside_fd = -1;
+
 	for (;;) {
 		bool console = false, socket = false;
 
@@ -424,19 +442,51 @@ static void publish(struct ring_server *rs)
 	__atomic_store_n(&rs->page->ctl.cq_tail, rs->cq_tail, __ATOMIC_RELEASE);
 }
 
+/* All that it waits for is a first connection, or a time that is far. */
+static bool only_waits(const struct ring_server *rs)
+{
+	bool listening = false;
+
+	for (uint32_t i = 0; i < rs->handles_fresh; i++) {
+		const struct handle *h = &rs->handles[i];
+
+		if (h->kind == H_FREE || h->kind == H_FILE)
+			continue;
+		if (!list_empty(&h->out) || (!list_empty(&h->in) && h->kind == H_SOCKET && !h->listening && !h->dgram))
+			return false;
+		if (h->listening && list_empty(&h->in))
+			return false;
+		listening |= h->listening;
+	}
+	return listening;
+}
+
+static bool is_ready(struct ring_server *rs, uint64_t deadline)
+{
+	if (rs->had_peer || rs->late_head != rs->late_tail ||
+	    (deadline != UINT64_MAX && deadline < now_ns() + READY_IDLE_NS) || !only_waits(rs))
+		return false;
+	gather(rs, 0); /* is the first connection there already? */
+	return !rs->n_done && !rs->had_peer;
+}
+
 static void wait_and_gather(struct ring_server *rs)
 {
 	bool wait = load(&rs->page->ctl.wait) != 0;
 	uint64_t deadline =
 		host_deadline(rs, __atomic_load_n(&rs->page->ctl.wait_until_ns, __ATOMIC_RELAXED));
 
+	if (rs->watch_ready && wait && !rs->n_urgent && is_ready(rs, deadline)) {
+		rs->is_ready = true;
+		return;
+	}
 	if (!wait || rs->n_urgent || !list_empty(&rs->stalled)) {
 		gather(rs, 0);
 		return;
 	}
 	do
 		gather(rs, deadline);
-	while (!rs->n_urgent && !rs->interrupted && !rs->why[0] && list_empty(&rs->stalled) &&
+	while (!rs->n_urgent && !rs->interrupted && !rs->outside && !rs->why[0] && list_empty(&rs->stalled) &&
 	       (deadline == UINT64_MAX || now_ns() < deadline));
 }
 
@@ -446,7 +496,7 @@ enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, cons
 
 	rs->turn++;
 	rs->n_done = rs->n_urgent = 0;
-	rs->interrupted = false;
+	rs->interrupted = rs->outside = false;
 	if (rs->cq_tail - head > RING_ENTRIES)
 		rs_broken(rs, NULL, "completion index out of range");
 	else
@@ -457,7 +507,11 @@ enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, cons
 		run_stalled(rs);
 		take_submissions(rs);
 	}
-	if (!rs->why[0] && !rs->exiting)
+	if (rs->frozen && rs->late_head != rs->late_tail) {
+		rs->frozen = false;
+		rs_complete(rs, &rs->freeze_sqe, -EAGAIN, 0, 0, 0);
+	}
+	if (!rs->why[0] && !rs->exiting && !rs->frozen)
 		wait_and_gather(rs);
 	publish(rs);
 	if (rs->why[0]) {
@@ -471,7 +525,39 @@ enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, cons
 		*wait_status = rs->wait_status;
 		return TURN_EXIT;
 	}
-	return TURN_RUN;
+	return rs->frozen ? TURN_FROZEN : TURN_RUN;
+}
+
+/* --- snapshots ----------------------------------------------------------------------------- */
+
+void ring_server_freeze(struct ring_server *rs)
+{
+	rs->freeze_asked = true;
+	ring_server_event(rs, RING_EV_SNAPSHOT, 0);
+	ring_server_interrupt(rs);
+}
+
+void ring_server_thaw(struct ring_server *rs, int res)
+{
+	rs->freeze_asked = rs->frozen = false;
+	rs_complete(rs, &rs->freeze_sqe, res, 0, 0, 0);
+	publish(rs);
+}
+
+void ring_server_watch_ready(struct ring_server *rs, bool on)
+{
+	rs->watch_ready = on;
+	rs->is_ready = false;
+}
+
+bool ring_server_is_ready(const struct ring_server *rs)
+{
+	return rs->is_ready && !rs->had_peer;
+}
+
+void ring_server_set_clock(struct ring_server *rs, int64_t host_minus_guest_ns)
+{
+	rs->mono_off_ns = host_minus_guest_ns;
 }
 
 /* --- life --------------------------------------------------------------------------------- */
@@ -500,6 +586,21 @@ void ring_server_interrupt(struct ring_server *rs)
 int ring_server_poll_fd(struct ring_server *rs)
 {
 	return rs->epfd;
+}
+
+int ring_server_watch(struct ring_server *rs, int fd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = EPOLL_TAG_OUTSIDE};
+
+	if (epoll_ctl(rs->epfd, EPOLL_CTL_ADD, fd, &e))
+		return -errno;
+	rs->outside_fd = fd;
+	return 0;
+}
+
+bool ring_server_outside(const struct ring_server *rs)
+{
+	return rs->outside;
 }
 
 uint16_t ring_server_host_port(struct ring_server *rs, int index)
@@ -542,7 +643,8 @@ struct ring_server *ring_server_new(const struct monitor_config *cfg, struct gue
 		say("out of memory");
 		return NULL;
 	}
-	*rs = (struct ring_server){.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1};
+	*rs = (struct ring_server){
+		.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1, .outside_fd = -1};
 	rs->uid = geteuid();
 	rs->gid = getegid();
 	/* large, zeroed by mmap, and touched only as far as used */

@@ -23,6 +23,7 @@ struct ring_server_hooks {
 enum turn_result {
 	TURN_RUN, /* let the guest go on */
 	TURN_EXIT, /* RING_OP_EXIT: status in *wait_status */
+	TURN_FROZEN, /* ring_server_freeze() was heeded: everything is at rest until ring_server_thaw() */
 	TURN_BROKEN, /* malformed request: reason in *why; end the instance */
 };
 
@@ -41,6 +42,10 @@ void ring_server_event(struct ring_server *rs, uint32_t event, uint64_t detail);
 void ring_server_interrupt(struct ring_server *rs);
 /* A descriptor that is readable when a turn would complete something: lets instance.c kick a computing guest. */
 int ring_server_poll_fd(struct ring_server *rs);
+/* A turn that sleeps also returns when this descriptor is readable. */
+int ring_server_watch(struct ring_server *rs, int fd);
+/* Was it, in the last turn? */
+bool ring_server_outside(const struct ring_server *rs);
 /* -p with host port 0: the port that was given. */
 uint16_t ring_server_host_port(struct ring_server *rs, int index);
 /* The result of a write to this standard stream is known when write() returns (files, most devices). */
@@ -50,6 +55,16 @@ void ring_server_restore_tty(void);
 /* The shell's settings while we are stopped, and the program's again. */
 void ring_server_suspend_tty(void);
 void ring_server_resume_tty(void);
+/*
+ * Snapshots. Ask the guest to come to rest: some turn later TURN_FROZEN comes; thaw() answers it and lets it go on.
+ * watch_ready: the turn in which the guest begins to wait for its first connection returns at once, and is_ready() is true.
+ */
+void ring_server_freeze(struct ring_server *rs);
+void ring_server_thaw(struct ring_server *rs, int res);
+void ring_server_watch_ready(struct ring_server *rs, bool on);
+bool ring_server_is_ready(const struct ring_server *rs);
+/* The guest's monotonic clock is not the host's, in a restored instance. */
+void ring_server_set_clock(struct ring_server *rs, int64_t host_minus_guest_ns);
 void ring_server_free(struct ring_server *rs);
 
 #endif

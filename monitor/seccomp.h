@@ -19,7 +19,9 @@ enum host_feature {
 	HOST_process = 4,
 	HOST_net = 8,
 	HOST_volume = 16,
-	HOST_tty = 32
+	HOST_tty = 32,
+	HOST_control = 64,
+	HOST_snapshot = 128
 };
 
 struct host_syscall {

@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -239,6 +240,9 @@ static int op_open(struct ring_server *rs, const struct ring_sqe *sqe, int root,
 		return -ENFILE;
 	}
 	h->writable_file = (flags & O_ACCMODE) != O_RDONLY;
+	h->open_flags = (uint32_t)(flags & O_ACCMODE);
+	if (rs->cfg->snapshots)
+		h->path = strdup(path);
 	h->volume = (int)(sqe->handle - RING_VOL_BASE);
 	r = check_opened(fd, h);
 	if (!r && sqe->len2)
@@ -249,6 +253,27 @@ static int op_open(struct ring_server *rs, const struct ring_sqe *sqe, int root,
 	}
 	*val = h->id;
 	return 0;
+}
+
+/* Without creating or truncating; what was writable must still be. */
+int volume_reopen(struct ring_server *rs, int volume, const char *path, uint32_t open_flags, bool dir)
+{
+	const struct monitor_volume *v = &rs->cfg->volumes[volume];
+	int flags = (int)(open_flags & O_ACCMODE), fd;
+	struct statx st;
+
+	if (flags == O_ACCMODE)
+		return -EINVAL;
+	if (v->ro && flags != O_RDONLY)
+		return -EROFS;
+	fd = open_beneath(v->dirfd, path, flags | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | (dir ? O_DIRECTORY : 0), 0);
+	if (fd < 0)
+		return fd;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) || !(dir ? S_ISDIR(st.stx_mode) : S_ISREG(st.stx_mode))) {
+		close(fd);
+		return -ESTALE;
+	}
+	return fd;
 }
 
 static int op_stat(struct ring_server *rs, const struct ring_sqe *sqe, int root)

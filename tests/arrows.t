@@ -15,7 +15,7 @@ my %may = (
 	monitor => [qw(abi/ lib/)],
 	image => [qw(abi/ lib/)],
 	platform => [qw(abi/ lib/)],
-	cli => [qw(abi/ lib/ monitor/monitor.h image/image.h platform/platform.h)],
+	cli => [qw(abi/ lib/ monitor/monitor.h monitor/snapshot.h image/image.h platform/platform.h)],
 );
 my @deps = sort split /\n/, `find $top/build -path '*-obj/*' -name '*.d' 2>/dev/null`;
 plan skip_all => 'nothing is built yet: make' unless @deps;

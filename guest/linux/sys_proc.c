@@ -201,7 +201,7 @@ SYSCALL5(execveat, int, dirfd, const char *, upath, u64, uargv, u64, uenvp, int,
 
 SYSCALL0(getpid)
 {
-	return current->proc->pid;
+	return current->proc->shown_pid;
 }
 
 SYSCALL0(getppid)

@@ -257,7 +257,7 @@ static struct thread *target_thread(s32 pid, s32 tid)
 {
 	struct thread *t = tid == current->tid ? current : thread_by_tid(tid);
 
-	if (!t || t->kfn || (pid && t->proc->pid != pid))
+	if (!t || t->kfn || (pid && t->proc->pid != pid && t->proc->shown_pid != pid))
 		return NULL;
 	return t;
 }
@@ -291,7 +291,7 @@ static int info_in(const siginfo_t *uinfo, int sig, s32 pid, siginfo_t *info)
 	if (get_user(*info, uinfo))
 		return -EFAULT;
 	info->si_signo = sig;
-	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != current->proc->pid)
+	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != current->proc->pid && pid != current->proc->shown_pid)
 		return -EPERM;
 	return 0;
 }

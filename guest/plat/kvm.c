@@ -65,6 +65,13 @@ static void kvm_doorbell(void)
 	__asm__ volatile("outb %%al, %0" : : "i"(BOOT_DOORBELL_PORT), "a"(0) : "memory");
 }
 
+static void kvm_restored(struct aspace *as)
+{
+	current_cr3 = boot->cr3_gpa;
+	if (as)
+		kvm_aspace_switch(as);
+}
+
 /* A page table outside memory: the next fetch becomes a triple fault. */
 static void kvm_die(void)
 {
@@ -80,5 +87,6 @@ const struct plat plat_kvm = {
 	.aspace_switch = kvm_aspace_switch,
 	.doorbell = kvm_doorbell,
 	.flush = kvm_flush,
+	.restored = kvm_restored,
 	.die = kvm_die,
 };

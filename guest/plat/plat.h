@@ -46,11 +46,18 @@ struct plat {
 	 */
 	void (*flush)(struct aspace *as, u64 va, u64 len);
 	void (*protect)(struct aspace *as, u64 va, u64 len, int prot);
+	/*
+	 * This platform is new to the instance (a restore): nothing but what the loader maps is there. Before any stack
+	 * but the boot stack is used; `as` (may be NULL) becomes current.
+	 */
+	void (*restored)(struct aspace *as);
 	/* Optional. The doorbell itself does not work: end the instance in any way that the monitor sees. */
 	void (*die)(void);
 };
 
 extern const struct plat *plat;
+/* Come to rest and let the monitor take a snapshot; returns in the original and in each restored one (snapshot.c). */
+void snapshot_freeze(void);
 extern const struct plat plat_kvm, plat_process;
 
 #endif

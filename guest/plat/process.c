@@ -40,6 +40,7 @@
 /* Mappings up to this size are filled at once; larger ones page by page, as the host sees fit. */
 #define POPULATE_MAX  (64 * PAGE_SIZE)
 #define HUGE_FAILURES 16
+#define STRETCH_MIN   4 /* pages: shorter ones come by misses */
 #define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
 #define FLAGS_TF      0x100ull
 
@@ -198,6 +199,66 @@ static void process_die(void)
 	process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
 }
 
+/* --- restored ------------------------------------------------------------------- */
+
+/* Neighbours in the page table that one host mapping covers. */
+struct stretch {
+	u64 va, entry, pages;
+};
+
+static bool stretch_add(struct stretch *s, const struct pt_leaf *l)
+{
+	if (s->pages && (l->va != s->va + s->pages * PAGE_SIZE || l->entry != s->entry + s->pages * PAGE_SIZE))
+		return false;
+	if (!s->pages)
+		*s = (struct stretch){l->va, l->entry, 0};
+	s->pages += l->pages;
+	return true;
+}
+
+static s64 stretch_map(const struct stretch *s, u64 min_pages)
+{
+	u64 e = s->entry;
+
+	if (s->pages < min_pages || !(e & PTE_P))
+		return 0;
+	return host_mmap(s->va, pte_gpa(e), s->pages * PAGE_SIZE,
+			 PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X), true);
+}
+
+/* Map what the tables say of [va, end), stretches of at least min_pages. */
+static s64 map_stretches(struct aspace *as, u64 va, u64 end, u64 min_pages)
+{
+	struct stretch s = {0};
+	struct pt_leaf l;
+	s64 r = 0;
+
+	for (; !r && pt_next(as, va, end, &l) && l.va < end; va = l.va + l.pages * PAGE_SIZE) {
+		if (stretch_add(&s, &l))
+			continue;
+		r = stretch_map(&s, min_pages);
+		s.pages = 0;
+		stretch_add(&s, &l);
+	}
+	return r ? r : stretch_map(&s, min_pages);
+}
+
+/*
+ * The loader mapped what it knows; stacks and the frame array are in the vmap area, and must be there before one of
+ * them is used. Of the app's mappings only those that save many misses.
+ */
+static void process_restored(struct aspace *as)
+{
+	struct aspace boot_as = {.root = GPA(boot->cr3_gpa)};
+
+	process_gate(__NR_munmap, PROCESS_STUB_VA, PROCESS_STUB_SIZE, 0, 0, 0, 0);
+	if (map_stretches(&boot_as, boot->vmap_va, boot->vmap_va + boot->vmap_size, 1))
+		process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
+	mirrored = as;
+	if (as && map_stretches(as, 0, BOOT_TASK_SIZE, STRETCH_MIN))
+		drop_app_mappings();
+}
+
 const struct plat plat_process = {
 	.name = "process",
 	.map = process_map,
@@ -207,6 +268,7 @@ const struct plat plat_process = {
 	.aspace_free = process_aspace_free,
 	.aspace_switch = process_aspace_switch,
 	.doorbell = process_doorbell,
+	.restored = process_restored,
 	.die = process_die,
 };
 
@@ -321,7 +383,7 @@ void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
 	u64 error = sc->err, addr = 0;
 
 	if (sig == PROCESS_KICK_SIGNAL) {
-		if (libos || !current || !current->xstate)
+		if (sc->rip >= BOOT_TASK_SIZE || !current || !current->xstate)
 			return; /* the library OS, or the stub before it, will see vcpu.kick */
 		leave_for_thread(sc, TRAP_KICK, 0, 0);
 	}

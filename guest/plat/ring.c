@@ -34,6 +34,7 @@ static struct list overflow = LIST_INIT(overflow);
 static struct list deferred = LIST_INIT(deferred);
 static bool hurried;
 static bool running; /* ring_poll() is on the stack */
+static bool freeze_wanted; /* RING_EV_SNAPSHOT came */
 
 /* Completions taken off the ring but not run yet: [stash_head, stash_tail). */
 static struct ring_cqe *stash;
@@ -183,6 +184,10 @@ static void cqe_run(const struct ring_cqe *c)
 {
 	struct ring_req *req = (struct ring_req *)c->user_data;
 
+	if (c->user_data == RING_UD_EVENT && c->val == RING_EV_SNAPSHOT) {
+		freeze_wanted = true;
+		return;
+	}
 	if (c->user_data == RING_UD_EVENT) {
 		proc_ring_event(c->val, c->val2);
 		return;
@@ -227,6 +232,18 @@ static void doorbell(bool wait, u64 deadline_ns)
 	plat->doorbell();
 }
 
+/*
+ * After completions ran, which may have been in any sleep or on any way out of a system call: all
+ * that the library OS does there it may also find done by a long doorbell, and a snapshot is no more than that.
+ */
+static void freeze_if_wanted(void)
+{
+	if (unlikely(freeze_wanted) && !running) {
+		freeze_wanted = false;
+		snapshot_freeze();
+	}
+}
+
 void ring_flush(void)
 {
 	run_deferred();
@@ -234,6 +251,19 @@ void ring_flush(void)
 		doorbell(false, 0);
 		run_completions();
 	} while (!list_empty(&overflow));
+	freeze_if_wanted();
+}
+
+bool ring_quiet(void)
+{
+	return sq_tail == __atomic_load_n(&ring->ctl.sq_head, __ATOMIC_ACQUIRE) && list_empty(&overflow) &&
+	       list_empty(&deferred) && !cqe_waiting();
+}
+
+void ring_freeze_later(void)
+{
+	freeze_wanted = true;
+	want_tick();
 }
 
 void ring_wait(u64 deadline_ns)
@@ -242,6 +272,7 @@ void ring_wait(u64 deadline_ns)
 	if (!cqe_waiting())
 		doorbell(true, deadline_ns);
 	run_completions();
+	freeze_if_wanted();
 }
 
 /* --- cancel -------------------------------------------------------------------------- */

@@ -55,6 +55,10 @@ struct ring_deferred {
 void ring_defer(struct ring_deferred *d);
 /* Synchronous, for contexts that must not sleep (fault on a volume page, panic): spins doorbells. */
 s64 ring_call_nosleep(struct ring_sqe *sqe, u64 *val, u64 *val2);
+/* Everything submitted was taken, everything completed was looked at: nothing but what the monitor keeps is on its way. */
+bool ring_quiet(void);
+/* RING_EV_SNAPSHOT again, at the next chance. */
+void ring_freeze_later(void);
 /* Unasked events: implemented in proc/signal.c. */
 void proc_ring_event(u64 event, u64 detail);
 

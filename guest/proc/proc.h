@@ -91,6 +91,7 @@ struct thread {
 
 struct process {
 	s32 pid, ppid, pgid, sid;
+	s32 shown_pid; /* what getpid answers: pid, or another since a restore (snapshot.c); both name the process */
 	struct process *parent;
 	struct list children, sibling, all_node;
 	struct list threads;

@@ -83,7 +83,7 @@ struct process *process_new(void)
 
 	if (!p)
 		return NULL;
-	p->pid = tid_new();
+	p->pid = p->shown_pid = tid_new();
 	p->ppid = 1;
 	p->pgid = p->sid = p->pid;
 	list_init(&p->children);
@@ -105,7 +105,7 @@ struct process *process_by_pid(s32 pid)
 	list_for_each (it, &all_processes) {
 		struct process *p = list_entry(it, struct process, all_node);
 
-		if (p->pid == pid)
+		if (p->pid == pid || p->shown_pid == pid)
 			return p;
 	}
 	return NULL;

@@ -301,6 +301,9 @@ void proc_ring_event(u64 event, u64 detail)
 	case RING_EV_WINCH:
 		signal_process(init_process, SIGWINCH, &info);
 		break;
+	case RING_EV_RESTORED: /* who cares reads /proc/cowbell/generation; others ignore it by default */
+		signal_process(init_process, SIGCONT, &info);
+		break;
 	default:
 		break;
 	}

@@ -35,6 +35,7 @@ struct load_plan {
 	uint64_t exc_stack_top; /* also in the per-CPU page at BOOT_CPU_EXC_STACK */
 	uint64_t sym_syscall_entry; /* where patched sites go (the guest puts it at gs:16 itself) */
 	uint64_t sym_signal; /* process: the library OS's host signal handler, or 0 */
+	uint64_t sym_resume; /* entry of a restored instance */
 	uint64_t sym_flush_cr3, sym_flush_page; /* kvm: see struct libos_header */
 	uint64_t stub_va,
 		stub_gpa; /* kvm: one supervisor page for the ring-0 stub and its tables; not in maps */

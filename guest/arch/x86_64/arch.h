@@ -57,6 +57,13 @@ size_t arch_xstate_size(void);
 void arch_xstate_init(void *area);
 void arch_init(void);
 
+/* What C relies on over a call, and fs base; entry.S and switch.S know the order. */
+struct arch_frozen {
+	u64 rbx, rbp, r12, r13, r14, r15, rsp, rip, fs_base;
+};
+/* 0; and once more 1, when libos_resume brings it back in a restored instance. The caller's frame must still be there. */
+int arch_freeze(struct arch_frozen *f) __attribute__((returns_twice));
+
 extern u64 xstate_mask; /* components that XSAVE and XRSTOR handle (boot->xcr0) */
 #endif
 #endif

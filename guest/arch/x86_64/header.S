@@ -28,5 +28,6 @@ libos_header:
 	.quad kvm_flush_cr3_site - libos_header
 	.quad kvm_flush_page_site - libos_header
 	.quad process_signal_entry - libos_header
-	.quad 0, 0, 0, 0
+	.quad libos_resume - libos_header
+	.quad 0, 0, 0
 	.section .note.GNU-stack, "", @progbits

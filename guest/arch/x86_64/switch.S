@@ -79,6 +79,45 @@ arch_xstate_save:
 1:	ret
 
 /*
+ * Snapshots. int arch_freeze(struct arch_frozen *f), and its second return, in a
+ * restored instance, where libos_resume is the first instruction: rdi = boot_info, boot stack.
+ */
+	.balign 16
+	.globl arch_freeze, libos_resume
+	.hidden arch_freeze, libos_resume
+arch_freeze:
+	mov %rbx, (%rdi)
+	mov %rbp, 8(%rdi)
+	mov %r12, 16(%rdi)
+	mov %r13, 24(%rdi)
+	mov %r14, 32(%rdi)
+	mov %r15, 40(%rdi)
+	lea 8(%rsp), %rax
+	mov %rax, 48(%rdi)
+	mov (%rsp), %rax
+	mov %rax, 56(%rdi)
+	rdfsbase %rax
+	mov %rax, 64(%rdi)
+	xor %eax, %eax
+	ret
+
+libos_resume:
+	xor %ebp, %ebp
+	call snapshot_resume
+	mov 64(%rax), %rcx
+	wrfsbase %rcx
+	mov (%rax), %rbx
+	mov 8(%rax), %rbp
+	mov 16(%rax), %r12
+	mov 24(%rax), %r13
+	mov 32(%rax), %r14
+	mov 40(%rax), %r15
+	mov 48(%rax), %rsp
+	mov 56(%rax), %rcx
+	mov $1, %eax
+	jmp *%rcx
+
+/*
  * kvm: the two services of the ring-0 stub, asked for by `int3` with the
  * address after it in r11 (abi/libos.h).
  */

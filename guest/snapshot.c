@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Coming to rest for a snapshot, and going on in a restored instance.
+ *
+ *   RING_EV_SNAPSHOT -> ring.c, after completions ran -> snapshot_freeze()
+ *
+ *   snapshot_freeze()   vector registers of the current thread to memory (user_return loads them again);
+ *                       arch_freeze() keeps what C needs to go on from there, as setjmp does;
+ *                       RING_OP_SNAPSHOT. Under the doorbell everything is in RAM.
+ *        |        \
+ *        |         original: the request completes, go on
+ *        restored: monitor -> libos_resume (boot stack) -> snapshot_resume() -> arch_freeze() returns 1
+ *
+ * Before any code of the app runs in a restored instance: the platform's mappings, fresh randomness, WIPEONFORK
+ * pages, CPU time that nobody used. Timers that are due fire at the next look, as after any long doorbell: the
+ * monotonic clock went on by what passed outside. Handles that cannot live on are dead in the monitor
+ * already and answer with errors by themselves.
+ */
+#include <asm-generic/errno.h>
+
+#include "abi/boot.h"
+#include "abi/ring.h"
+#include "guest/arch/x86_64/arch.h"
+#include "guest/linux/table.h"
+#include "guest/mm/mm.h"
+#include "guest/mm/vma.h"
+#include "guest/plat/plat.h"
+#include "guest/plat/ring.h"
+#include "guest/proc/internal.h"
+#include "guest/random.h"
+#include "guest/vfs/inode.h"
+#include "guest/vfs/vfs.h"
+
+static struct arch_frozen frozen;
+
+struct arch_frozen *snapshot_resume(struct boot_info *bi);
+
+/* First C code of a restored instance, on the boot stack; nothing but the loader's mappings can be relied on. */
+struct arch_frozen *snapshot_resume(struct boot_info *bi)
+{
+	boot = bi;
+	plat = bi->plat == BOOT_PLAT_PROCESS ? &plat_process : &plat_kvm;
+	plat->restored(aspace_active);
+	return &frozen;
+}
+
+#define SHOWN_PID_STEP 32768 /* no thread has such a number */
+
+/*
+ * Libraries that keep random numbers of their own ask getpid whether they are a copy. OpenSSL does, and two clones that
+ * share its state would share session keys. Others break when it changes under them (PostgreSQL stops, Ruby loses
+ * signals), so it changes only where such a library is mapped.
+ */
+static bool keeps_own_randomness(struct aspace *as)
+{
+	static const char *const names[] = {"libcrypto", "libgcrypt", "libnss3", "libfreebl"};
+
+	list_for_each (n, &as->vmas) {
+		struct vma *v = list_entry(n, struct vma, node);
+		const char *name = v->file && v->file->dentry ? v->file->dentry->name : NULL;
+
+		for (size_t i = 0; name && i < ARRAY_SIZE(names); i++)
+			if (!strncmp(name, names[i], strlen(names[i])))
+				return true;
+	}
+	return false;
+}
+
+static void forget_time_outside(void)
+{
+	u64 now = mono_ns();
+
+	list_for_each (n, &all_threads)
+		list_entry(n, struct thread, all_node)->last_ns = now;
+	current->last_ns = now;
+}
+
+static void restored(void)
+{
+	struct boot_info *bi = (struct boot_info *)boot;
+	struct boot_vcpu *v = this_cpu()->shared;
+
+	random_init(bi);
+	list_for_each (n, &all_processes) {
+		struct process *p = list_entry(n, struct process, all_node);
+
+		if (!p->as)
+			continue;
+		mm_wipe_on_fork(p->as);
+		if (keeps_own_randomness(p->as))
+			p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
+	}
+	forget_time_outside();
+	strace_on = boot->flags & BOOT_F_STRACE;
+	v->kick = 1; /* the way back to the app looks at timers */
+	sched_update_tick();
+	log_line(LOG_DEBUG, "restored on %s, generation %lu", plat->name, boot->generation);
+}
+
+void snapshot_freeze(void)
+{
+	struct thread *t = current;
+	struct ring_sqe sqe = {.op = RING_OP_SNAPSHOT, .handle = RING_NO_HANDLE};
+
+	if (!ring_quiet()) {
+		ring_freeze_later();
+		return;
+	}
+	if (t && t->xstate)
+		arch_xstate_save(t);
+	if (arch_freeze(&frozen)) {
+		restored();
+		return;
+	}
+	if (ring_call_nosleep(&sqe, NULL, NULL) == -EAGAIN)
+		ring_freeze_later();
+}

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The reader of snapshot files (abi/snapshot.h). The file comes from anybody:
+ * header and tables are copied once, the digest is checked first, and then every
+ * offset, count and address as if there were no digest, since whoever writes a
+ * file also writes its digest. Nothing here trusts a number that it has not compared.
+ *
+ * It knows no instance, so that it can be fuzzed and tested alone.
+ */
+#include "monitor/snapfile.h"
+
+#include <errno.h>
+#include <nettle/sha2.h>
+#include <nmmintrin.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PG SNAP_PAGE
+
+/* --- checksums ------------------------------------------------------------------ */
+
+__attribute__((target("sse4.2"))) static uint32_t crc_hardware(uint32_t crc, const uint8_t *p, size_t n)
+{
+	uint64_t c = crc;
+
+	for (; n >= 8; p += 8, n -= 8) {
+		uint64_t v;
+
+		memcpy(&v, p, 8);
+		c = _mm_crc32_u64(c, v);
+	}
+	for (; n; p++, n--)
+		c = _mm_crc32_u8((uint32_t)c, *p);
+	return (uint32_t)c;
+}
+
+static uint32_t crc_bits(uint32_t crc, const uint8_t *p, size_t n)
+{
+	for (; n; p++, n--) {
+		crc ^= *p;
+		for (int i = 0; i < 8; i++)
+			crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+	}
+	return crc;
+}
+
+uint32_t snap_crc32c(uint32_t crc, const void *p, size_t n)
+{
+	return ~(__builtin_cpu_supports("sse4.2") ? crc_hardware(~crc, p, n) : crc_bits(~crc, p, n));
+}
+
+void snap_digest(const struct snap_header *h, const uint8_t *tables, uint8_t digest[32])
+{
+	struct snap_header copy = *h;
+	struct sha256_ctx c;
+
+	memset(copy.digest, 0, sizeof(copy.digest));
+	sha256_init(&c);
+	sha256_update(&c, sizeof(copy), (const uint8_t *)&copy);
+	sha256_update(&c, h->tables_len, tables);
+	sha256_digest(&c, 32, digest);
+}
+
+#define PRINT_SAMPLES 16
+
+int snap_layer_print(int fd, uint64_t off, uint64_t size, uint8_t print[32])
+{
+	uint8_t page[PG];
+	struct sha256_ctx c;
+
+	sha256_init(&c);
+	sha256_update(&c, sizeof(size), (const uint8_t *)&size);
+	for (unsigned i = 0; i < PRINT_SAMPLES; i++) { /* an image's metadata is at its start: half of them there */
+		uint64_t at = i < PRINT_SAMPLES / 2 ? (uint64_t)i * PG : size / PRINT_SAMPLES * i & ~(uint64_t)(PG - 1);
+		ssize_t n = at < size ? pread(fd, page, size - at < PG ? size - at : PG, (off_t)(off + at)) : 0;
+
+		if (n < 0)
+			return -errno;
+		sha256_update(&c, (size_t)n, page);
+	}
+	sha256_digest(&c, 32, print);
+	return 0;
+}
+
+/* --- arrays ------------------------------------------------------------------------ */
+
+static int refuse(const char **why, const char *what)
+{
+	*why = what;
+	return -EBADMSG;
+}
+
+/* An array of the tables; NULL: it is not inside. Empty ones are never looked at. */
+static const void *array(const struct snap_file *f, struct snap_array a, size_t size, uint32_t max)
+{
+	uint64_t len = (uint64_t)a.count * size;
+
+	if (a.count > max || a.off < PG || a.off % 8 || a.off - PG > f->h.tables_len ||
+	    len > f->h.tables_len - (a.off - PG))
+		return NULL;
+	return f->tables + (a.off - PG);
+}
+
+const char *snapfile_string(const struct snap_file *f, uint32_t off)
+{
+	if (off >= f->h.strings.count)
+		return "";
+	return (const char *)f->tables + (f->h.strings.off - PG) + off;
+}
+
+static bool find_arrays(struct snap_file *f)
+{
+	const struct snap_header *h = &f->h;
+	const char *s = array(f, h->strings, 1, SNAP_TABLES_MAX);
+
+	f->extents = array(f, h->extents, sizeof(*f->extents), SNAP_MAX_EXTENTS);
+	f->maps = array(f, h->maps, sizeof(*f->maps), SNAP_MAX_MAPS);
+	f->layers = array(f, h->layers, sizeof(*f->layers), SNAP_MAX_LAYERS);
+	f->handles = array(f, h->handles, sizeof(*f->handles), RING_MAX_HANDLES);
+	f->requests = array(f, h->requests, sizeof(*f->requests), 8192);
+	f->ports = array(f, h->ports, sizeof(*f->ports), 64);
+	f->volumes = array(f, h->volumes, sizeof(*f->volumes), SNAP_MAX_VOLUMES);
+	return f->extents && f->maps && f->layers && f->handles && f->requests && f->ports && f->volumes && s &&
+	       h->strings.count && !s[h->strings.count - 1];
+}
+
+/* --- numbers ----------------------------------------------------------------------- */
+
+static bool aligned(uint64_t v)
+{
+	return v % PG == 0;
+}
+
+/* len bytes of RAM that the guest has, page aligned. */
+static bool in_ram(const struct snap_header *h, uint64_t gpa, uint64_t len)
+{
+	return aligned(gpa) && gpa < h->ram_size && len <= h->ram_size - gpa;
+}
+
+/* Addresses of the library OS's slot. */
+static bool in_slot(uint64_t va, uint64_t len)
+{
+	return va >= BOOT_TASK_SIZE && va < BOOT_LIBOS_TOP && len <= BOOT_LIBOS_TOP - va;
+}
+
+static bool in_file(const struct snap_header *h, uint64_t off, uint64_t len)
+{
+	return aligned(off) && off >= h->data_off && off <= h->file_size && len <= h->file_size - off;
+}
+
+static bool plan_is_sound(const struct snap_header *h)
+{
+	return in_ram(h, h->cr3_gpa, PG) && in_ram(h, h->stub_gpa, PG) && in_ram(h, h->vcpu_gpa, PG) &&
+	       in_ram(h, h->ring_gpa, sizeof(struct ring_page)) && in_ram(h, h->boot_info_gpa, PG) &&
+	       in_ram(h, h->time_gpa, PG) && in_ram(h, h->stats_gpa, PG) && in_slot(h->boot_info_va, PG) &&
+	       in_slot(h->stack_top, 1) && in_slot(h->exc_stack_top, 1) && in_slot(h->cpu_va, PG) &&
+	       aligned(h->cpu_va) && in_slot(h->stub_va, PG) && aligned(h->stub_va) && aligned(h->libos_va) &&
+	       in_slot(h->libos_va, 2u << 20);
+}
+
+/* A mapping's memory: RAM, or regions, which layers_end() bounds; restore.c knows the library OS's own. */
+static bool maps_are_sound(const struct snap_file *f)
+{
+	for (uint32_t i = 0; i < f->h.maps.count; i++) {
+		const struct snap_map *m = &f->maps[i];
+		bool ram = m->gpa < f->h.ram_max && m->len <= f->h.ram_max - m->gpa;
+		bool image = m->gpa >= BOOT_IMAGE_GPA && m->gpa < BOOT_GPA_MAX && m->len <= BOOT_GPA_MAX - m->gpa;
+
+		if (!m->len || !aligned(m->va | m->gpa | m->len) || !in_slot(m->va, m->len) || m->prot > 7 ||
+		    (m->prot & PROT_WRITE ? !ram || m->prot & PROT_EXEC : !ram && !image))
+			return false;
+	}
+	return true;
+}
+
+static bool layers_are_sound(const struct snap_file *f)
+{
+	uint64_t total = 0;
+
+	for (uint32_t i = 0; i < f->h.layers.count; i++) {
+		const struct snap_layer *l = &f->layers[i];
+		uint64_t whole = (l->size + PG - 1) & ~(uint64_t)(PG - 1);
+
+		if (!l->size || l->size > BOOT_GPA_MAX - BOOT_IMAGE_GPA || !aligned(l->va) || !in_slot(l->va, whole))
+			return false;
+		if (l->off && !in_file(&f->h, l->off, whole))
+			return false;
+		total += whole;
+		if (total > BOOT_GPA_MAX - BOOT_IMAGE_GPA)
+			return false;
+	}
+	return true;
+}
+
+/* In the order of their addresses, not overlapping. */
+static bool extents_are_sound(const struct snap_file *f)
+{
+	uint64_t next = 0;
+
+	for (uint32_t i = 0; i < f->h.extents.count; i++) {
+		const struct snap_extent *e = &f->extents[i];
+
+		if (!e->pages || e->pages > SNAP_EXTENT_PAGES || e->gpa < next ||
+		    !in_ram(&f->h, e->gpa, (uint64_t)e->pages * PG) || !in_file(&f->h, e->off, (uint64_t)e->pages * PG))
+			return false;
+		next = e->gpa + (uint64_t)e->pages * PG;
+	}
+	return true;
+}
+
+static int check_header(struct snap_file *f, uint64_t size, const char **why)
+{
+	const struct snap_header *h = &f->h;
+
+	if (h->magic != SNAP_MAGIC)
+		return refuse(why, "it is not a snapshot");
+	if (h->version != SNAP_VERSION || h->size != sizeof(*h))
+		return refuse(why, "it is a snapshot of another version of cowbell");
+	if (h->file_size != size)
+		return refuse(why, "it is truncated or has grown");
+	if (h->tables_len > SNAP_TABLES_MAX || h->tables_len > size - sizeof(*h) || !aligned(h->data_off) ||
+	    h->data_off < sizeof(*h) + h->tables_len || h->data_off > size || size % PG)
+		return refuse(why, "it is damaged: its parts do not fit");
+	if ((h->plat != BOOT_PLAT_KVM && h->plat != BOOT_PLAT_PROCESS) || !aligned(h->ram_size | h->ram_max) ||
+	    !h->ram_size || h->ram_size > h->ram_max || h->ram_max > BOOT_RAM_MAX || h->ram_max % (2u << 20) ||
+	    h->handle_max > RING_MAX_HANDLES || h->xstate_size > (1u << 20) || !plan_is_sound(h))
+		return refuse(why, "it is damaged: impossible numbers");
+	return 0;
+}
+
+int snapfile_open(struct snap_file *f, int fd, const char **why)
+{
+	uint8_t digest[32];
+	struct stat st;
+	int r;
+
+	*f = (struct snap_file){.fd = fd};
+	if (fstat(fd, &st))
+		return *why = "it cannot be read", -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(f->h) || pread(fd, &f->h, sizeof(f->h), 0) != sizeof(f->h))
+		return refuse(why, "it is not a snapshot");
+	r = check_header(f, (uint64_t)st.st_size, why);
+	if (r)
+		return r;
+	f->tables = malloc(f->h.tables_len + 8);
+	if (!f->tables)
+		return *why = "out of memory", -ENOMEM;
+	if (pread(fd, f->tables, f->h.tables_len, sizeof(f->h)) != (ssize_t)f->h.tables_len) {
+		snapfile_close(f);
+		return refuse(why, "it is truncated");
+	}
+	snap_digest(&f->h, f->tables, digest);
+	if (memcmp(digest, f->h.digest, 32))
+		r = refuse(why, "it is damaged: its checksum differs");
+	else if (!find_arrays(f) || !maps_are_sound(f) || !layers_are_sound(f) || !extents_are_sound(f))
+		r = refuse(why, "it is damaged: impossible tables");
+	if (r)
+		snapfile_close(f);
+	return r;
+}
+
+void snapfile_close(struct snap_file *f)
+{
+	free(f->tables);
+	f->tables = NULL;
+}
+
+int snapfile_verify_pages(const struct snap_file *f, const char **why)
+{
+	uint8_t *buf = malloc(SNAP_EXTENT_PAGES * PG);
+	int r = 0;
+
+	if (!buf)
+		return *why = "out of memory", -ENOMEM;
+	for (uint32_t i = 0; i < f->h.extents.count && !r; i++) {
+		const struct snap_extent *e = &f->extents[i];
+		size_t n = (size_t)e->pages * PG;
+
+		if (pread(f->fd, buf, n, (off_t)e->off) != (ssize_t)n)
+			r = refuse(why, "it is truncated");
+		else if (snap_crc32c(0, buf, n) != e->crc)
+			r = refuse(why, "it is damaged: a page's checksum differs");
+	}
+	for (uint32_t i = 0; i < f->h.layers.count && !r; i++) {
+		const struct snap_layer *l = &f->layers[i];
+		uint8_t print[32];
+
+		if (l->off && (snap_layer_print(f->fd, l->off, l->size, print) || memcmp(print, l->print, 32)))
+			r = refuse(why, "it is damaged: an embedded layer differs");
+	}
+	free(buf);
+	return r;
+}

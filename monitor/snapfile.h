@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: ISC */
+/* A snapshot file read and checked: what restore.c and the commands build upon. */
+#ifndef COWBELL_MONITOR_SNAPFILE_H
+#define COWBELL_MONITOR_SNAPFILE_H
+
+#include <stddef.h>
+
+#include "abi/snapshot.h"
+
+struct snap_file {
+	int fd; /* the caller's */
+	struct snap_header h;
+	uint8_t *tables; /* h.tables_len bytes, from file offset 4096 on */
+	const struct snap_extent *extents;
+	const struct snap_map *maps;
+	const struct snap_layer *layers;
+	const struct snap_handle *handles;
+	const struct snap_request *requests;
+	const struct snap_port *ports;
+	const struct snap_volume *volumes;
+};
+
+/*
+ * Read header and tables and check every number in them against the others and the file's size. What is left to
+ * those who use them: whether handles and requests make sense to the ring server. 0, or -errno and a phrase.
+ */
+int snapfile_open(struct snap_file *f, int fd, const char **why);
+void snapfile_close(struct snap_file *f);
+/* Checksums of all pages. */
+int snapfile_verify_pages(const struct snap_file *f, const char **why);
+/* A string of the tables; always terminated. "" when off is outside. */
+const char *snapfile_string(const struct snap_file *f, uint32_t off);
+
+uint32_t snap_crc32c(uint32_t crc, const void *p, size_t n); /* crc: 0 at first */
+/* The digest of h (its own field does not count) and tables. */
+void snap_digest(const struct snap_header *h, const uint8_t *tables, uint8_t digest[32]);
+/* The fingerprint of a layer: its size and samples all over it. 0 or -errno. */
+int snap_layer_print(int fd, uint64_t off, uint64_t size, uint8_t print[32]);
+
+#endif
