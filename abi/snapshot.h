@@ -71,7 +71,9 @@ struct snap_header {
 	struct snap_array extents, maps, layers, handles, requests, ports, volumes, strings;
 	uint32_t name, exe, hostname; /* offsets in strings, NUL-terminated */
 	uint32_t stored_pages;
-	uint8_t pad[4096 - 456];
+	uint32_t parent; /* of a delta: in strings, how its owner calls the parent; 0: it stands alone */
+	uint8_t parent_digest[32]; /* the parent's own `digest` */
+	uint8_t pad[4096 - 492];
 };
 
 enum snap_flag {
@@ -79,9 +81,16 @@ enum snap_flag {
 	SNAP_F_TTY = 2,
 };
 
+enum snap_extent_flag {
+	SNAP_E_ZERO = 1, /* nothing is stored (off is 0): what the parent has there is zero now */
+	SNAP_E_USER = 2, /* pages of the app only: a restore may fill them when they are touched */
+};
+
+/* Sorted by gpa, without overlap. Of a delta they lie over the parent's. */
 struct snap_extent {
 	uint64_t gpa, off; /* page aligned; off from the file's start */
 	uint32_t pages, crc; /* CRC-32C of the bytes */
+	uint32_t flags, pad;
 };
 
 /* A mapping of the initial address space; all but the first lie in RAM or in a layer. */
@@ -96,6 +105,16 @@ struct snap_layer {
 	uint32_t id; /* in strings: how its owner calls it */
 	uint32_t pad;
 	uint8_t print[32]; /* SHA-256 of its size and samples of it: is it the same file? */
+};
+
+/*
+ * What the guest says about each page of RAM when it rests (RING_OP_SNAPSHOT: addr is the gpa of an array of one
+ * byte a page, len its length; 0: it says nothing, and all pages count as KERNEL). A lie harms nobody but the liar.
+ */
+enum snap_frame {
+	SNAP_FRAME_KERNEL = 0, /* the library OS may touch it at any moment */
+	SNAP_FRAME_USER = 1, /* the app's private memory, and nothing else's */
+	SNAP_FRAME_FREE = 2, /* its contents do not matter: not stored, zero in a restored instance */
 };
 
 enum snap_handle_kind {
@@ -146,7 +165,7 @@ struct snap_volume {
 };
 
 _Static_assert(sizeof(struct snap_header) == 4096, "abi");
-_Static_assert(sizeof(struct snap_extent) == 24, "abi");
+_Static_assert(sizeof(struct snap_extent) == 32, "abi");
 _Static_assert(sizeof(struct snap_map) == 32, "abi");
 _Static_assert(sizeof(struct snap_layer) == 64, "abi");
 _Static_assert(sizeof(struct snap_handle) == 64, "abi");
