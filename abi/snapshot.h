@@ -34,6 +34,7 @@
 #define SNAP_MAX_LAYERS	  (BOOT_MAX_REGIONS - 1)
 #define SNAP_MAX_VOLUMES  16u
 #define SNAP_EXTENT_PAGES 4096u /* at most, so that checksums can be looked at in parts */
+#define SNAP_MAX_CHAIN	  8 /* files: a snapshot, its parent, and so on */
 
 /* Where an array is: from the file's start; inside the tables. */
 struct snap_array {

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "abi/snapshot.h"
+
 struct ctl_status; /* abi/control.h */
 
 enum monitor_kind { MONITOR_AUTO, MONITOR_KVM, MONITOR_PROCESS };
@@ -58,7 +60,11 @@ struct monitor_config {
 	int restore_fd; /* not 0: a snapshot (monitor/snapshot.h) to go on from. Layers: as snapshot_info() lists
 			 * them, descriptor -1 for an embedded one; exe, argv, envp, cwd, ram_max, uid, gid are not
 			 * looked at; ports, volumes, egress, streams are ours and must offer what it has */
+	/* of a delta: its parents in order, opened by the caller, who trusts none of them */
+	int n_restore_parents, restore_parent_fd[SNAP_MAX_CHAIN - 1];
+	const char *restore_name; /* what a delta over it calls it, so that it is found again; NULL: none can be taken */
 	bool snapshots; /* snapshot_begin() will be called */
+	bool snapshot_full; /* cfg.snapshot_at: stands alone, whatever we come from */
 	const char *exe; /* guest path */
 	const char *const *argv; /* NULL-terminated */
 	const char *const *envp;

@@ -97,9 +97,11 @@ int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct m
 {
 	uint8_t libos[32];
 	const char *why = "";
+	int chain[SNAP_MAX_CHAIN] = {cfg->restore_fd};
 
 	*out = *cfg;
-	if (snapfile_open(f, cfg->restore_fd, &why))
+	memcpy(chain + 1, cfg->restore_parent_fd, sizeof(cfg->restore_parent_fd));
+	if (snapfile_open_chain(f, chain, 1 + cfg->n_restore_parents, &why))
 		return refuse(cfg, why);
 	out->ram_max = f->h.ram_max;
 	out->uid = f->h.uid;

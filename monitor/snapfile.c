@@ -74,9 +74,12 @@ int snap_layer_print(int fd, uint64_t off, uint64_t size, uint8_t print[32])
 
 	sha256_init(&c);
 	sha256_update(&c, sizeof(size), (const uint8_t *)&size);
-	for (unsigned i = 0; i < PRINT_SAMPLES; i++) { /* an image's metadata is at its start: half of them there */
-		uint64_t at = i < PRINT_SAMPLES / 2 ? (uint64_t)i * PG : size / PRINT_SAMPLES * i & ~(uint64_t)(PG - 1);
-		ssize_t n = at < size ? pread(fd, page, size - at < PG ? size - at : PG, (off_t)(off + at)) : 0;
+	for (unsigned i = 0; i < PRINT_SAMPLES;
+	     i++) { /* an image's metadata is at its start: half of them there */
+		uint64_t at = i < PRINT_SAMPLES / 2 ? (uint64_t)i * PG
+						    : size / PRINT_SAMPLES * i & ~(uint64_t)(PG - 1);
+		ssize_t n =
+			at < size ? pread(fd, page, size - at < PG ? size - at : PG, (off_t)(off + at)) : 0;
 
 		if (n < 0)
 			return -errno;
@@ -124,8 +127,8 @@ static bool find_arrays(struct snap_file *f)
 	f->requests = array(f, h->requests, sizeof(*f->requests), 8192);
 	f->ports = array(f, h->ports, sizeof(*f->ports), 64);
 	f->volumes = array(f, h->volumes, sizeof(*f->volumes), SNAP_MAX_VOLUMES);
-	return f->extents && f->maps && f->layers && f->handles && f->requests && f->ports && f->volumes && s &&
-	       h->strings.count && !s[h->strings.count - 1];
+	return f->extents && f->maps && f->layers && f->handles && f->requests && f->ports && f->volumes &&
+	       s && h->strings.count && !s[h->strings.count - 1];
 }
 
 /* --- numbers ----------------------------------------------------------------------- */
@@ -168,7 +171,8 @@ static bool maps_are_sound(const struct snap_file *f)
 	for (uint32_t i = 0; i < f->h.maps.count; i++) {
 		const struct snap_map *m = &f->maps[i];
 		bool ram = m->gpa < f->h.ram_max && m->len <= f->h.ram_max - m->gpa;
-		bool image = m->gpa >= BOOT_IMAGE_GPA && m->gpa < BOOT_GPA_MAX && m->len <= BOOT_GPA_MAX - m->gpa;
+		bool image =
+			m->gpa >= BOOT_IMAGE_GPA && m->gpa < BOOT_GPA_MAX && m->len <= BOOT_GPA_MAX - m->gpa;
 
 		if (!m->len || !aligned(m->va | m->gpa | m->len) || !in_slot(m->va, m->len) || m->prot > 7 ||
 		    (m->prot & PROT_WRITE ? !ram || m->prot & PROT_EXEC : !ram && !image))
@@ -185,7 +189,8 @@ static bool layers_are_sound(const struct snap_file *f)
 		const struct snap_layer *l = &f->layers[i];
 		uint64_t whole = (l->size + PG - 1) & ~(uint64_t)(PG - 1);
 
-		if (!l->size || l->size > BOOT_GPA_MAX - BOOT_IMAGE_GPA || !aligned(l->va) || !in_slot(l->va, whole))
+		if (!l->size || l->size > BOOT_GPA_MAX - BOOT_IMAGE_GPA || !aligned(l->va) ||
+		    !in_slot(l->va, whole))
 			return false;
 		if (l->off && !in_file(&f->h, l->off, whole))
 			return false;
@@ -205,10 +210,67 @@ static bool extents_are_sound(const struct snap_file *f)
 		const struct snap_extent *e = &f->extents[i];
 
 		if (!e->pages || e->pages > SNAP_EXTENT_PAGES || e->gpa < next ||
-		    !in_ram(&f->h, e->gpa, (uint64_t)e->pages * PG) || !in_file(&f->h, e->off, (uint64_t)e->pages * PG))
+		    !in_ram(&f->h, e->gpa, (uint64_t)e->pages * PG) ||
+		    e->flags & ~(uint32_t)(SNAP_E_ZERO | SNAP_E_USER))
+			return false;
+		if (e->flags & SNAP_E_ZERO ? e->off || e->crc || !f->h.parent
+					   : !in_file(&f->h, e->off, (uint64_t)e->pages * PG))
 			return false;
 		next = e->gpa + (uint64_t)e->pages * PG;
 	}
+	return true;
+}
+
+/* --- the flat list ----------------------------------------------------------------- */
+
+struct flat {
+	struct snap_flat *v;
+	uint32_t n, max;
+};
+
+static void flat_add(struct flat *to, const struct snap_flat *from, uint64_t gpa, uint64_t end)
+{
+	if (gpa >= end)
+		return;
+	to->v[to->n] = *from;
+	to->v[to->n].gpa = gpa;
+	to->v[to->n].off += gpa - from->gpa;
+	to->v[to->n++].pages = (uint32_t)((end - gpa) / PG);
+}
+
+/* The extents of f laid over what its parent has. Each of them splits at most one of the parent's entries. */
+static bool flatten(struct snap_file *f)
+{
+	const struct snap_file *p = f->parent;
+	uint32_t n_under = p ? p->n_flat : 0, u = 0;
+	uint64_t covered = 0; /* what lies below was dealt with */
+	struct flat to = {.max = n_under + 2 * f->h.extents.count};
+
+	if (to.max > 2 * SNAP_MAX_EXTENTS)
+		return false;
+	to.v = malloc(((size_t)to.max + 1) * sizeof(*to.v));
+	if (!to.v)
+		return false;
+	for (uint32_t i = 0; i <= f->h.extents.count; i++) {
+		const struct snap_extent *e = i < f->h.extents.count ? &f->extents[i] : NULL;
+		uint64_t gpa = e ? e->gpa : UINT64_MAX, end = e ? gpa + (uint64_t)e->pages * PG : UINT64_MAX;
+
+		for (; u < n_under; u++) { /* the parent's, as far as they lie before this one */
+			const struct snap_flat *under = &p->flat[u];
+			uint64_t from = under->gpa > covered ? under->gpa : covered;
+			uint64_t to_gpa = under->gpa + (uint64_t)under->pages * PG;
+
+			flat_add(&to, under, from, to_gpa < gpa ? to_gpa : gpa);
+			if (to_gpa > end)
+				break;
+		}
+		covered = end;
+		if (e && !(e->flags & SNAP_E_ZERO))
+			flat_add(&to, &(struct snap_flat){e->gpa, e->off, e->pages, e->flags, f->fd}, gpa,
+				 end);
+	}
+	f->flat = to.v;
+	f->n_flat = to.n;
 	return true;
 }
 
@@ -225,9 +287,10 @@ static int check_header(struct snap_file *f, uint64_t size, const char **why)
 	if (h->tables_len > SNAP_TABLES_MAX || h->tables_len > size - sizeof(*h) || !aligned(h->data_off) ||
 	    h->data_off < sizeof(*h) + h->tables_len || h->data_off > size || size % PG)
 		return refuse(why, "it is damaged: its parts do not fit");
-	if ((h->plat != BOOT_PLAT_KVM && h->plat != BOOT_PLAT_PROCESS) || !aligned(h->ram_size | h->ram_max) ||
-	    !h->ram_size || h->ram_size > h->ram_max || h->ram_max > BOOT_RAM_MAX || h->ram_max % (2u << 20) ||
-	    h->handle_max > RING_MAX_HANDLES || h->xstate_size > (1u << 20) || !plan_is_sound(h))
+	if ((h->plat != BOOT_PLAT_KVM && h->plat != BOOT_PLAT_PROCESS) ||
+	    !aligned(h->ram_size | h->ram_max) || !h->ram_size || h->ram_size > h->ram_max ||
+	    h->ram_max > BOOT_RAM_MAX || h->ram_max % (2u << 20) || h->handle_max > RING_MAX_HANDLES ||
+	    h->xstate_size > (1u << 20) || !plan_is_sound(h))
 		return refuse(why, "it is damaged: impossible numbers");
 	return 0;
 }
@@ -241,7 +304,8 @@ int snapfile_open(struct snap_file *f, int fd, const char **why)
 	*f = (struct snap_file){.fd = fd};
 	if (fstat(fd, &st))
 		return *why = "it cannot be read", -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(f->h) || pread(fd, &f->h, sizeof(f->h), 0) != sizeof(f->h))
+	if (!S_ISREG(st.st_mode) || st.st_size < (off_t)sizeof(f->h) ||
+	    pread(fd, &f->h, sizeof(f->h), 0) != sizeof(f->h))
 		return refuse(why, "it is not a snapshot");
 	r = check_header(f, (uint64_t)st.st_size, why);
 	if (r)
@@ -258,6 +322,41 @@ int snapfile_open(struct snap_file *f, int fd, const char **why)
 		r = refuse(why, "it is damaged: its checksum differs");
 	else if (!find_arrays(f) || !maps_are_sound(f) || !layers_are_sound(f) || !extents_are_sound(f))
 		r = refuse(why, "it is damaged: impossible tables");
+	else if (!f->h.parent && !flatten(f))
+		*why = "out of memory", r = -ENOMEM;
+	if (r)
+		snapfile_close(f);
+	return r;
+}
+
+/* What a parent and its child must have in common, so that one's pages can lie over the other's. */
+static int check_parent(const struct snap_file *child, const struct snap_file *parent, const char **why)
+{
+	if (memcmp(child->h.parent_digest, parent->h.digest, 32))
+		return refuse(why, "its parent is not the snapshot that it was taken over");
+	if (parent->h.ram_size > child->h.ram_size || parent->h.ram_max != child->h.ram_max)
+		return refuse(why, "it is damaged: it does not fit its parent");
+	return 0;
+}
+
+int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char **why)
+{
+	int r = snapfile_open(f, fds[0], why);
+
+	if (r || !f->h.parent)
+		return r;
+	if (n < 2) {
+		r = refuse(why, "its parent is not here");
+	} else if (!(f->parent = malloc(sizeof(*f->parent)))) {
+		*why = "out of memory";
+		r = -ENOMEM;
+	} else if ((r = snapfile_open_chain(f->parent, fds + 1, n - 1, why))) {
+		free(f->parent);
+		f->parent = NULL;
+	} else if (!(r = check_parent(f, f->parent, why)) && !flatten(f)) {
+		*why = "out of memory";
+		r = -ENOMEM;
+	}
 	if (r)
 		snapfile_close(f);
 	return r;
@@ -265,7 +364,13 @@ int snapfile_open(struct snap_file *f, int fd, const char **why)
 
 void snapfile_close(struct snap_file *f)
 {
+	if (f->parent)
+		snapfile_close(f->parent);
+	free(f->parent);
+	free(f->flat);
 	free(f->tables);
+	f->parent = NULL;
+	f->flat = NULL;
 	f->tables = NULL;
 }
 
@@ -278,8 +383,10 @@ int snapfile_verify_pages(const struct snap_file *f, const char **why)
 		return *why = "out of memory", -ENOMEM;
 	for (uint32_t i = 0; i < f->h.extents.count && !r; i++) {
 		const struct snap_extent *e = &f->extents[i];
-		size_t n = (size_t)e->pages * PG;
+		size_t n = e->flags & SNAP_E_ZERO ? 0 : (size_t)e->pages * PG;
 
+		if (!n)
+			continue;
 		if (pread(f->fd, buf, n, (off_t)e->off) != (ssize_t)n)
 			r = refuse(why, "it is truncated");
 		else if (snap_crc32c(0, buf, n) != e->crc)
@@ -289,7 +396,8 @@ int snapfile_verify_pages(const struct snap_file *f, const char **why)
 		const struct snap_layer *l = &f->layers[i];
 		uint8_t print[32];
 
-		if (l->off && (snap_layer_print(f->fd, l->off, l->size, print) || memcmp(print, l->print, 32)))
+		if (l->off &&
+		    (snap_layer_print(f->fd, l->off, l->size, print) || memcmp(print, l->print, 32)))
 			r = refuse(why, "it is damaged: an embedded layer differs");
 	}
 	free(buf);

@@ -7,6 +7,13 @@
 
 #include "abi/snapshot.h"
 
+/* A run of pages of RAM and where they are stored. What no entry names is zero. */
+struct snap_flat {
+	uint64_t gpa, off; /* off from the start of fd */
+	uint32_t pages, flags; /* SNAP_E_USER or 0 */
+	int fd; /* of the snapshot or of one of its parents */
+};
+
 struct snap_file {
 	int fd; /* the caller's */
 	struct snap_header h;
@@ -18,6 +25,10 @@ struct snap_file {
 	const struct snap_request *requests;
 	const struct snap_port *ports;
 	const struct snap_volume *volumes;
+	/* all of RAM, by gpa and without overlap; of a delta only after snapfile_open_chain() */
+	struct snap_flat *flat;
+	uint32_t n_flat;
+	struct snap_file *parent; /* of a chain; owned */
 };
 
 /*
@@ -25,8 +36,13 @@ struct snap_file {
  * those who use them: whether handles and requests make sense to the ring server. 0, or -errno and a phrase.
  */
 int snapfile_open(struct snap_file *f, int fd, const char **why);
+/*
+ * The same, for one to restore: fds[0] the snapshot, then its parents in order, all n of them needed. Every parent is
+ * the one that its child names. The descriptors stay the caller's and must stay open.
+ */
+int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char **why);
 void snapfile_close(struct snap_file *f);
-/* Checksums of all pages. */
+/* Checksums of all pages, of this file only. */
 int snapfile_verify_pages(const struct snap_file *f, const char **why);
 /* A string of the tables; always terminated. "" when off is outside. */
 const char *snapfile_string(const struct snap_file *f, uint32_t off);
