@@ -4,7 +4,8 @@
  *
  *   RING_EV_SNAPSHOT -> ring.c, after completions ran -> snapshot_freeze()
  *
- *   snapshot_freeze()   vector registers of the current thread to memory (user_return loads them again);
+ *   snapshot_freeze()   census of the frames (mm/census.c), room for it first;
+ *                       vector registers of the current thread to memory (user_return loads them again);
  *                       arch_freeze() keeps what C needs to go on from there, as setjmp does;
  *                       RING_OP_SNAPSHOT. Under the doorbell everything is in RAM.
  *        |        \
@@ -22,6 +23,8 @@
 #include "abi/ring.h"
 #include "guest/arch/x86_64/arch.h"
 #include "guest/linux/table.h"
+#include "guest/mm/census.h"
+#include "guest/mm/frame.h"
 #include "guest/mm/mm.h"
 #include "guest/mm/vma.h"
 #include "guest/plat/plat.h"
@@ -97,21 +100,65 @@ static void restored(void)
 	log_line(LOG_DEBUG, "restored on %s, generation %lu", plat->name, boot->generation);
 }
 
+static bool counted_before(const struct process *p)
+{
+	list_for_each (n, &all_processes) {
+		const struct process *o = list_entry(n, struct process, all_node);
+
+		if (o == p)
+			return false;
+		if (o->as == p->as)
+			return true;
+	}
+	return false;
+}
+
+/* What each frame is; sqe->len stays 0 if nothing can be said. */
+static void take_census(struct ring_sqe *sqe)
+{
+	gpa_t g;
+	u64 len;
+
+	list_for_each (n, &all_processes) {
+		struct process *p = list_entry(n, struct process, all_node);
+
+		if (p->as && !counted_before(p))
+			census_count(p->as);
+	}
+	census_close(&g, &len);
+	sqe->addr = g.v;
+	sqe->len = (u32)len;
+}
+
 void snapshot_freeze(void)
 {
 	struct thread *t = current;
 	struct ring_sqe sqe = {.op = RING_OP_SNAPSHOT, .handle = RING_NO_HANDLE};
+	static bool census;
+	bool again;
 
+	census = census_begin();
 	if (!ring_quiet()) {
+		if (census)
+			census_end();
 		ring_freeze_later();
 		return;
 	}
+	if (census)
+		take_census(&sqe);
 	if (t && t->xstate)
 		arch_xstate_save(t);
 	if (arch_freeze(&frozen)) {
+		if (census) {
+			census_end();
+			frames_restored();
+		}
 		restored();
 		return;
 	}
-	if (ring_call_nosleep(&sqe, NULL, NULL) == -EAGAIN)
+	again = ring_call_nosleep(&sqe, NULL, NULL) == -EAGAIN;
+	if (census)
+		census_end();
+	if (again)
 		ring_freeze_later();
 }

@@ -537,6 +537,14 @@ void ring_server_freeze(struct ring_server *rs)
 	ring_server_interrupt(rs);
 }
 
+const uint8_t *ring_server_census(const struct ring_server *rs, uint64_t *len)
+{
+	const struct ring_sqe *s = &rs->freeze_sqe;
+
+	*len = rs->frozen && s->addr ? s->len : 0;
+	return *len ? gpa_ram(rs->mem, (gpa_t){s->addr}, *len) : NULL;
+}
+
 void ring_server_thaw(struct ring_server *rs, int res)
 {
 	rs->freeze_asked = rs->frozen = false;

@@ -61,6 +61,8 @@ void ring_server_resume_tty(void);
  */
 void ring_server_freeze(struct ring_server *rs);
 void ring_server_thaw(struct ring_server *rs, int res);
+/* Between the two: what the guest says about its first *len pages (enum snap_frame, hostile); NULL: nothing. */
+const uint8_t *ring_server_census(const struct ring_server *rs, uint64_t *len);
 void ring_server_watch_ready(struct ring_server *rs, bool on);
 bool ring_server_is_ready(const struct ring_server *rs);
 /* The guest's monotonic clock is not the host's, in a restored instance. */

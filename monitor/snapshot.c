@@ -117,6 +117,8 @@ struct extents {
 	struct snap_extent *e;
 	uint32_t n, cap;
 	uint64_t pages, used;
+	const uint8_t *census; /* of the first n_census pages; hostile */
+	uint64_t n_census, free_gpa; /* the last FREE page so far */
 	bool failed;
 };
 
@@ -130,13 +132,15 @@ static bool is_zero(const uint8_t *page)
 	return true;
 }
 
-static void add_page(struct extents *x, uint64_t gpa)
+static void add_page(struct extents *x, uint64_t gpa, uint32_t flags)
 {
 	struct snap_extent *last = x->n ? &x->e[x->n - 1] : NULL;
 	uint64_t gap = last ? (gpa - last->gpa) / PG - last->pages : 0;
 
 	x->used++;
-	if (last && gap <= JOIN_PAGES && last->pages + gap < SNAP_EXTENT_PAGES) {
+	/* over zero pages, but not over FREE ones, which are not zero here and must be so in the file */
+	if (last && gap <= JOIN_PAGES && last->pages + gap < SNAP_EXTENT_PAGES && last->flags == flags &&
+	    x->free_gpa <= last->gpa) {
 		last->pages += (uint32_t)gap + 1;
 		x->pages += gap + 1;
 		return;
@@ -152,15 +156,20 @@ static void add_page(struct extents *x, uint64_t gpa)
 		x->e = e;
 		x->cap = cap;
 	}
-	x->e[x->n++] = (struct snap_extent){.gpa = gpa, .pages = 1};
+	x->e[x->n++] = (struct snap_extent){.gpa = gpa, .pages = 1, .flags = flags};
 	x->pages++;
 }
 
 static void add_range(struct extents *x, const struct guest_mem *m, uint64_t gpa, uint64_t end)
 {
-	for (; gpa < end && !x->failed; gpa += PG)
-		if (!is_zero(m->ram + gpa))
-			add_page(x, gpa);
+	for (; gpa < end && !x->failed; gpa += PG) {
+		uint8_t kind = gpa / PG < x->n_census ? x->census[gpa / PG] : SNAP_FRAME_KERNEL;
+
+		if (kind == SNAP_FRAME_FREE)
+			x->free_gpa = gpa;
+		else if (!is_zero(m->ram + gpa))
+			add_page(x, gpa, kind == SNAP_FRAME_USER ? SNAP_E_USER : 0);
+	}
 }
 
 /* A look at a page of a memfd that nobody used would create it: only what is there is looked at. */
@@ -379,6 +388,9 @@ void snapshot_take(struct instance *in)
 	int r;
 
 	describe(in, &im);
+	im.x.census = ring_server_census(in->rs, &im.x.n_census);
+	if (!im.x.census)
+		im.x.n_census = 0;
 	find_extents(&im.x, &in->mem);
 	r = im.x.failed ? -ENOMEM : make_tables(in, &im);
 	if (!r)

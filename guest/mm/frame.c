@@ -543,6 +543,34 @@ void frames_trim(u64 keep)
 	busy = false;
 }
 
+/* --- snapshots -------------------------------------------------------------------------------- */
+
+u64 frames_present(void)
+{
+	return ram_size >> PAGE_SHIFT;
+}
+
+void frames_mark_free(u8 *map, u8 value)
+{
+	for (unsigned kind = 0; kind < 2; kind++)
+		for (unsigned o = 0; o <= FRAME_MAX_ORDER; o++)
+			for (u32 pfn = heads[kind][o]; pfn; pfn = frames[pfn].link)
+				memset(map + pfn, value, 1ull << o);
+}
+
+void frames_restored(void)
+{
+	for (unsigned o = 0; o <= FRAME_MAX_ORDER; o++) {
+		while (heads[1][o]) {
+			u32 pfn = heads[1][o];
+
+			unlink_block(pfn);
+			free_block(pfn, o, FRAME_CLEAN);
+		}
+	}
+	dirty_low = 0;
+}
+
 /* --- start --------------------------------------------------------------------------------- */
 
 void frames_init(void)

@@ -41,6 +41,11 @@ u64 frames_dirty(void);
 u64 frames_dirty_low(void);
 void reclaim_hint(void); /* memory was freed: start the clock that gives it back */
 
+/* For snapshots: frames there are; a byte for each of them, set where it is free; what is free now reads as zero. */
+u64 frames_present(void);
+void frames_mark_free(u8 *map, u8 value);
+void frames_restored(void);
+
 /* One zeroed page for a page table, from boot memory or the reserve if need be. */
 gpa_t frame_alloc_table(void);
 
