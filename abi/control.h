@@ -14,7 +14,7 @@
  * /proc/net/unix, and are those of the caller's network namespace.
  *
  * A client sends one struct ctl_request, with at most one descriptor (SCM_RIGHTS) where the operation
- * says so, and gets one packet: struct ctl_reply, then `len` bytes. It may then send the next. A connection stays
+ * says so, and gets one packet: struct ctl_reply, then `len` bytes, with descriptors for CTL_FDS only. It may then send the next. A connection stays
  * open until one side closes it; the instance's end is seen as its hangup.
  *
  * Versions: a server refuses another CTL_VERSION (-EPROTONOSUPPORT) and unknown operations (-EOPNOTSUPP). Within a
@@ -41,11 +41,23 @@ enum ctl_op {
 		2, /* arg: number, 0: what asks the program to stop. As the same signal to the monitor's process */
 	CTL_SNAPSHOT = 3, /* descriptor: a file open for reading and writing, empty; arg: CTL_SNAP_*.
 			     reply: struct ctl_snapshot */
+	CTL_FDS = 4, /* arg: how many of them were fetched before. reply: struct ctl_fds, with `count` descriptors */
+	CTL_HANDOVER = 5, /* of the connection that holds it. arg 1: it runs elsewhere from now on, this process
+			     ends after the (empty) reply; 0: it goes on here */
 };
 
+/*
+ * A move: CTL_SNAPSHOT with CTL_SNAP_HOLD; the instance rests, and connections of its clients wait in the kernel.
+ * CTL_FDS until all are there. Then the client makes a new monitor of it, which says CTL_HANDOVER 1 when it needs only
+ * to let the guest run. The moment at which the old monitor reads that is the moment of the move: before it, the
+ * old one goes on by itself if the connection closes, CTL_HANDOVER 0 comes, or HOLD_MS pass (then -ESTALE answers).
+ */
 enum ctl_snap {
 	CTL_SNAP_STOP = 1, /* the instance ends once it is written */
+	CTL_SNAP_HOLD = 2, /* it rests on once it is written; only detached ones */
+	CTL_SNAP_BARE = 4, /* no image layers in the file (CTL_FDS gives them), and it need not last */
 };
+#define CTL_HOLD_MS 60000
 
 struct ctl_request {
 	uint32_t magic; /*  0: CTL_MAGIC */
@@ -99,6 +111,32 @@ struct ctl_status {
 	struct ctl_port ports[CTL_MAX_PORTS]; /* 392 */
 	struct ctl_egress egress[CTL_MAX_EGRESS]; /* 1928 */
 	uint32_t n_egress, pad; /* 3208, 3212 */
+	uint64_t timeout_ns; /* 3216: left of its time; 0: without end */
+	uint32_t stop_signal, pad2; /* 3224: what SIGTERM is to its program; 0: the same */
+};
+
+/* Descriptors that an instance gives away. Layers and volumes: to anyone who may ask; all: while it is held, to
+ * the connection that holds it. Sorted by kind, then id. */
+enum ctl_fd_kind {
+	CTL_FD_LAYER = 1, /* id: which; off: where in the file it begins */
+	CTL_FD_VOLUME = 2, /* id: which; O_PATH */
+	CTL_FD_STREAM = 3, /* 0..2: standard streams; 3: record of a detached instance */
+	CTL_FD_CONTROL = 4, /* 0, 1: sockets that listen on ID and name */
+	CTL_FD_TCP = 5, /* id: of the port, as in ctl_status */
+	CTL_FD_UDP = 6,
+	CTL_FD_HANDLE = 7, /* id: number of the guest's handle */
+};
+
+struct ctl_fd {
+	uint32_t kind, id; /* 0, 4 */
+	uint64_t off; /* 8 */
+};
+
+#define CTL_FDS_MAX 200 /* in one packet; the kernel takes 253 */
+
+struct ctl_fds {
+	uint32_t count, total; /* 0, 4: here; of all */
+	struct ctl_fd fd[CTL_FDS_MAX]; /* 8 */
 };
 
 struct ctl_snapshot {
@@ -111,7 +149,9 @@ struct ctl_snapshot {
 _Static_assert(sizeof(struct ctl_request) == 16, "abi");
 _Static_assert(sizeof(struct ctl_reply) == 16 + CTL_WHY_MAX, "abi");
 _Static_assert(sizeof(struct ctl_port) == 24, "abi");
-_Static_assert(sizeof(struct ctl_status) == 400 + 24 * CTL_MAX_PORTS + 20 * CTL_MAX_EGRESS, "abi");
+_Static_assert(sizeof(struct ctl_status) == 416 + 24 * CTL_MAX_PORTS + 20 * CTL_MAX_EGRESS, "abi");
+_Static_assert(sizeof(struct ctl_fd) == 16, "abi");
+_Static_assert(sizeof(struct ctl_reply) + sizeof(struct ctl_fds) <= CTL_PACKET_MAX, "one packet");
 _Static_assert(sizeof(struct ctl_reply) + sizeof(struct ctl_status) <= CTL_PACKET_MAX, "one packet");
 
 #endif

@@ -35,6 +35,7 @@ int cmd_stop(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_clone(int argc, char **argv);
+int cmd_move(int argc, char **argv);
 
 /* --- option tables (options.c) -------------------------------------------- */
 struct option_def {
@@ -119,6 +120,25 @@ int instance_find(const char *command, const char *word, struct ctl *c, struct c
 /* ADDR:HOST:GUEST,... as -p takes it, ADDR only if it is not any; malloc. */
 char *instance_ports(const struct ctl_status *st);
 
+/* --- what a running instance has (twin.c) ------------------------------------------------ */
+struct twin_fd {
+	struct monitor_given given;
+	uint64_t off; /* of a layer: where it begins */
+};
+
+struct twin {
+	struct ctl_status st;
+	struct twin_fd *fd; /* sorted by kind and id */
+	uint32_t n;
+};
+
+/* The descriptors that it gives to this connection. 0 or -errno. */
+int twin_fetch(struct twin *t, struct ctl *c);
+/* A configuration with the same ports, rules, layers and volumes; snap_restore() completes it. Points into *t. */
+void twin_config(const struct twin *t, struct monitor_config *cfg);
+/* Closes them. */
+void twin_free(struct twin *t);
+
 /* --- snapshots (snapshot.c, restore.c) ------------------------------------------------ */
 /* A file that appears under its name in one step. */
 struct snap_out {
@@ -133,7 +153,8 @@ int snap_out_commit(struct snap_out *o);
 void snap_out_abort(struct snap_out *o);
 /* A snapshot by file or name: a descriptor, or -1 after one line. */
 int snap_open(const char *command, const char *word);
-/* --snapshot: layers and what else the snapshot decides, into cfg. 0, or an exit status after one line. */
+/* --snapshot: layers and what else the snapshot decides, into cfg. Layers and volumes that twin_config() has set
+ * stay. 0, or an exit status after one line. */
 int snap_restore(struct monitor_config *cfg, const char *word, int fd, const char *root);
 /* --snapshot-at: a process of its own waits for the result and names the file. Before the instance starts. */
 int snap_at_prepare(struct monitor_config *cfg, const char *file);
@@ -150,6 +171,8 @@ struct state {
 /* Fork: -1 in the new process, which goes on with cfg; in the old one 0 and *st when the instance is ready, or an
  * exit status after its own messages. */
 int state_detach(struct monitor_config *cfg, struct ctl_status *st);
+/* In the process that takes over a detached instance with the record `fd`: the end will be written there. */
+void state_go_on(struct monitor_config *cfg, int fd);
 /* What monitor_run() returned; does nothing for an instance that is not detached. Allowed under the filter. */
 void state_ended(int status);
 bool state_read(int dir, const char *file, struct state *s);

@@ -477,6 +477,8 @@ static int go(struct run *r)
 		status = 0;
 	if (!status)
 		status = monitor_run(&r->cfg);
+	if (status == MONITOR_MOVED)
+		return 0;
 	if (r->cfg.snapshot_at) {
 		bool there = snap_at_finish();
 		if (r->cfg.snapshot_stop) /* to take it was all that was wanted */

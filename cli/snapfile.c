@@ -228,6 +228,10 @@ static int add_ports(struct monitor_config *cfg, const struct snapshot_info *si)
 /* Volumes in the snapshot's order: the guest knows them by number. */
 static int order_volumes(struct monitor_config *cfg, const struct snapshot_info *si, const char *word)
 {
+	for (int i = 0; i < si->n_volumes && i < cfg->n_volumes && !cfg->volumes[i].guest_dir; i++) {
+		cfg->volumes[i].guest_dir = si->volumes[i].dir;
+		cfg->volumes[i].ro = si->volumes[i].ro;
+	}
 	for (int i = 0; i < si->n_volumes; i++) {
 		int k = i;
 
@@ -260,6 +264,9 @@ int snap_restore(struct monitor_config *cfg, const char *word, int fd, const cha
 	cfg->restore_fd = fd;
 	if (!si.egress)
 		cfg->n_egress = 0; /* it believes that there is no network: let that be so */
+	bool own_layers = cfg->n_layers > 0;
+	if (own_layers && cfg->n_layers != si.n_layers)
+		return say_fail(EXIT_OURS, "%s: it has %d layers and gives %d", word, si.n_layers, cfg->n_layers);
 	cfg->n_layers = si.n_layers;
 	cfg->exe = si.exe;
 	cfg->program = si.exe;
@@ -270,7 +277,11 @@ int snap_restore(struct monitor_config *cfg, const char *word, int fd, const cha
 	}
 	if (!cfg->hostname)
 		cfg->hostname = cfg->unique_name ? cfg->unique_name : si.hostname;
-	for (int i = 0; i < si.n_layers; i++) {
+	for (int i = 0; i < si.n_layers && own_layers; i++) {
+		cfg->layer_size[i] = si.layers[i].size;
+		cfg->layer_id[i] = si.layers[i].id;
+	}
+	for (int i = 0; i < si.n_layers && !own_layers; i++) {
 		status = find_layer(cfg, i, &si.layers[i], word, root);
 		if (status)
 			return status;

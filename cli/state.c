@@ -202,7 +202,7 @@ void state_ended(int status)
 	char line[64];
 	struct timespec ts;
 
-	if (state_fd < 0)
+	if (state_fd < 0 || status == MONITOR_MOVED)
 		return;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	int n = snprintf(line, sizeof(line), "status %d\nended %lld\n", status, (long long)ts.tv_sec);
@@ -241,6 +241,14 @@ static void in_background(struct monitor_config *cfg, int log, int pipe_end)
 	cfg->detached = true;
 	cfg->tty = cfg->interactive = false;
 	cfg->started = on_started;
+	cfg->record_fd = &state_fd;
+}
+
+void state_go_on(struct monitor_config *cfg, int fd)
+{
+	state_fd = fd;
+	cfg->detached = true;
+	cfg->record_fd = &state_fd;
 }
 
 int state_detach(struct monitor_config *cfg, struct ctl_status *st)

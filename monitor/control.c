@@ -47,6 +47,7 @@ struct control {
 	int listen_fd[2]; /* by ID, by name; -1: none */
 	int conn[MAX_CONNS]; /* -1: none */
 	int snap_fd[MAX_CONNS]; /* of a snapshot under way, else -1; then the connection is not in the set */
+	int holder; /* the connection that the instance is held for, -1: none */
 };
 
 void control_id(char out[CTL_ID_LEN + 1], const uint8_t instance_id[16])
@@ -58,6 +59,17 @@ void control_id(char out[CTL_ID_LEN + 1], const uint8_t instance_id[16])
 int control_fd(const struct control *c)
 {
 	return c->epfd;
+}
+
+void control_listeners(const struct control *c, int out[2])
+{
+	out[0] = c->listen_fd[0];
+	out[1] = c->listen_fd[1];
+}
+
+void control_hold(struct control *c, int ticket)
+{
+	c->holder = ticket;
 }
 
 /* --- listening ---------------------------------------------------------------- */
@@ -115,7 +127,13 @@ static void say_taken(const char *name)
 		    name);
 }
 
-struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
+/* One that came from another process: who connects from now on is to see our credentials. */
+static int listen_again(int fd)
+{
+	return listen(fd, MAX_CONNS) ? -errno : fd;
+}
+
+struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name, const int given[2],
 			     const struct control_hooks *hooks)
 {
 	struct control *c = malloc(sizeof(*c));
@@ -125,7 +143,7 @@ struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
 		say("out of memory");
 		return NULL;
 	}
-	*c = (struct control){.hooks = *hooks, .uid = geteuid(), .listen_fd = {-1, -1}};
+	*c = (struct control){.hooks = *hooks, .uid = geteuid(), .listen_fd = {-1, -1}, .holder = -1};
 	memcpy(c->id, id, sizeof(c->id));
 	for (int i = 0; i < MAX_CONNS; i++)
 		c->conn[i] = c->snap_fd[i] = -1;
@@ -135,7 +153,8 @@ struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
 	for (int i = 0; i < 2 && !r; i++) {
 		if (i && !name)
 			break;
-		c->listen_fd[i] = listen_on(c->uid, i ? 'n' : 'i', i ? name : id);
+		c->listen_fd[i] =
+			given[i] >= 0 ? listen_again(given[i]) : listen_on(c->uid, i ? 'n' : 'i', i ? name : id);
 		r = c->listen_fd[i] < 0 ? c->listen_fd[i] : watch(c, c->listen_fd[i], (uint64_t)i);
 	}
 	if (!r)
@@ -196,7 +215,10 @@ struct answer {
 	union {
 		struct ctl_status status;
 		struct ctl_snapshot snapshot;
+		struct ctl_fds fds;
 	} u;
+	int fd[CTL_FDS_MAX]; /* u.fds.count of them go along */
+	int n_fd;
 };
 
 /* One packet into *q; *fd gets the descriptor that came along, or -1. 1; 0: there was none; -1: the connection is
@@ -240,6 +262,8 @@ static int begin_snapshot(struct control *c, int i, const struct ctl_request *q,
 
 	if (fd < 0)
 		return refuse(a, -EBADF, "no file came with the request");
+	if (c->holder >= 0)
+		return refuse(a, -EBUSY, "it is being moved");
 	if (!c->hooks.snapshot)
 		return refuse(a, -EOPNOTSUPP, "it cannot be snapshotted");
 	c->snap_fd[i] = fd;
@@ -251,13 +275,29 @@ static int begin_snapshot(struct control *c, int i, const struct ctl_request *q,
 	watch(c, c->conn[i], 2 + (uint64_t)i);
 	return refuse(a, r,
 		      r == -EBUSY	 ? "another snapshot of it is under way"
+		      : r == -EPERM	 ? "only a detached one can be moved"
 		      : r == -EOPNOTSUPP ? "only one that was started with --name, -d or --snapshot-at can be"
 					 : "");
 }
 
+static int give(struct control *c, int i, const struct ctl_request *q, struct answer *a)
+{
+	c->hooks.give(c->hooks.arg, q->arg, c->holder == i, &a->u.fds, a->fd);
+	a->n_fd = (int)a->u.fds.count;
+	a->head.len = (uint32_t)(offsetof(struct ctl_fds, fd) + a->u.fds.count * sizeof(struct ctl_fd));
+	return 0;
+}
+
+static int hand_over(struct control *c, int i, const struct ctl_request *q, struct answer *a)
+{
+	if (c->holder != i || q->arg > 1)
+		return refuse(a, -ESTALE, "it is not held for this connection");
+	c->holder = -1;
+	return c->hooks.handover(c->hooks.arg, q->arg);
+}
+
 static int carry_out(struct control *c, int i, const struct ctl_request *q, int fd, struct answer *a)
 {
-
 	switch (q->op) {
 	case CTL_STATUS:
 		memcpy(a->u.status.id, c->id, sizeof(c->id));
@@ -267,9 +307,15 @@ static int carry_out(struct control *c, int i, const struct ctl_request *q, int 
 	case CTL_SIGNAL:
 		if (q->arg > 31)
 			return refuse(a, -EINVAL, "no such signal");
+		if (c->holder >= 0)
+			return refuse(a, -EAGAIN, "it is being moved");
 		return c->hooks.signal(c->hooks.arg, (int)q->arg);
 	case CTL_SNAPSHOT:
 		return begin_snapshot(c, i, q, fd, a);
+	case CTL_FDS:
+		return give(c, i, q, a);
+	case CTL_HANDOVER:
+		return hand_over(c, i, q, a);
 	default:
 		return refuse(a, -EOPNOTSUPP, "the instance's monitor does not know this request");
 	}
@@ -279,13 +325,30 @@ static void drop(struct control *c, int i)
 {
 	close(c->conn[i]);
 	c->conn[i] = -1;
+	if (c->holder != i)
+		return;
+	c->holder = -1;
+	c->hooks.handover(c->hooks.arg, false);
 }
 
 static void answer(struct control *c, int i, struct answer *a)
 {
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(a->fd))];
+	} ctl;
 	struct iovec iov = {a, sizeof(a->head) + a->head.len};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 
+	if (a->n_fd) {
+		size_t len = (size_t)a->n_fd * sizeof(int);
+
+		m.msg_control = &ctl;
+		m.msg_controllen = CMSG_SPACE(len);
+		ctl.h = (struct cmsghdr){
+			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(len)};
+		memcpy(CMSG_DATA(&ctl.h), a->fd, len);
+	}
 	if (sendmsg(c->conn[i], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		drop(c, i);
 }

@@ -18,11 +18,17 @@ struct control_hooks {
 	int (*signal)(void *arg, int sig); /* 0 or -errno */
 	/* Begin: 0, and control_answer(c, ticket, ...) follows; or -errno. fd stays open until then, and is ours. */
 	int (*snapshot)(void *arg, int ticket, int fd, uint32_t flags);
+	/* handover.h */
+	void (*give)(void *arg, uint32_t first, bool all, struct ctl_fds *out, int fds[CTL_FDS_MAX]);
+	int (*handover)(void *arg, bool took);
 };
 
-/* Listen. name: unique one of the user, or NULL. NULL after one line: the name is taken, ... */
-struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name,
+/* Listen. name: unique one of the user, or NULL. given: sockets that listen already, or -1. NULL after one line: the
+ * name is taken, ... */
+struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name, const int given[2],
 			     const struct control_hooks *hooks);
+/* The sockets that listen; -1: none. */
+void control_listeners(const struct control *c, int out[2]);
 /* Readable when control_serve() has something to do; for an epoll set or poll(2). */
 int control_fd(const struct control *c);
 /* Accept, read and answer what is there; never waits. */
@@ -30,6 +36,8 @@ void control_serve(struct control *c);
 /* What became of a snapshot. */
 void control_answer(struct control *c, int ticket, int error, const char *why,
 		    const struct ctl_snapshot *out);
+/* The instance is held for the connection of this ticket, until handover(). */
+void control_hold(struct control *c, int ticket);
 void control_close(struct control *c);
 
 /* The text of an instance's ID: the first 6 bytes. */

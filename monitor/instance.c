@@ -39,6 +39,7 @@
 #include "lib/host/say.h"
 #include "monitor/clock.h"
 #include "monitor/control.h"
+#include "monitor/handover.h"
 #include "monitor/load.h"
 #include "monitor/restore.h"
 #include "monitor/ring_server.h"
@@ -273,6 +274,9 @@ static void hook_status(void *arg, struct ctl_status *st)
 		memcpy(st->egress[i].addr, e->addr, sizeof(e->addr));
 	}
 	st->n_egress = (uint32_t)cfg->n_egress;
+	if (cfg->timeout_ns) /* at least 1: 0 is without end */
+		st->timeout_ns = st->uptime_ns < cfg->timeout_ns ? cfg->timeout_ns - st->uptime_ns : 1;
+	st->stop_signal = (uint32_t)cfg->stop_signal;
 }
 
 static int hook_signal(void *arg, int sig)
@@ -288,11 +292,12 @@ static int hook_signal(void *arg, int sig)
 
 static int open_control(struct instance *in)
 {
-	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request};
+	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request, handover_give, handover_end};
+	int given[2] = {handover_given(in->cfg, CTL_FD_CONTROL, 0), handover_given(in->cfg, CTL_FD_CONTROL, 1)};
 	char id[CTL_ID_LEN + 1];
 
 	control_id(id, load_boot_info(&in->mem, &in->plan)->instance_id);
-	in->control = control_open(id, in->cfg->unique_name, &hooks);
+	in->control = control_open(id, in->cfg->unique_name, given, &hooks);
 	return in->control ? 0 : -1;
 }
 
@@ -409,7 +414,8 @@ static bool turn(struct instance *in, int *status)
 			return true;
 		case TURN_FROZEN:
 			snapshot_take(in);
-			return false;
+			handover_wait(in);
+			return in->move == MOVE_DONE;
 		case TURN_RUN:
 			break;
 		}
@@ -526,7 +532,7 @@ static int assemble(struct instance *in)
 	if (!in->rs || ring_server_watch(in->rs, control_fd(in->control)) < 0)
 		return -1;
 	for (int i = 0; i < cfg->n_ports; i++)
-		if (cfg->verbose || !port_of(&cfg->ports[i].host))
+		if (!cfg->given && (cfg->verbose || !port_of(&cfg->ports[i].host)))
 			say("port %u of the host is port %u of %s", ring_server_host_port(in->rs, i),
 			    cfg->ports[i].guest, cfg->name);
 	if (in->restored && load_handles(in) < 0)
@@ -566,6 +572,10 @@ int monitor_run(const struct monitor_config *cfg)
 		ring_server_restore_tty();
 		return EXIT_MONITOR;
 	}
+	if (cfg->take_over && cfg->take_over(cfg->started_arg)) {
+		in->backend->destroy(in->ctx);
+		return EXIT_MONITOR;
+	}
 	in->started_ns = clock_ns(CLOCK_REALTIME);
 	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC);
 	tell_started(in);
@@ -575,7 +585,7 @@ int monitor_run(const struct monitor_config *cfg)
 		snapfile_close(in->restored);
 	in->restored = NULL;
 	cfg = in->cfg;
-	features = ring_server_features(cfg) | HOST_control | (cfg->snapshots ? HOST_snapshot : 0) |
+	features = ring_server_features(cfg) | HOST_control | (cfg->snapshots || in->mem.lazy ? HOST_snapshot : 0) |
 		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {
@@ -585,12 +595,12 @@ int monitor_run(const struct monitor_config *cfg)
 	clock_start(in->time);
 	status = loop(in);
 	ring_server_restore_tty();
-	if (cfg->stats != STATS_NONE)
+	if (cfg->stats != STATS_NONE && in->move != MOVE_DONE)
 		stats_print(in);
 	/* Signals still come, the timer's among them, until the process has ended: they must not find it. */
 	struct backend_ctx *ctx = in->ctx;
 	__atomic_store_n(&in->ctx, NULL, __ATOMIC_RELAXED);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	in->backend->destroy(ctx);
-	return status;
+	return in->move == MOVE_DONE ? MONITOR_MOVED : status;
 }

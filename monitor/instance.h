@@ -32,6 +32,7 @@ struct instance {
 	struct control *control;
 	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
 	bool killed; /* SIGKILL came by the control socket */
+	enum { MOVE_NONE, MOVE_HELD, MOVE_DONE } move; /* handover.c */
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;
 	struct boot_stats *stats;
@@ -49,6 +50,8 @@ struct instance {
 		snapshot_done_fn *done; /* not NULL: one is under way */
 		void *arg;
 		int fd;
+		bool hold; /* of a move: stay at rest when it is written; all is done before done() is called */
+		bool bare; /* no layers are embedded, nothing is synced */
 	} snap;
 	struct snap_file *restored; /* while it is assembled */
 	struct monitor_config restored_cfg;

@@ -48,6 +48,14 @@ struct monitor_egress {
 	bool deny; /* later rules win over earlier ones */
 };
 
+/* A descriptor that a moved instance brings along from the monitor that it had: abi/control.h, enum ctl_fd_kind. */
+struct monitor_given {
+	uint32_t kind, id;
+	int fd;
+};
+
+#define MONITOR_MOVED (-1) /* monitor_run(): the instance runs on in another process */
+
 struct monitor_config {
 	enum monitor_kind kind;
 	uint64_t ram_max;
@@ -92,6 +100,15 @@ struct monitor_config {
 	/* all is ready and the program is about to start; may be NULL */
 	void (*started)(void *arg, const struct ctl_status *st);
 	void *started_arg;
+	/*
+	 * A move: restore_fd is what the old monitor wrote, and these are its descriptors, sorted by kind and id; ours
+	 * from now on. The instance keeps ID, generation, connections and open files. take_over is called when all is
+	 * ready, and asks the old monitor to end: not 0, after a message: it does not, nothing of ours may run.
+	 */
+	const struct monitor_given *given; /* NULL: no move */
+	uint32_t n_given;
+	int (*take_over)(void *arg); /* with started_arg */
+	const int *record_fd; /* a descriptor of the caller's that goes along when we are moved; or NULL */
 	enum monitor_snapshot_at snapshot_at;
 	uint64_t snapshot_at_ns;
 	int snapshot_at_signal; /* is then not the program's */
@@ -103,7 +120,7 @@ struct monitor_config {
 
 /*
  * Run it. Returns the exit status for the shell: the program's own, 128+N for a
- * signal, 124 on --timeout, 125 when the monitor itself failed (one line said why).
+ * signal, 124 on --timeout, 125 when the monitor itself failed (one line said why), or MONITOR_MOVED.
  */
 int monitor_run(const struct monitor_config *cfg);
 

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "lib/host/say.h"
+#include "monitor/handover.h"
 #include "monitor/net.h"
 #include "monitor/seccomp.h"
 
@@ -93,7 +94,8 @@ static void take_port(struct ring_server *rs, struct handle *h, int i)
 	h->guest_port = p->guest;
 	h->pollable = false;
 	if (h->dgram) {
-		drop_datagrams(h->fd);
+		if (!rs->cfg->given)
+			drop_datagrams(h->fd);
 		handle_watch(rs, h);
 		h->writable = true;
 	}
@@ -227,6 +229,20 @@ static int claim(int fd)
 	return 0;
 }
 
+/* The sockets of a moved instance: bound, and listening if they did. */
+static int given_port(struct ring_server *rs, int i)
+{
+	struct rs_port *p = &rs->ports[i];
+	const union rs_addr *a = (const union rs_addr *)&rs->cfg->ports[i].host;
+
+	p->guest = rs->cfg->ports[i].guest;
+	p->family = a->sa.sa_family;
+	p->tcp = handover_given(rs->cfg, CTL_FD_TCP, (uint32_t)i);
+	p->udp = handover_given(rs->cfg, CTL_FD_UDP, (uint32_t)i);
+	p->host = ntohs(a->in.sin_port);
+	return p->tcp < 0 ? say_fail(-1, "port %u was not handed over", p->guest) : 0;
+}
+
 static int open_port(struct ring_server *rs, int i)
 {
 	struct rs_port *p = &rs->ports[i];
@@ -273,7 +289,7 @@ int net_init(struct ring_server *rs)
 				return -1;
 			}
 		}
-		if (open_port(rs, i))
+		if (rs->cfg->given ? given_port(rs, i) : open_port(rs, i))
 			return -1;
 	}
 	return 0;

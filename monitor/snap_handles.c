@@ -9,6 +9,7 @@
  *   stream, not connected    a new one
  *   connection               dead: receives and sends end with ECONNRESET, until the guest closes it
  *   file of a volume         opened again by its path, without creating or truncating
+ * Of a moved instance (cfg->given) sockets and files are the old monitor's own descriptors, and all of them live on.
  *
  * Records are as hostile as what a guest submits: a number that no correct
  * monitor writes makes the restore fail, and requests pass the checks that they
@@ -25,6 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "monitor/handover.h"
 #include "monitor/net.h"
 #include "monitor/snapfile.h"
 
@@ -250,12 +252,40 @@ static int load_file(struct loader *l, const struct snap_handle *s)
 	return 0;
 }
 
+/* The descriptor that it had. */
+static void load_given(struct loader *l, const struct snap_handle *s, int fd)
+{
+	struct handle *h = place_handle(l->rs, s, s->kind == SNAP_H_FILE ? H_FILE : H_SOCKET, fd);
+
+	if (h->kind == H_FILE) {
+		h->volume = s->volume;
+		h->is_dir = s->flags & SNAP_HF_DIR;
+		h->writable_file = s->flags & SNAP_HF_WRITABLE;
+		h->open_flags = s->open_flags;
+		h->path = strdup(snapfile_string(l->f, s->path));
+		return;
+	}
+	h->closing = s->flags & SNAP_HF_CLOSING;
+	memcpy(&h->peer, s->peer, sizeof(s->peer));
+	l->rs->had_peer |= s->kind == SNAP_H_DEAD;
+	if (s->kind != SNAP_H_STREAM)
+		handle_watch(l->rs, h);
+	h->readable = h->writable = s->kind != SNAP_H_STREAM; /* a try tells */
+}
+
 static int load_handle(struct loader *l, const struct snap_handle *s)
 {
 	bool inet = s->family == AF_INET || s->family == AF_INET6;
+	int given = handover_given(l->rs->cfg, CTL_FD_HANDLE, s->id);
 
 	if (s->kind != SNAP_H_CONSOLE && s->kind != SNAP_H_FILE && !inet)
 		return no(l, "it is damaged: an impossible socket");
+	if (given >= 0 && s->kind != SNAP_H_CONSOLE && s->kind != SNAP_H_LISTEN) {
+		if (s->kind == SNAP_H_FILE && (s->volume < 0 || s->volume >= l->rs->cfg->n_volumes))
+			return no(l, "it is damaged: an impossible volume");
+		load_given(l, s, given);
+		return 0;
+	}
 	switch (s->kind) {
 	case SNAP_H_CONSOLE:
 		return load_console(l, s);
@@ -324,7 +354,7 @@ static bool fits(const struct handle *h, const struct snap_request *r)
 		return r->queue == 1 && !h->listening;
 	case RING_OP_CONNECT:
 	case RING_OP_SHUTDOWN:
-		return r->queue == 1 && stream && h->dead;
+		return r->queue == 1 && stream && (h->dead || h->peer.sa.sa_family);
 	case RING_OP_CLOSE:
 		return r->queue == 1 && h->closing;
 	case RING_OP_POLL:
@@ -353,6 +383,10 @@ static int load_request(struct loader *l, const struct snap_request *r)
 	if (!q)
 		return no(l, "it is damaged: too many requests");
 	q->done = has_data ? r->done : 0;
+	if (r->sqe.op == RING_OP_CONNECT && !h->dead) {
+		h->connecting = true;
+		h->writable = false; /* an event tells how it went */
+	}
 	q->turn = 0;
 	if (list_empty(&h->stalled))
 		list_add_tail(&rs->stalled, &h->stalled);

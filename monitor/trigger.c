@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "monitor/control.h"
+#include "monitor/handover.h"
 #include "monitor/instance.h"
 #include "monitor/ring_server.h"
 #include "monitor/snapshot.h"
@@ -39,6 +40,11 @@ static void answer_request(void *arg, int err, const char *why, const struct sna
 		out.bytes = result->bytes;
 		out.paused_ns = result->pause_ns;
 	}
+	if (!err && in->snap.hold) { /* before the answer: its asker may be gone, and that ends the hold */
+		handover_hold(in);
+		control_hold(in->control, the_trigger.ticket);
+	}
+	in->snap.hold = in->snap.bare = false;
 	control_answer(in->control, the_trigger.ticket, err, why ? why : "", &out);
 	if (!err && the_trigger.stop)
 		in->killed = true;
@@ -52,9 +58,16 @@ int trigger_request(void *arg, int ticket, int fd, uint32_t flags)
 		return -EOPNOTSUPP;
 	if (in->snap.done)
 		return -EBUSY;
+	if (flags & CTL_SNAP_HOLD && !in->cfg->detached)
+		return -EPERM;
 	the_trigger.ticket = ticket;
 	the_trigger.stop = flags & CTL_SNAP_STOP;
-	return snapshot_begin(in, fd, answer_request, in);
+	in->snap.hold = flags & CTL_SNAP_HOLD;
+	in->snap.bare = flags & CTL_SNAP_BARE;
+	int r = snapshot_begin(in, fd, answer_request, in);
+	if (r)
+		in->snap.hold = in->snap.bare = false;
+	return r;
 }
 
 /* --- by itself --------------------------------------------------------------------------- */

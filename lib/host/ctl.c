@@ -69,6 +69,7 @@ int ctl_open(const char *path, struct ctl *c)
 		return -EPERM;
 	}
 	c->pid = who.pid;
+	c->uid = who.uid;
 	return 0;
 }
 
@@ -120,8 +121,41 @@ static int wait_readable(int fd, int timeout_ms)
 	return r > 0 ? 0 : r ? -errno : -ETIMEDOUT;
 }
 
-int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why,
-	     int timeout_ms)
+/* One packet; descriptors that came with it into fds[max], the rest is closed. The length, 0 at the end, or -errno. */
+static ssize_t receive(int conn, void *buf, size_t size, int *fds, int max, int *n_fds)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(CTL_FDS_MAX * sizeof(int))];
+	} u;
+	struct iovec iov = {buf, size};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u.space)};
+	ssize_t n = recvmsg(conn, &m, MSG_CMSG_CLOEXEC);
+
+	*n_fds = 0;
+	if (n < 0)
+		return -errno;
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
+		int k = h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS
+				? (int)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int))
+				: 0;
+
+		for (int i = 0; i < k; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(h) + (size_t)i * sizeof(int), sizeof(int));
+			if (*n_fds < max)
+				fds[(*n_fds)++] = fd;
+			else
+				close(fd);
+		}
+	}
+	return m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : n;
+}
+
+static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, int *fds, int max,
+		int *n_fds, char *why, int timeout_ms)
 {
 	struct ctl_request q = {.magic = CTL_MAGIC, .version = CTL_VERSION, .op = (uint16_t)op, .arg = arg};
 	union {
@@ -136,7 +170,7 @@ int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, siz
 		r = wait_readable(c->fd, timeout_ms);
 	if (r)
 		return r == -EPIPE ? -ECONNRESET : r;
-	n = recv(c->fd, &a, sizeof(a), 0);
+	n = receive(c->fd, &a, sizeof(a), fds, max, n_fds);
 	if (n <= 0)
 		return -ECONNRESET;
 	if ((size_t)n < sizeof(a.head) || a.head.magic != CTL_MAGIC || a.head.version != CTL_VERSION ||
@@ -149,6 +183,25 @@ int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, siz
 	memset(out, 0, size);
 	memcpy(out, a.bytes + sizeof(a.head), a.head.len < size ? a.head.len : size);
 	return 0;
+}
+
+int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why, int timeout_ms)
+{
+	int none;
+
+	return call(c, op, arg, fd, out, size, NULL, 0, &none, why, timeout_ms);
+}
+
+int ctl_fds(struct ctl *c, uint32_t from, struct ctl_fds *out, int fds[CTL_FDS_MAX], int timeout_ms)
+{
+	char why[CTL_WHY_MAX];
+	int n = 0, r = call(c, CTL_FDS, from, -1, out, sizeof(*out), fds, CTL_FDS_MAX, &n, why, timeout_ms);
+
+	if (!r && (out->count != (uint32_t)n || out->total < from + out->count))
+		r = -EPROTO;
+	for (int i = 0; r && i < n; i++)
+		close(fds[i]);
+	return r;
 }
 
 static void printable(char *s, size_t size)

@@ -12,6 +12,7 @@
 struct ctl {
 	int fd;
 	pid_t pid; /* of the monitor, by the kernel's word; 0: not of our PID namespace */
+	uid_t uid; /* its user's */
 };
 
 /* "UID/i/ID" of every instance of this user; for root: of every user. */
@@ -29,6 +30,8 @@ void ctl_close(struct ctl *c);
  */
 int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why,
 	     int timeout_ms);
+/* CTL_FDS from the `from`-th on: out->count descriptors, ours to close. 0 or -errno. */
+int ctl_fds(struct ctl *c, uint32_t from, struct ctl_fds *out, int fds[CTL_FDS_MAX], int timeout_ms);
 /* CTL_STATUS; the strings in it are made printable and end. */
 int ctl_status(struct ctl *c, struct ctl_status *st, int timeout_ms);
 /* Wait for the instance's end: 0, -ETIMEDOUT. */
