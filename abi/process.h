@@ -21,8 +21,20 @@
 #ifndef COWBELL_ABI_PROCESS_H
 #define COWBELL_ABI_PROCESS_H
 
-/* No Linux system call has this number. It waits until the monitor answers. */
+/*
+ * No Linux system call has this number. It waits until the monitor answers. Its first argument says what is wanted:
+ *
+ *   PROCESS_RING              what is in the ring (0 is returned)
+ *   PROCESS_FILL gpa n        a restored instance: fill n pages of RAM from gpa on. How many are filled, at least one
+ *   PROCESS_MISSING gpa n     a restored instance: write a bit for each of the first n pages of RAM to gpa, set where
+ *                             the page has yet to be filled. How many there are in all
+ *
+ * The last two return -errno for what is not RAM and touch nothing else, so they may be called anywhere.
+ */
 #define PROCESS_DOORBELL_NR 0x2bebe
+#define PROCESS_RING	    0
+#define PROCESS_FILL	    1
+#define PROCESS_MISSING	    2
 
 #define PROCESS_STUB_VA	    0x7ff800000000
 #define PROCESS_STUB_SIZE   0x10000

@@ -7,9 +7,16 @@
 
 #include <string.h>
 
+#include "monitor/lazy.h"
+
+bool gpa_is_ram(const struct guest_mem *m, gpa_t gpa, uint64_t len)
+{
+	return gpa.v <= m->ram_size && len <= m->ram_size - gpa.v;
+}
+
 void *gpa_ram(const struct guest_mem *m, gpa_t gpa, uint64_t len)
 {
-	if (gpa.v > m->ram_size || len > m->ram_size - gpa.v)
+	if (!gpa_is_ram(m, gpa, len) || (m->lazy && lazy_fill(m, gpa.v, len)))
 		return NULL;
 	return m->ram + gpa.v;
 }

@@ -28,6 +28,7 @@ struct guest_mem {
 	int ram_fd; /* memfd (process), or -1: private anonymous (kvm) */
 	int n_regions;
 	struct guest_region regions[BOOT_MAX_REGIONS];
+	struct lazy *lazy; /* RAM is yet to be filled from a snapshot (lazy.h); or NULL */
 };
 
 /*
@@ -35,6 +36,8 @@ struct guest_mem {
  * Valid until the next MEM_GROW... never moves. The bytes are hostile and may change at any time.
  */
 void *gpa_ram(const struct guest_mem *m, gpa_t gpa, uint64_t len);
+/* The same as a question: nothing is filled, no pointer is given. */
+bool gpa_is_ram(const struct guest_mem *m, gpa_t gpa, uint64_t len);
 /* Copy out of or into guest RAM; false if out of range. */
 bool gpa_read(const struct guest_mem *m, gpa_t gpa, void *dst, uint64_t len);
 bool gpa_write(const struct guest_mem *m, gpa_t gpa, const void *src, uint64_t len);

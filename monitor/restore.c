@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "lib/host/say.h"
+#include "monitor/lazy.h"
 #include "monitor/load.h"
 #include "monitor/ring_server.h"
 #include "monitor/snapshot.h"
@@ -129,23 +130,11 @@ static int map_extents(struct guest_mem *m, const struct snap_file *f)
 	return 0;
 }
 
-static int read_extents(struct guest_mem *m, const struct snap_file *f)
+static int fill_ram(struct guest_mem *m, const struct snap_file *f)
 {
 	if (ftruncate(m->ram_fd, (off_t)m->ram_size))
 		return say_fail(-1, "no guest memory: %s", strerror(errno));
-	for (uint32_t i = 0; i < f->h.extents.count; i++) {
-		const struct snap_extent *e = &f->extents[i];
-		uint64_t len = (uint64_t)e->pages * PG;
-
-		for (uint64_t done = 0; done < len;) {
-			ssize_t n = pread(f->fd, m->ram + e->gpa + done, len - done, (off_t)(e->off + done));
-
-			if (n <= 0)
-				return say_fail(-1, "cannot read a snapshot: %s", n ? strerror(errno) : "it is truncated");
-			done += (uint64_t)n;
-		}
-	}
-	return 0;
+	return lazy_open(m, f);
 }
 
 /* --- the plan ------------------------------------------------------------------------ */
@@ -230,7 +219,7 @@ int restore_guest(struct load_plan *plan, struct guest_mem *m, const struct snap
 	m->ram_size = f->h.ram_size;
 	if (m->ram_size > m->ram_max || fill_plan(plan, m, f))
 		return refuse(cfg, "it is damaged: its memory does not fit together");
-	if (m->ram_fd >= 0 ? read_extents(m, f) : map_extents(m, f))
+	if (m->ram_fd >= 0 ? fill_ram(m, f) : map_extents(m, f))
 		return -1;
 	renew_boot_info(load_boot_info(m, plan), m, f, cfg, plat);
 	return 0;

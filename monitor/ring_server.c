@@ -241,7 +241,7 @@ static void on_instance(struct ring_server *rs, const struct ring_sqe *sqe)
 	case RING_OP_MEM_RELEASE:
 	case RING_OP_MEM_HUGE:
 		if (((sqe->off | sqe->addr2) & (BOOT_PAGE_SIZE - 1)) ||
-		    !gpa_ram(rs->mem, (gpa_t){sqe->off}, sqe->addr2)) {
+		    !gpa_is_ram(rs->mem, (gpa_t){sqe->off}, sqe->addr2)) {
 			rs_broken(rs, sqe, "range outside guest memory");
 			return;
 		}

@@ -21,6 +21,7 @@
 
 #include "monitor/clock.h"
 #include "monitor/instance.h"
+#include "monitor/lazy.h"
 #include "monitor/load.h"
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
@@ -91,6 +92,8 @@ int snapshot_begin(struct instance *in, int fd, snapshot_done_fn *done, void *ar
 	if (in->snap.done)
 		return -EBUSY;
 	r = hash_source(in);
+	if (!r)
+		r = lazy_fill_all(&in->mem);
 	if (r)
 		return r;
 	in->snap.fd = fd;

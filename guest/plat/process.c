@@ -9,6 +9,12 @@
  * current): then the access traps, and mirror_miss() maps what the page table
  * says. So losing a mapping is never an error, only keeping a stale one would be.
  *
+ * Lazy RAM. In a restored instance the monitor fills the app's pages when they are touched. lazy_frames has a bit for
+ * each frame that is not filled yet; none of these is mapped anywhere, neither for the app nor in the direct map, so
+ * that whoever touches one comes to a miss, which asks the monitor first. Asking is a doorbell of its own that
+ * touches no ring, so it may happen wherever memory is touched. A bit may be set although the monitor has filled the
+ * page for its own sake, never the other way round.
+ *
  * Traps. The host delivers SIGSEGV and friends on the exception stack.
  * process_signal() turns the host's frame into what entry.S builds on kvm: for the
  * app a struct regs at the top of the thread's kernel stack, for the library OS
@@ -29,6 +35,7 @@
 #include "abi/boot.h"
 #include "abi/process.h"
 #include "guest/arch/x86_64/arch.h"
+#include "guest/mm/census.h"
 #include "guest/mm/pt.h"
 #include "guest/plat/plat.h"
 #include "guest/proc/proc.h"
@@ -124,6 +131,49 @@ static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot, bool fresh)
 	return 0;
 }
 
+/* --- frames that the monitor has yet to fill ---------------------------------- */
+
+static u64 n_missing; /* at the restore; 0: nothing of this matters */
+
+/* The first frame of [pfn, end) that is missing, or is not (`missing` false); or end. */
+static u64 next_frame(u64 pfn, u64 end, bool missing)
+{
+	while (pfn < end) {
+		u64 w = pfn < lazy_frames.n ? lazy_frames.bits[pfn / 64] : 0;
+
+		w = (missing ? w : ~w) >> (pfn % 64);
+		if (w) {
+			pfn += (u64)__builtin_ctzll(w);
+			break;
+		}
+		pfn = (pfn | 63) + 1;
+	}
+	return MIN(pfn, end);
+}
+
+static bool any_missing(gpa_t g, u64 len)
+{
+	u64 pfn = g.v >> PAGE_SHIFT, end = pfn + (PAGE_UP(len) >> PAGE_SHIFT);
+
+	return unlikely(n_missing) && g.v < BOOT_IMAGE_GPA && next_frame(pfn, end, true) < end;
+}
+
+/* Have n frames filled; how many are, from g on. 0: the monitor cannot. */
+static u64 fill_frames(gpa_t g, u64 n)
+{
+	u64 pfn = g.v >> PAGE_SHIFT;
+	s64 r;
+
+	if (!any_missing(g, n << PAGE_SHIFT))
+		return n;
+	r = process_gate(PROCESS_DOORBELL_NR, PROCESS_FILL, g.v, n, 0, 0, 0);
+	if (r <= 0 || (u64)r > n)
+		return 0;
+	for (u64 i = pfn; i < pfn + (u64)r && i < lazy_frames.n; i++)
+		lazy_frames.bits[i / 64] &= ~(1ull << (i % 64));
+	return (u64)r;
+}
+
 static void drop_app_mappings(void)
 {
 	process_gate(__NR_munmap, 0, BOOT_TASK_SIZE, 0, 0, 0, 0);
@@ -140,6 +190,10 @@ static void process_map(struct aspace *as, u64 va, gpa_t g, u64 len, int prot, b
 
 	if (!is_mirrored(as))
 		return;
+	if (any_missing(g, len)) { /* misses fill them, and map */
+		process_gate(__NR_munmap, va, len, 0, 0, 0, 0);
+		return;
+	}
 	r = host_mmap(va, g, len, prot, fresh);
 	if (!r)
 		return;
@@ -191,7 +245,7 @@ static void process_aspace_switch(struct aspace *as)
 
 static void process_doorbell(void)
 {
-	process_gate(PROCESS_DOORBELL_NR, 0, 0, 0, 0, 0, 0);
+	process_gate(PROCESS_DOORBELL_NR, PROCESS_RING, 0, 0, 0, 0, 0);
 }
 
 static void process_die(void)
@@ -208,7 +262,8 @@ struct stretch {
 
 static bool stretch_add(struct stretch *s, const struct pt_leaf *l)
 {
-	if (s->pages && (l->va != s->va + s->pages * PAGE_SIZE || l->entry != s->entry + s->pages * PAGE_SIZE))
+	if (s->pages &&
+	    (l->va != s->va + s->pages * PAGE_SIZE || l->entry != s->entry + s->pages * PAGE_SIZE))
 		return false;
 	if (!s->pages)
 		*s = (struct stretch){l->va, l->entry, 0};
@@ -218,15 +273,27 @@ static bool stretch_add(struct stretch *s, const struct pt_leaf *l)
 
 static s64 stretch_map(const struct stretch *s, u64 min_pages)
 {
-	u64 e = s->entry;
+	int prot = PLAT_R | (s->entry & PTE_W ? PLAT_W : 0) | (s->entry & PTE_NX ? 0 : PLAT_X);
+	u64 g = pte_gpa(s->entry).v, pfn = g >> PAGE_SHIFT, end = pfn + s->pages, to;
+	s64 r = 0;
 
-	if (s->pages < min_pages || !(e & PTE_P))
+	if (!(s->entry & PTE_P))
 		return 0;
-	return host_mmap(s->va, pte_gpa(e), s->pages * PAGE_SIZE,
-			 PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X), true);
+	while (!min_pages && next_frame(pfn, end, true) < end)
+		if (!fill_frames(GPA(next_frame(pfn, end, true) << PAGE_SHIFT), 1))
+			return -EIO;
+	for (bool lazy = n_missing && g < BOOT_IMAGE_GPA; !r && pfn < end; pfn = to) {
+		if (lazy)
+			pfn = next_frame(pfn, end, false);
+		to = lazy ? next_frame(pfn, end, true) : end;
+		if (to > pfn && to - pfn >= min_pages)
+			r = host_mmap(s->va + (pfn << PAGE_SHIFT) - g, GPA(pfn << PAGE_SHIFT),
+				      (to - pfn) << PAGE_SHIFT, prot, true);
+	}
+	return r;
 }
 
-/* Map what the tables say of [va, end), stretches of at least min_pages. */
+/* Map what the tables say of [va, end), stretches of at least min_pages that are filled; 0: all of it, and fill it. */
 static s64 map_stretches(struct aspace *as, u64 va, u64 end, u64 min_pages)
 {
 	struct stretch s = {0};
@@ -243,6 +310,24 @@ static s64 map_stretches(struct aspace *as, u64 va, u64 end, u64 min_pages)
 	return r ? r : stretch_map(&s, min_pages);
 }
 
+/* Ask what is to be filled later, and take it out of the direct map. */
+static void find_missing(void)
+{
+	u64 pfn = 0, to;
+	s64 r;
+
+	if (!lazy_frames.n)
+		return;
+	r = process_gate(PROCESS_DOORBELL_NR, PROCESS_MISSING, frame_gpa(lazy_frames.bits).v, lazy_frames.n,
+			 0, 0, 0);
+	n_missing = r > 0 ? (u64)r : 0;
+	for (; n_missing && (pfn = next_frame(pfn, lazy_frames.n, true)) < lazy_frames.n; pfn = to) {
+		to = next_frame(pfn, lazy_frames.n, false);
+		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0,
+			     0, 0, 0);
+	}
+}
+
 /*
  * The loader mapped what it knows; stacks and the frame array are in the vmap area, and must be there before one of
  * them is used. Of the app's mappings only those that save many misses.
@@ -252,7 +337,8 @@ static void process_restored(struct aspace *as)
 	struct aspace boot_as = {.root = GPA(boot->cr3_gpa)};
 
 	process_gate(__NR_munmap, PROCESS_STUB_VA, PROCESS_STUB_SIZE, 0, 0, 0, 0);
-	if (map_stretches(&boot_as, boot->vmap_va, boot->vmap_va + boot->vmap_size, 1))
+	find_missing();
+	if (map_stretches(&boot_as, boot->vmap_va, boot->vmap_va + boot->vmap_size, 0))
 		process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
 	mirrored = as;
 	if (as && map_stretches(as, 0, BOOT_TASK_SIZE, STRETCH_MIN))
@@ -279,6 +365,37 @@ static bool entry_allows(u64 e, u64 error)
 	return e & PTE_P && (!(error & PF_WRITE) || e & PTE_W) && (!(error & PF_EXEC) || !(e & PTE_NX));
 }
 
+/* The direct map: only frames that were not filled are not there. */
+static bool physmap_miss(u64 addr)
+{
+	u64 pfn = (addr - boot->physmap_va) >> PAGE_SHIFT, n;
+
+	if (!n_missing || pfn >= lazy_frames.n)
+		return false;
+	n = fill_frames(GPA(pfn << PAGE_SHIFT), MIRROR_AROUND - pfn % MIRROR_AROUND);
+	if (!n)
+		panic("process: the monitor cannot read the snapshot");
+	if (host_mmap(boot->physmap_va + (pfn << PAGE_SHIFT), GPA(pfn << PAGE_SHIFT), n << PAGE_SHIFT,
+		      PLAT_R | PLAT_W, false))
+		panic("process: the host has no more room for mappings");
+	return true;
+}
+
+/* The pages around va that one mapping can cover: up to an aligned block of MIRROR_AROUND. */
+static u64 neighbours(struct aspace *as, u64 *va, u64 e)
+{
+	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1);
+
+	while (at + n * PAGE_SIZE < block + MIRROR_AROUND * PAGE_SIZE &&
+	       pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE)
+		n++;
+	while (*va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE)) {
+		*va -= PAGE_SIZE;
+		n++;
+	}
+	return n;
+}
+
 /*
  * A page fault of the host at addr. True: the page table allows the access, and now the host does too.
  * False: it is mm's; *error gets PF_PRESENT as hardware walking the page table would have set it.
@@ -286,21 +403,35 @@ static bool entry_allows(u64 e, u64 error)
 static bool mirror_miss(u64 addr, u64 *error)
 {
 	struct aspace *as = mirrored;
-	u64 va = PAGE_DOWN(addr), e, n = 1;
+	u64 va = PAGE_DOWN(addr), at = va, e, n;
 	int prot;
 
+	if (addr - boot->physmap_va < boot->ram_max)
+		return physmap_miss(addr);
 	if (!as || addr >= BOOT_TASK_SIZE)
 		return false;
 	e = pt_lookup(as->root, va);
 	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);
 	if (!entry_allows(e, *error))
 		return false;
-	while (n < MIRROR_AROUND && pt_lookup(as->root, va + n * PAGE_SIZE) == e + n * PAGE_SIZE)
-		n++;
+	n = neighbours(as, &at, e);
+	if (any_missing(GPA(pte_gpa(e).v - (va - at)), n << PAGE_SHIFT)) {
+		u64 got = fill_frames(GPA(pte_gpa(e).v - (va - at)), n);
+
+		if (got <= (va - at) >>
+		    PAGE_SHIFT) { /* while it is found out who needs what: this page alone */
+			at = va;
+			got = fill_frames(pte_gpa(e), 1);
+		}
+		if (!got)
+			panic("process: the monitor cannot read the snapshot");
+		n = got;
+	}
 	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);
-	if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot, false)) {
+	e -= va - at;
+	if (host_mmap(at, pte_gpa(e), n * PAGE_SIZE, prot, false)) {
 		drop_app_mappings();
-		if (host_mmap(va, pte_gpa(e), n * PAGE_SIZE, prot, false))
+		if (host_mmap(at, pte_gpa(e), n * PAGE_SIZE, prot, false))
 			panic("process: the host has no more room for mappings");
 	}
 	return true;

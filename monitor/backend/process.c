@@ -45,6 +45,7 @@
 
 #include "abi/process.h"
 #include "monitor/backend/process_stub.h"
+#include "monitor/lazy.h"
 #include "monitor/load.h"
 #include "monitor/seccomp.h"
 
@@ -329,9 +330,9 @@ static bool first_run(struct backend_ctx *c)
 	return r == 1;
 }
 
-static void answer_doorbell(struct backend_ctx *c)
+static void answer_doorbell(struct backend_ctx *c, int64_t value)
 {
-	struct seccomp_notif_resp answer = {.id = c->doorbell_id};
+	struct seccomp_notif_resp answer = {.id = c->doorbell_id, .val = value};
 
 	ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SEND, &answer);
 	c->state = RUNNING;
@@ -345,17 +346,37 @@ static void divert(struct backend_ctx *c)
 		syscall(SYS_pidfd_send_signal, c->pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
 }
 
-/* Is there a doorbell? It may have vanished again: a kick interrupted it, and it will be rung anew. */
+/* Bits for n pages to gpa; pages of the array itself are in RAM then. */
+static int64_t tell_missing(struct backend_ctx *c, uint64_t gpa, uint64_t n)
+{
+	uint64_t *bits;
+
+	if (gpa % 8 || n > c->m->ram_max / BOOT_PAGE_SIZE)
+		return -EINVAL;
+	bits = gpa_ram(c->m, (gpa_t){gpa}, (n + 63) / 64 * 8);
+	return bits ? (int64_t)lazy_missing(c->m, bits, n) : -EFAULT;
+}
+
+/*
+ * Is there a doorbell for the ring? It may have vanished again: a kick interrupted it, and it will be rung anew. What
+ * concerns memory alone is answered here, since the guest may ask for it in the midst of anything.
+ */
 static bool take_doorbell(struct backend_ctx *c)
 {
 	struct seccomp_notif notif = {0};
+	const uint64_t *arg = (const uint64_t *)notif.data.args;
 
 	if (ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_RECV, &notif))
 		return false;
 	c->doorbell_id = notif.id;
 	c->state = RANG;
-	c->exits++;
-	return true;
+	if (arg[0] == PROCESS_FILL)
+		answer_doorbell(c, lazy_ask(c->m, arg[1], arg[2]));
+	else if (arg[0] == PROCESS_MISSING)
+		answer_doorbell(c, tell_missing(c, arg[1], arg[2]));
+	else
+		c->exits++;
+	return c->state == RANG;
 }
 
 static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
@@ -369,7 +390,7 @@ static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 	if (c->state == WAITING && !first_run(c))
 		return died(c, info);
 	if (c->state == RANG)
-		answer_doorbell(c);
+		answer_doorbell(c, 0);
 	p[0].fd = c->doorbell_fd;
 	for (;;) {
 		int n = ppoll(p, 2, NULL, NULL);
@@ -422,8 +443,9 @@ static int process_grow(struct backend_ctx *c, uint64_t new_size)
 
 static int process_release(struct backend_ctx *c, uint64_t gpa, uint64_t len)
 {
-	if (!gpa_ram(c->m, (gpa_t){gpa}, len) || len == 0)
+	if (!gpa_is_ram(c->m, (gpa_t){gpa}, len) || len == 0)
 		return -EINVAL;
+	lazy_drop(c->m, gpa, len);
 	return fallocate(c->m->ram_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, gpa, len) ? -errno : 0;
 }
 
