@@ -56,6 +56,7 @@ enum ctl_snap {
 	CTL_SNAP_STOP = 1, /* the instance ends once it is written */
 	CTL_SNAP_HOLD = 2, /* it rests on once it is written; only detached ones */
 	CTL_SNAP_BARE = 4, /* no image layers in the file (CTL_FDS gives them), and it need not last */
+	CTL_SNAP_FULL = 8, /* it stands alone, although the instance comes from a snapshot */
 };
 #define CTL_HOLD_MS 60000
 

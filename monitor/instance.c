@@ -189,6 +189,7 @@ static int hook_release(void *arg, uint64_t gpa, uint64_t len)
 {
 	struct instance *in = arg;
 
+	snapshot_dropped(in, gpa, len);
 	return in->backend->release(in->ctx, gpa, len);
 }
 
@@ -275,7 +276,7 @@ static void hook_status(void *arg, struct ctl_status *st)
 	}
 	st->n_egress = (uint32_t)cfg->n_egress;
 	if (cfg->timeout_ns) /* at least 1: 0 is without end */
-		st->timeout_ns = st->uptime_ns < cfg->timeout_ns ? cfg->timeout_ns - st->uptime_ns : 1;
+		st->timeout_ns = st->uptime_ns - cfg->ran_ns < cfg->timeout_ns ? cfg->timeout_ns + cfg->ran_ns - st->uptime_ns : 1;
 	st->stop_signal = (uint32_t)cfg->stop_signal;
 }
 
@@ -576,13 +577,17 @@ int monitor_run(const struct monitor_config *cfg)
 		in->backend->destroy(in->ctx);
 		return EXIT_MONITOR;
 	}
-	in->started_ns = clock_ns(CLOCK_REALTIME);
-	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC);
+	in->started_ns = clock_ns(CLOCK_REALTIME) - cfg->ran_ns;
+	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC) - cfg->ran_ns;
 	tell_started(in);
 	catch_signals(in);
 	trigger_init(in);
-	if (in->restored)
+	if (in->restored && in->snap.src) {
+		snapfile_slim(in->restored);
+		in->snap.under = in->restored;
+	} else if (in->restored) {
 		snapfile_close(in->restored);
+	}
 	in->restored = NULL;
 	cfg = in->cfg;
 	features = ring_server_features(cfg) | HOST_control | (cfg->snapshots || in->mem.lazy ? HOST_snapshot : 0) |
@@ -594,6 +599,7 @@ int monitor_run(const struct monitor_config *cfg)
 	}
 	clock_start(in->time);
 	status = loop(in);
+	snapshot_end(in);
 	ring_server_restore_tty();
 	if (cfg->stats != STATS_NONE && in->move != MOVE_DONE)
 		stats_print(in);

@@ -13,6 +13,7 @@ struct control;
 struct ring_server;
 
 struct snap_file;
+struct snap_job;
 
 /* What a snapshot says about the layers and this build. */
 struct snap_source {
@@ -49,9 +50,15 @@ struct instance {
 		struct snap_source *src; /* NULL: no snapshots */
 		snapshot_done_fn *done; /* not NULL: one is under way */
 		void *arg;
-		int fd;
 		bool hold; /* of a move: stay at rest when it is written; all is done before done() is called */
-		bool bare; /* no layers are embedded, nothing is synced */
+		bool bare; /* no layers are embedded, nothing is synced, it stands alone */
+		bool full; /* it stands alone, whatever we come from */
+		bool still; /* the instance ends with it: rest until it is written */
+		bool now; /* nobody is served yet: ask for rest at once, prepare in the loop */
+		struct snap_job *job;
+		struct snap_file *under; /* the snapshot that we come from: its flat list and header only */
+		int pagemap_fd; /* kvm: which pages of RAM are ours; or -1 */
+		uint8_t *dropped; /* of a restored instance: one bit a page that the guest gave back; or NULL */
 	} snap;
 	struct snap_file *restored; /* while it is assembled */
 	struct monitor_config restored_cfg;
@@ -60,6 +67,12 @@ struct instance {
 /* snapshot.c: while files may still be looked at (0 or -errno), and at rest (TURN_FROZEN). */
 int snapshot_prepare(struct instance *in);
 void snapshot_take(struct instance *in);
+/* One under way goes on; after each turn. */
+void snapshot_step(struct instance *in);
+/* The instance is at its end: what was copied is written before we are gone. */
+void snapshot_end(struct instance *in);
+/* The guest gave memory back. */
+void snapshot_dropped(struct instance *in, uint64_t gpa, uint64_t len);
 
 /* --stats: what the instance did, to standard error. */
 void stats_print(struct instance *in);

@@ -8,7 +8,7 @@
  *   3  no capabilities: root keeps only its name, files obey their owner and mode
  *   4  not dumpable: nobody but root attaches or reads guest memory through /proc
  *   5  system calls: an allow-list generated from the HOST_SYSCALL declarations of
- *      the features in use. mmap only without PROT_EXEC. The declarations are objects in a linker section;
+ *      the features in use. mmap only without PROT_EXEC, clone only for a thread. The declarations are objects in a linker section;
  *      a call that nobody declared ends the monitor with one line that names it.
  *
  * brk and mremap are refused with ENOMEM instead: malloc falls back to mmap.
@@ -22,7 +22,9 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,6 +46,9 @@ _Static_assert(sizeof(struct host_syscall) == 16, "the linker section is an arra
 #define MAX_CALLS   128
 #define X32_BIT	    0x40000000u
 #define EXIT_BROKEN 125
+#define THREAD_FLAGS                                                                                         \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SETTLS |   \
+	 CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
 struct call_list {
 	int nr[MAX_CALLS];
@@ -95,17 +100,35 @@ static void if_equal(struct program *p, uint32_t k, uint32_t action)
 	answer(p, action);
 }
 
+/* What pthread_create() asks for, and nothing else. The flags of clone3 cannot be seen here: libc takes ENOSYS for an answer. */
+static void allow_thread(struct program *p)
+{
+	if_equal(p, SYS_clone3, SECCOMP_RET_ERRNO | ENOSYS);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
+	load(p, offsetof(struct seccomp_data, args[0]));
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, THREAD_FLAGS, 0, 1);
+	answer(p, SECCOMP_RET_ALLOW);
+	answer(p, SECCOMP_RET_TRAP);
+}
+
 static void build(struct program *p, const struct call_list *l)
 {
+	bool thread = false;
+
 	load(p, offsetof(struct seccomp_data, arch));
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
 	answer(p, SECCOMP_RET_KILL_PROCESS);
 	load(p, offsetof(struct seccomp_data, nr));
 	emit(p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
 	answer(p, SECCOMP_RET_KILL_PROCESS);
-	for (int i = 0; i < l->n; i++)
-		if (l->nr[i] != SYS_mmap)
+	for (int i = 0; i < l->n; i++) {
+		if (l->nr[i] == SYS_clone)
+			thread = true;
+		else if (l->nr[i] != SYS_mmap)
 			if_equal(p, (uint32_t)l->nr[i], SECCOMP_RET_ALLOW);
+	}
+	if (thread)
+		allow_thread(p);
 	if_equal(p, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
 	if_equal(p, SYS_mremap, SECCOMP_RET_ERRNO | ENOMEM);
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0);

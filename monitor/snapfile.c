@@ -362,16 +362,21 @@ int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char *
 	return r;
 }
 
-void snapfile_close(struct snap_file *f)
+void snapfile_slim(struct snap_file *f)
 {
 	if (f->parent)
 		snapfile_close(f->parent);
 	free(f->parent);
-	free(f->flat);
 	free(f->tables);
 	f->parent = NULL;
-	f->flat = NULL;
 	f->tables = NULL;
+}
+
+void snapfile_close(struct snap_file *f)
+{
+	snapfile_slim(f);
+	free(f->flat);
+	f->flat = NULL;
 }
 
 int snapfile_verify_pages(const struct snap_file *f, const char **why)

@@ -41,6 +41,8 @@ int snapfile_open(struct snap_file *f, int fd, const char **why);
  * the one that its child names. The descriptors stay the caller's and must stay open.
  */
 int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char **why);
+/* Only h and flat stay. */
+void snapfile_slim(struct snap_file *f);
 void snapfile_close(struct snap_file *f);
 /* Checksums of all pages, of this file only. */
 int snapfile_verify_pages(const struct snap_file *f, const char **why);

@@ -1,45 +1,102 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Taking a snapshot, and telling what is in one.
+ * Taking a snapshot.
  *
- *   snapshot_begin() -> ring event -> guest rests -> TURN_FROZEN -> snapshot_take() -> done(), thaw
+ *   snapshot_begin() -> PREPARING --thread--> READY -> ring event -> ASKED -> guest rests, TURN_FROZEN
+ *        -> snapshot_take() -> COPIED, thaw --thread--> WRITTEN -> done()
  *
- * While the guest rests nothing changes its memory, so one pass finds the pages
- * that are not zero, and a second writes them. Neighbouring extents are joined over a few zero pages: a
- * mapping costs more than they do. Pages of the image are not RAM and are not here.
+ * The program stands still only in snapshot_take(), which copies what changed (snapcopy.c) and the small state
+ * of the ring server. What takes time, room for the copy before and the file after (snapwrite.c), is the affair of a thread
+ * that exists for this one snapshot and has all signals blocked. It touches nothing but the job, guest RAM
+ * (reading, before the rest) and files. It tells of its progress by a signal, since the loop may sleep or run the guest.
+ *
+ * Two kinds rest until the file is written, because the instance will not run on here: one that ends with it
+ * (in->snap.still), and a move (in->snap.hold).
  */
 #include "monitor/snapshot.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "monitor/clock.h"
 #include "monitor/instance.h"
-#include "monitor/lazy.h"
 #include "monitor/load.h"
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
-#include "monitor/snap_handles.h"
-#include "monitor/snapfile.h"
+#include "monitor/snapwrite.h"
 
-HOST_SYSCALL(snapshot, pwritev2);
-HOST_SYSCALL(snapshot, pwrite64);
-HOST_SYSCALL(snapshot, pread64);
-HOST_SYSCALL(snapshot, lseek);
-HOST_SYSCALL(snapshot, ftruncate);
-HOST_SYSCALL(snapshot, fdatasync);
+/* the thread: pthread_create() with a stack of ours, semaphores, pthread_join() */
+HOST_SYSCALL(snapshot, clone);
+HOST_SYSCALL(snapshot, set_robust_list);
+HOST_SYSCALL(snapshot, rseq);
+HOST_SYSCALL(snapshot, rt_sigprocmask);
+HOST_SYSCALL(snapshot, rt_sigaction); /* pthread_create(), the first time */
+HOST_SYSCALL(snapshot, futex);
+HOST_SYSCALL(snapshot, exit);
+HOST_SYSCALL(snapshot, kill);
 
 #define PG	   SNAP_PAGE
-#define UP(x)	   (((uint64_t)(x) + (PG - 1)) & ~(uint64_t)(PG - 1))
-#define JOIN_PAGES 16u /* zero pages between two extents that are written rather than told apart */
+#define STACK_SIZE (256u << 10)
+#define SIG_WAKE   (SIGRTMIN + 2)
+
+enum job_phase {
+	JOB_PREPARING, /* the thread's */
+	JOB_READY,
+	JOB_ASKED, /* the guest is to rest */
+	JOB_COPIED, /* the thread's */
+	JOB_WRITTEN,
+};
+
+struct snap_job {
+	struct instance *in;
+	struct snap_write w;
+	int phase; /* enum job_phase; atomic */
+	int err;
+	bool threaded; /* else no thread was to be had: all is done in the loop */
+	pthread_t thread;
+	void *stack;
+	sem_t go; /* the thread may go on: COPIED, or cancelled */
+	struct snapshot_result result;
+};
 
 /* --- before the filter ------------------------------------------------------------- */
+
+static struct instance *the_instance; /* SIG_WAKE needs it */
+
+static void on_wake(int sig)
+{
+	struct instance *in = the_instance;
+
+	(void)sig;
+	if (in->ctx)
+		in->backend->interrupt(in->ctx);
+	if (in->rs)
+		ring_server_interrupt(in->rs);
+}
+
+static void catch_wake(struct instance *in)
+{
+	struct sigaction sa = {.sa_handler = on_wake, .sa_flags = SA_RESTART};
+
+	the_instance = in;
+	sigfillset(&sa.sa_mask);
+	sigaction(SIG_WAKE, &sa, NULL);
+}
+
+void snapshot_dropped(struct instance *in, uint64_t gpa, uint64_t len)
+{
+	for (uint64_t i = gpa / PG; in->snap.dropped && i < (gpa + len) / PG; i++)
+		in->snap.dropped[i / 8] |= (uint8_t)(1u << i % 8);
+}
 
 /* What must be found out while files may still be looked at. */
 int snapshot_prepare(struct instance *in)
@@ -66,8 +123,12 @@ int snapshot_prepare(struct instance *in)
 			src->id[i][n > 0 ? n : 0] = 0;
 		}
 	}
+	in->snap.pagemap_fd = in->mem.ram_fd < 0 ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+	if (in->restored)
+		in->snap.dropped = calloc(1, in->mem.ram_max / PG / 8 + 1);
+	catch_wake(in);
 	in->snap.src = src;
-	return 0;
+	return in->restored && !in->snap.dropped ? -ENOMEM : 0;
 }
 
 /* Once, and only if a snapshot is taken at all. */
@@ -83,27 +144,6 @@ static int hash_source(struct instance *in)
 	return r;
 }
 
-int snapshot_begin(struct instance *in, int fd, snapshot_done_fn *done, void *arg)
-{
-	int r;
-
-	if (!in->snap.src)
-		return -ENOTSUP;
-	if (in->snap.done)
-		return -EBUSY;
-	r = hash_source(in);
-	if (!r)
-		r = lazy_fill_all(&in->mem);
-	if (r)
-		return r;
-	in->snap.fd = fd;
-	in->snap.done = done;
-	in->snap.arg = arg;
-	ring_server_freeze(in->rs);
-	in->backend->kick(in->ctx);
-	return 0;
-}
-
 void snapshot_watch_ready(struct instance *in, bool on)
 {
 	ring_server_watch_ready(in->rs, on);
@@ -114,112 +154,197 @@ bool snapshot_is_ready(const struct instance *in)
 	return ring_server_is_ready(in->rs);
 }
 
-/* --- which pages --------------------------------------------------------------------- */
+/* --- the thread -------------------------------------------------------------------------- */
 
-struct extents {
-	struct snap_extent *e;
-	uint32_t n, cap;
-	uint64_t pages, used;
-	const uint8_t *census; /* of the first n_census pages; hostile */
-	uint64_t n_census, free_gpa; /* the last FREE page so far */
-	bool failed;
-};
-
-static bool is_zero(const uint8_t *page)
+static int phase(const struct snap_job *j)
 {
-	const uint64_t *p = (const uint64_t *)page;
-
-	for (unsigned i = 0; i < PG / 8; i += 8)
-		if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] | p[i + 7])
-			return false;
-	return true;
+	return __atomic_load_n(&j->phase, __ATOMIC_ACQUIRE);
 }
 
-static void add_page(struct extents *x, uint64_t gpa, uint32_t flags)
+static void set_phase(struct snap_job *j, enum job_phase to)
 {
-	struct snap_extent *last = x->n ? &x->e[x->n - 1] : NULL;
-	uint64_t gap = last ? (gpa - last->gpa) / PG - last->pages : 0;
+	__atomic_store_n(&j->phase, to, __ATOMIC_RELEASE);
+}
 
-	x->used++;
-	/* over zero pages, but not over FREE ones, which are not zero here and must be so in the file */
-	if (last && gap <= JOIN_PAGES && last->pages + gap < SNAP_EXTENT_PAGES && last->flags == flags &&
-	    x->free_gpa <= last->gpa) {
-		last->pages += (uint32_t)gap + 1;
-		x->pages += gap + 1;
+static void prepare(struct snap_job *j)
+{
+	j->err = hash_source(j->in);
+	if (!j->err)
+		j->err = snap_pages_prepare(&j->w.pages);
+	set_phase(j, JOB_READY);
+}
+
+static void *run_thread(void *arg)
+{
+	struct snap_job *j = arg;
+
+	if (phase(j) == JOB_PREPARING) {
+		prepare(j);
+		kill(j->in->pid, SIG_WAKE);
+	}
+	while (sem_wait(&j->go))
+		;
+	if (phase(j) == JOB_COPIED) {
+		j->err = snap_write(&j->w);
+		set_phase(j, JOB_WRITTEN);
+		kill(j->in->pid, SIG_WAKE);
+	}
+	return NULL;
+}
+
+/* With a stack of our own: pthread_create() would need mprotect() for one, and that could make memory executable. */
+static bool start_thread(struct snap_job *j)
+{
+	pthread_attr_t a;
+	sigset_t all;
+	bool ok;
+
+	j->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1,
+			0);
+	if (j->stack == MAP_FAILED) {
+		j->stack = NULL;
+		return false;
+	}
+	mmap(j->stack, PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	sigfillset(&all);
+	pthread_attr_init(&a);
+	pthread_attr_setstack(&a, j->stack, STACK_SIZE);
+	ok = !pthread_attr_setsigmask_np(&a, &all) && !pthread_create(&j->thread, &a, run_thread, j);
+	pthread_attr_destroy(&a);
+	return ok;
+}
+
+static void end_thread(struct snap_job *j)
+{
+	if (j->threaded)
+		pthread_join(j->thread, NULL);
+	j->threaded = false;
+}
+
+/* --- beginning and end ---------------------------------------------------------------------- */
+
+static struct snap_job *job_new(struct instance *in, int fd)
+{
+	struct snap_job *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return NULL;
+	j->in = in;
+	j->w.fd = fd;
+	j->w.pages.m = &in->mem;
+	j->w.pages.pagemap_fd = in->snap.pagemap_fd;
+	j->w.pages.dropped = in->snap.dropped;
+	sem_init(&j->go, 0, 0);
+	return j;
+}
+
+static void job_free(struct snap_job *j)
+{
+	end_thread(j);
+	if (j->stack)
+		munmap(j->stack, STACK_SIZE);
+	snap_pages_free(&j->w.pages);
+	snap_tables_free(&j->w.t);
+	sem_destroy(&j->go);
+	free(j);
+}
+
+static void ask_for_rest(struct snap_job *j)
+{
+	set_phase(j, JOB_ASKED);
+	ring_server_freeze(j->in->rs);
+	j->in->backend->kick(j->in->ctx);
+}
+
+int snapshot_begin(struct instance *in, int fd, snapshot_done_fn *done, void *arg)
+{
+	struct snap_job *j;
+
+	if (!in->snap.src)
+		return -ENOTSUP;
+	if (in->snap.done)
+		return -EBUSY;
+	j = job_new(in, fd);
+	if (!j)
+		return -ENOMEM;
+	in->snap.job = j;
+	in->snap.done = done;
+	in->snap.arg = arg;
+	if (in->snap.now)
+		prepare(j);
+	j->threaded = start_thread(j);
+	if (!j->threaded && !in->snap.now)
+		prepare(j);
+	if (phase(j) == JOB_READY)
+		snapshot_step(in);
+	return 0;
+}
+
+/* The job's end, one way or the other. */
+static void finish(struct instance *in)
+{
+	struct snap_job *j = in->snap.job;
+	snapshot_done_fn *done = in->snap.done;
+	struct snapshot_result result;
+	int err;
+
+	end_thread(j);
+	err = j->err;
+	result = j->result;
+	result.bytes = j->w.h.file_size;
+	result.pages = j->w.h.stored_pages;
+	job_free(j);
+	in->snap.job = NULL;
+	in->snap.done = NULL;
+	done(in->snap.arg, err, err ? strerror(-err) : "", &result);
+}
+
+/* It does not come to writing. */
+static void give_up(struct snap_job *j)
+{
+	j->w.pages.cancel = true;
+	sem_post(&j->go);
+	end_thread(j);
+}
+
+void snapshot_step(struct instance *in)
+{
+	struct snap_job *j = in->snap.job;
+
+	if (!j)
+		return;
+	if (phase(j) == JOB_READY && !j->err) {
+		ask_for_rest(j);
+	} else if (phase(j) == JOB_READY) {
+		give_up(j);
+		finish(in);
+	} else if (phase(j) == JOB_WRITTEN) {
+		finish(in);
+	}
+}
+
+void snapshot_end(struct instance *in)
+{
+	struct snap_job *j = in->snap.job;
+
+	if (!j)
+		return;
+	if (phase(j) >= JOB_COPIED) {
+		end_thread(j);
+		finish(in);
 		return;
 	}
-	if (x->n == x->cap) {
-		uint32_t cap = x->cap ? x->cap * 2 : 256;
-		struct snap_extent *e = cap <= SNAP_MAX_EXTENTS ? realloc(x->e, cap * sizeof(*e)) : NULL;
-
-		if (!e) {
-			x->failed = true;
-			return;
-		}
-		x->e = e;
-		x->cap = cap;
-	}
-	x->e[x->n++] = (struct snap_extent){.gpa = gpa, .pages = 1, .flags = flags};
-	x->pages++;
+	give_up(j);
+	job_free(j);
+	in->snap.job = NULL;
 }
 
-static void add_range(struct extents *x, const struct guest_mem *m, uint64_t gpa, uint64_t end)
-{
-	for (; gpa < end && !x->failed; gpa += PG) {
-		uint8_t kind = gpa / PG < x->n_census ? x->census[gpa / PG] : SNAP_FRAME_KERNEL;
+/* --- at rest -------------------------------------------------------------------------------- */
 
-		if (kind == SNAP_FRAME_FREE)
-			x->free_gpa = gpa;
-		else if (!is_zero(m->ram + gpa))
-			add_page(x, gpa, kind == SNAP_FRAME_USER ? SNAP_E_USER : 0);
-	}
-}
-
-/* A look at a page of a memfd that nobody used would create it: only what is there is looked at. */
-static void find_extents(struct extents *x, const struct guest_mem *m)
-{
-	uint64_t at = 0, end;
-	off_t r;
-
-	if (m->ram_fd < 0) {
-		add_range(x, m, 0, m->ram_size);
-		return;
-	}
-	while (at < m->ram_size && (r = lseek(m->ram_fd, (off_t)at, SEEK_DATA)) >= 0) {
-		at = (uint64_t)r & ~(uint64_t)(PG - 1);
-		r = lseek(m->ram_fd, (off_t)at, SEEK_HOLE);
-		end = r < 0 || (uint64_t)r > m->ram_size ? m->ram_size : (uint64_t)r;
-		add_range(x, m, at, end);
-		at = end;
-	}
-}
-
-/* --- the tables ------------------------------------------------------------------------ */
-
-struct image {
-	struct snap_header h;
-	uint8_t *tables;
-	uint64_t used, cap;
-	struct extents x;
-	struct snap_layer layers[MONITOR_MAX_LAYERS];
-	struct snap_tables t;
-};
-
-static struct snap_array put(struct image *im, const void *p, uint32_t count, size_t size)
-{
-	struct snap_array a = {.off = (uint32_t)(PG + im->used), .count = count};
-
-	if (count)
-		memcpy(im->tables + im->used, p, count * size);
-	im->used += (count * size + 7) & ~7ul;
-	return a;
-}
-
-static void describe(struct instance *in, struct image *im)
+static void describe(struct instance *in, struct snap_header *h)
 {
 	const struct load_plan *p = &in->plan;
 	const struct boot_info *bi = load_boot_info(&in->mem, p);
-	struct snap_header *h = &im->h;
 
 	*h = (struct snap_header){
 		.magic = SNAP_MAGIC,
@@ -255,226 +380,97 @@ static void describe(struct instance *in, struct image *im)
 	clock_guest_now(in->time, &h->mono_ns, &h->real_ns);
 }
 
-/* Everything but the pages' places. */
-static int make_tables(struct instance *in, struct image *im)
+/* What it comes from is the parent, if who owns the files can find it again. */
+static void name_parent(struct instance *in, struct snap_write *w)
+{
+	const struct snap_file *from = in->snap.under;
+
+	if (!from)
+		return;
+	w->under = from->flat;
+	w->n_under = from->n_flat;
+	w->delta = in->cfg->restore_name && !in->snap.full && !in->snap.bare &&
+		   in->cfg->n_restore_parents + 2 <= SNAP_MAX_CHAIN;
+	if (!w->delta)
+		return;
+	w->h.parent = snap_put_string(&w->t, in->cfg->restore_name);
+	memcpy(w->h.parent_digest, from->h.digest, sizeof(w->h.parent_digest));
+}
+
+static void list_layers(struct instance *in, struct snap_write *w)
 {
 	const struct monitor_config *cfg = in->cfg;
-	struct snap_map maps[SNAP_MAX_MAPS];
-	struct snap_port ports[MONITOR_MAX_PORTS];
-	struct snap_volume volumes[MONITOR_MAX_VOLUMES];
-	struct snap_tables *t = &im->t;
-	struct snap_header *h = &im->h;
-	uint32_t n_maps = (uint32_t)in->plan.n_maps;
+	const struct snap_source *src = in->snap.src;
 
+	w->n_layers = (uint32_t)cfg->n_layers;
+	for (int i = 0; i < cfg->n_layers; i++) {
+		w->layers[i] = (struct snap_layer){.size = cfg->layer_size[i],
+						   .va = in->mem.regions[i + 1].r.va,
+						   .id = snap_put_string(&w->t, src->id[i])};
+		memcpy(w->layers[i].print, src->print[i], 32);
+		w->embed[i].fd = src->embed[i] && !in->snap.bare ? cfg->layer_fd[i] : -1;
+		w->embed[i].off = cfg->layer_off[i];
+	}
+}
+
+/* All but the pages. */
+static int gather(struct instance *in, struct snap_write *w)
+{
+	const struct monitor_config *cfg = in->cfg;
+	struct snap_tables *t = &w->t;
+	struct snap_header *h = &w->h;
+
+	describe(in, h);
 	snap_put_string(t, "");
 	h->name = snap_put_string(t, cfg->name);
 	h->exe = snap_put_string(t, cfg->exe);
 	h->hostname = snap_put_string(t, cfg->hostname);
-	if (!ring_server_save(in->rs, t, h))
-		return -ENOMEM;
-	for (uint32_t i = 0; i < n_maps; i++)
-		maps[i] = (struct snap_map){in->plan.maps[i].va, in->plan.maps[i].gpa, in->plan.maps[i].len,
-					    in->plan.maps[i].prot, 0};
+	name_parent(in, w);
+	list_layers(in, w);
+	w->n_maps = (uint32_t)in->plan.n_maps;
+	for (uint32_t i = 0; i < w->n_maps; i++)
+		w->maps[i] = (struct snap_map){in->plan.maps[i].va, in->plan.maps[i].gpa,
+					       in->plan.maps[i].len, in->plan.maps[i].prot, 0};
+	w->n_ports = (uint32_t)cfg->n_ports;
 	for (int i = 0; i < cfg->n_ports; i++)
-		ports[i] = (struct snap_port){cfg->ports[i].guest, 0};
+		w->ports[i] = (struct snap_port){cfg->ports[i].guest, 0};
+	w->n_volumes = (uint32_t)cfg->n_volumes;
 	for (int i = 0; i < cfg->n_volumes; i++)
-		volumes[i] = (struct snap_volume){snap_put_string(t, cfg->volumes[i].guest_dir), cfg->volumes[i].ro};
-	for (int i = 0; i < cfg->n_layers; i++) {
-		im->layers[i] = (struct snap_layer){.size = cfg->layer_size[i],
-						    .va = in->mem.regions[i + 1].r.va,
-						    .id = snap_put_string(t, in->snap.src->id[i])};
-		memcpy(im->layers[i].print, in->snap.src->print[i], 32);
-	}
-	im->cap = UP(im->x.n * sizeof(struct snap_extent) + sizeof(maps) + sizeof(ports) + sizeof(volumes) +
-		     sizeof(im->layers) + t->n_handles * sizeof(struct snap_handle) +
-		     t->n_requests * sizeof(struct snap_request) + t->n_strings + 8 * 16);
-	im->tables = calloc(1, im->cap);
-	if (!im->tables || t->failed || im->cap > SNAP_TABLES_MAX)
-		return -ENOMEM;
-	h->tables_len = im->cap;
-	h->data_off = PG + im->cap;
-	h->maps = put(im, maps, n_maps, sizeof(maps[0]));
-	h->handles = put(im, t->handles, t->n_handles, sizeof(*t->handles));
-	h->requests = put(im, t->requests, t->n_requests, sizeof(*t->requests));
-	h->ports = put(im, ports, (uint32_t)cfg->n_ports, sizeof(ports[0]));
-	h->volumes = put(im, volumes, (uint32_t)cfg->n_volumes, sizeof(volumes[0]));
-	h->strings = put(im, t->strings, t->n_strings, 1);
-	return 0;
+		w->volumes[i] = (struct snap_volume){snap_put_string(t, cfg->volumes[i].guest_dir),
+						     cfg->volumes[i].ro};
+	return ring_server_save(in->rs, t, h) && !t->failed ? 0 : -ENOMEM;
 }
 
-/* --- writing ------------------------------------------------------------------------------ */
-
-static int write_all(int fd, const void *p, uint64_t len, uint64_t off)
+static int copy_all(struct instance *in, struct snap_job *j)
 {
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, (off_t)off);
+	uint64_t n_census;
+	const uint8_t *census = ring_server_census(in->rs, &n_census);
+	int r = gather(in, &j->w);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -ENOSPC;
-		p = (const uint8_t *)p + n;
-		len -= (uint64_t)n;
-		off += (uint64_t)n;
-	}
-	return 0;
-}
-
-static int copy_layer(int out, uint64_t off, int fd, uint64_t from, uint64_t size)
-{
-	uint8_t buf[4 * PG];
-	int r = 0;
-
-	for (uint64_t done = 0; done < size && !r;) {
-		ssize_t n = pread(fd, buf, size - done < sizeof(buf) ? size - done : sizeof(buf), (off_t)(from + done));
-
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		r = write_all(out, buf, (uint64_t)n, off + done);
-		done += (uint64_t)n;
-	}
-	return r;
-}
-
-static int write_pages(struct instance *in, struct image *im, int fd)
-{
-	uint64_t off = im->h.data_off;
-	int r = 0;
-
-	for (int i = 0; i < in->cfg->n_layers && !r; i++) {
-		if (!in->snap.src->embed[i])
-			continue;
-		im->layers[i].off = off;
-		r = copy_layer(fd, off, in->cfg->layer_fd[i], in->cfg->layer_off[i], im->layers[i].size);
-		off += UP(im->layers[i].size);
-	}
-	for (uint32_t i = 0; i < im->x.n && !r; i++) {
-		struct snap_extent *e = &im->x.e[i];
-		uint64_t len = (uint64_t)e->pages * PG;
-
-		e->off = off;
-		e->crc = snap_crc32c(0, in->mem.ram + e->gpa, len);
-		r = write_all(fd, in->mem.ram + e->gpa, len, off);
-		off += len;
-	}
-	im->h.file_size = off;
-	return r ? r : ftruncate(fd, (off_t)off) ? -errno : 0;
-}
-
-static int write_file(struct instance *in, struct image *im, int fd)
-{
-	int r = write_pages(in, im, fd);
-
-	if (r)
-		return r;
-	im->h.extents = put(im, im->x.e, im->x.n, sizeof(*im->x.e));
-	im->h.layers = put(im, im->layers, (uint32_t)in->cfg->n_layers, sizeof(im->layers[0]));
-	im->h.stored_pages = (uint32_t)im->x.pages;
-	snap_digest(&im->h, im->tables, im->h.digest);
-	r = write_all(fd, im->tables, im->h.tables_len, PG);
-	if (!r)
-		r = write_all(fd, &im->h, sizeof(im->h), 0);
-	return r;
-}
-
-static uint64_t ns_now(void)
-{
-	return clock_ns_now();
+	return r ? r : snap_pages_copy(&j->w.pages, census, n_census);
 }
 
 void snapshot_take(struct instance *in)
 {
-	struct snapshot_result result = {0};
-	snapshot_done_fn *done = in->snap.done;
-	struct image im = {0};
-	uint64_t start = ns_now();
-	int r;
+	struct snap_job *j = in->snap.job;
+	bool stay = in->snap.hold || in->snap.still;
+	uint64_t start = clock_ns_now();
 
-	describe(in, &im);
-	im.x.census = ring_server_census(in->rs, &im.x.n_census);
-	if (!im.x.census)
-		im.x.n_census = 0;
-	find_extents(&im.x, &in->mem);
-	r = im.x.failed ? -ENOMEM : make_tables(in, &im);
-	if (!r)
-		r = write_file(in, &im, in->snap.fd);
-	result.bytes = im.h.file_size;
-	result.pages = im.x.pages;
-	result.pause_ns = ns_now() - start;
-	free(im.tables);
-	free(im.x.e);
-	snap_tables_free(&im.t);
-	in->snap.done = NULL;
-	ring_server_thaw(in->rs, 0);
-	if (!r && fdatasync(in->snap.fd) && errno != EINVAL && errno != EROFS)
-		r = -errno;
-	done(in->snap.arg, r, r ? strerror(-r) : "", &result);
-}
-
-/* --- what is in a file ---------------------------------------------------------------------- */
-
-static void text(char *to, size_t size, const struct snap_file *f, uint32_t off)
-{
-	snprintf(to, size, "%s", snapfile_string(f, off));
-}
-
-int snapshot_info(int fd, struct snapshot_info *si, const char **why)
-{
-	struct snap_file f;
-	int r = snapfile_open(&f, fd, why);
-	const struct snap_header *h = &f.h;
-
-	if (r)
-		return r;
-	*si = (struct snapshot_info){
-		.version = h->version,
-		.plat = h->plat,
-		.file_size = h->file_size,
-		.ram_size = h->ram_size,
-		.ram_max = h->ram_max,
-		.stored_bytes = h->file_size - h->data_off,
-		.generation = h->generation,
-		.real_ns = h->real_ns,
-		.egress = h->cfg_flags & SNAP_F_EGRESS,
-		.tty = h->cfg_flags & SNAP_F_TTY,
-		.uid = h->uid,
-		.gid = h->gid,
-		.n_handles = h->handles.count,
-		.n_ports = (int)h->ports.count,
-		.n_volumes = (int)h->volumes.count,
-	};
-	memcpy(si->digest, h->digest, sizeof(si->digest));
-	memcpy(si->instance_id, h->instance_id, sizeof(si->instance_id));
-	text(si->name, sizeof(si->name), &f, h->name);
-	text(si->exe, sizeof(si->exe), &f, h->exe);
-	text(si->hostname, sizeof(si->hostname), &f, h->hostname);
-	for (uint32_t i = 0; i < h->layers.count && i < MONITOR_MAX_LAYERS; i++) {
-		struct snapshot_layer_info *l = &si->layers[si->n_layers++];
-
-		l->size = f.layers[i].size;
-		l->embedded = f.layers[i].off;
-		text(l->id, sizeof(l->id), &f, f.layers[i].id);
+	j->err = copy_all(in, j);
+	j->w.no_sync = in->snap.bare;
+	if (j->err) {
+		give_up(j);
+	} else {
+		set_phase(j, JOB_COPIED);
+		sem_post(&j->go);
+		if (!j->threaded)
+			j->err = snap_write(&j->w);
+		if (stay)
+			end_thread(j);
 	}
-	for (int i = 0; i < si->n_ports; i++)
-		si->ports[i] = f.ports[i].guest;
-	for (int i = 0; i < si->n_volumes; i++) {
-		text(si->volumes[i].dir, sizeof(si->volumes[i].dir), &f, f.volumes[i].dir);
-		si->volumes[i].ro = f.volumes[i].ro;
-	}
-	for (uint32_t i = 0; i < h->handles.count; i++)
-		si->n_connections += f.handles[i].kind == SNAP_H_DEAD;
-	snapfile_close(&f);
-	return 0;
-}
-
-int snapshot_verify(int fd, const char **why)
-{
-	struct snap_file f;
-	int r = snapfile_open(&f, fd, why);
-
-	if (!r) {
-		r = snapfile_verify_pages(&f, why);
-		snapfile_close(&f);
-	}
-	return r;
+	if (j->err || !in->snap.hold)
+		ring_server_thaw(in->rs, 0);
+	j->result.pause_ns = clock_ns_now() - start;
+	if (j->err || stay || !j->threaded)
+		finish(in);
 }

@@ -16,6 +16,12 @@
 
 struct instance;
 
+/*
+ * A move: in->snap.hold is set before snapshot_begin(). Then everything is written when `done` is called, and the
+ * guest is not thawed unless it failed; handover.c lets it go on. in->snap.bare: layers are not embedded, nothing is
+ * synced. The callers of snapshot_begin() reset both.
+ */
+
 struct snapshot_result {
 	uint64_t bytes; /* size of the file */
 	uint64_t pages; /* of RAM that are in it */

@@ -64,6 +64,9 @@ int trigger_request(void *arg, int ticket, int fd, uint32_t flags)
 	the_trigger.stop = flags & CTL_SNAP_STOP;
 	in->snap.hold = flags & CTL_SNAP_HOLD;
 	in->snap.bare = flags & CTL_SNAP_BARE;
+	in->snap.full = flags & CTL_SNAP_FULL;
+	in->snap.still = the_trigger.stop;
+	in->snap.now = false;
 	int r = snapshot_begin(in, fd, answer_request, in);
 	if (r)
 		in->snap.hold = in->snap.bare = false;
@@ -128,6 +131,7 @@ void trigger_look(struct instance *in)
 	const struct monitor_config *cfg = in->cfg;
 	bool due = the_trigger.due;
 
+	snapshot_step(in);
 	if (!cfg->snapshot_at || the_trigger.fired)
 		return;
 	if (cfg->snapshot_at == SNAPSHOT_AT_READY)
@@ -137,6 +141,9 @@ void trigger_look(struct instance *in)
 	if (!due || in->snap.done)
 		return;
 	the_trigger.fired = true;
+	in->snap.full = cfg->snapshot_full;
+	in->snap.still = cfg->snapshot_stop;
+	in->snap.now = cfg->snapshot_at == SNAPSHOT_AT_READY || cfg->snapshot_at == SNAPSHOT_AT_LISTEN;
 	int r = snapshot_begin(in, cfg->snapshot_fd, tell_taken, in);
 	if (r)
 		tell_taken(in, r, strerror(-r), NULL);
