@@ -156,16 +156,21 @@ struct boot_info {
 	uint32_t n_groups; /* supplementary groups of the program */
 	uint32_t groups[BOOT_MAX_GROUPS];
 	struct boot_region regions[BOOT_MAX_REGIONS];
+	char hostname[65]; /* of a restored instance; NUL-terminated, empty: as it was */
 };
 
 enum boot_flag {
 	BOOT_F_STRACE = 1, /* print decoded system calls on the log stream */
 	BOOT_F_EGRESS_NONE = 4, /* hint only: the monitor enforces */
 	BOOT_F_STATS = 8, /* somebody wants main_tsc: worth a detour at the program's entry */
+	BOOT_F_NOTIFY = 16, /* the program is told of BOOT_NOTIFY_SOCKET in its environment */
 };
 
 /* System call number of the vDSO's own: see vdso_time.c. */
 #define BOOT_NR_MAIN_MARK 0x2beb0
+
+/* An abstract AF_UNIX datagram socket that the library OS serves as sd_notify(3) wants it; READY=1 is RING_OP_READY. */
+#define BOOT_NOTIFY_SOCKET "@cowbell/notify"
 
 enum boot_log { BOOT_LOG_ERROR, BOOT_LOG_WARN, BOOT_LOG_INFO, BOOT_LOG_DEBUG };
 

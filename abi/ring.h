@@ -142,6 +142,7 @@ enum ring_op {
 	RING_OP_SNAPSHOT = 86, /* the guest is at rest as RING_EV_SNAPSHOT asked: alone, as the last of a turn. A restored
 				 * instance goes on at libos_header.resume and never sees it complete.
 				 * -EAGAIN: completions wait for room, again after these */
+	RING_OP_READY = 87, /* arg = 1: the program says that it is ready for its first request; 0: that it will say so */
 	RING_OP_STOP = 85, /* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
 };
 

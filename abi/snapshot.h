@@ -134,6 +134,7 @@ enum snap_handle_flag {
 	SNAP_HF_DIR = 8,
 	SNAP_HF_DGRAM = 16,
 	SNAP_HF_CLOSING = 32,
+	SNAP_HF_GONE = 64, /* files: what was open has not this name any more */
 };
 
 struct snap_handle {

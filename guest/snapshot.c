@@ -12,8 +12,8 @@
  *        |         original: the request completes, go on
  *        restored: monitor -> libos_resume (boot stack) -> snapshot_resume() -> arch_freeze() returns 1
  *
- * Before any code of the app runs in a restored instance: the platform's mappings, fresh randomness, WIPEONFORK
- * pages, CPU time that nobody used. Timers that are due fire at the next look, as after any long doorbell: the
+ * Before any code of the app runs in a restored instance: the platform's mappings, what must not be the same in two
+ * instances (restored.c), CPU time that nobody used. Timers that are due fire at the next look, as after any long doorbell: the
  * monotonic clock went on by what passed outside. Handles that cannot live on are dead in the monitor
  * already and answer with errors by themselves.
  */
@@ -30,8 +30,7 @@
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
-#include "guest/random.h"
-#include "guest/vfs/inode.h"
+#include "guest/restored.h"
 #include "guest/vfs/vfs.h"
 
 static struct arch_frozen frozen;
@@ -47,28 +46,6 @@ struct arch_frozen *snapshot_resume(struct boot_info *bi)
 	return &frozen;
 }
 
-#define SHOWN_PID_STEP 32768 /* no thread has such a number */
-
-/*
- * Libraries that keep random numbers of their own ask getpid whether they are a copy. OpenSSL does, and two clones that
- * share its state would share session keys. Others break when it changes under them (PostgreSQL stops, Ruby loses
- * signals), so it changes only where such a library is mapped.
- */
-static bool keeps_own_randomness(struct aspace *as)
-{
-	static const char *const names[] = {"libcrypto", "libgcrypt", "libnss3", "libfreebl"};
-
-	list_for_each (n, &as->vmas) {
-		struct vma *v = list_entry(n, struct vma, node);
-		const char *name = v->file && v->file->dentry ? v->file->dentry->name : NULL;
-
-		for (size_t i = 0; name && i < ARRAY_SIZE(names); i++)
-			if (!strncmp(name, names[i], strlen(names[i])))
-				return true;
-	}
-	return false;
-}
-
 static void forget_time_outside(void)
 {
 	u64 now = mono_ns();
@@ -80,19 +57,9 @@ static void forget_time_outside(void)
 
 static void restored(void)
 {
-	struct boot_info *bi = (struct boot_info *)boot;
 	struct boot_vcpu *v = this_cpu()->shared;
 
-	random_init(bi);
-	list_for_each (n, &all_processes) {
-		struct process *p = list_entry(n, struct process, all_node);
-
-		if (!p->as)
-			continue;
-		mm_wipe_on_fork(p->as);
-		if (keeps_own_randomness(p->as))
-			p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
-	}
+	restored_renew();
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
 	v->kick = 1; /* the way back to the app looks at timers */

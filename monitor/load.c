@@ -446,8 +446,16 @@ static void put_strings(struct strings *s, struct boot_info *bi, const struct mo
 	bi->argv_off = 0;
 	for (const char *const *a = cfg->argv; *a; a++, bi->argc++)
 		put_string(s, *a);
-	for (const char *const *e = cfg->envp; e && *e; e++, bi->envc++)
+	for (const char *const *e = cfg->envp; e && *e; e++) {
+		if (cfg->snapshot_at == SNAPSHOT_AT_READY && !strncmp(*e, "NOTIFY_SOCKET=", 14))
+			continue;
 		put_string(s, *e);
+		bi->envc++;
+	}
+	if (cfg->snapshot_at == SNAPSHOT_AT_READY) {
+		put_string(s, "NOTIFY_SOCKET=" BOOT_NOTIFY_SOCKET);
+		bi->envc++;
+	}
 	bi->exe_off = put_string(s, cfg->exe);
 	bi->cwd_off = put_string(s, cfg->cwd ? cfg->cwd : "/");
 	bi->hostname_off = put_string(s, cfg->hostname ? cfg->hostname : "cowbell");
@@ -555,7 +563,8 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->plat = plat;
 	bi->n_vcpus = 1;
 	bi->flags = (cfg->strace ? BOOT_F_STRACE : 0) | (cfg->stats != STATS_NONE ? BOOT_F_STATS : 0) |
-		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE);
+		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE) |
+		    (cfg->snapshot_at == SNAPSHOT_AT_READY ? BOOT_F_NOTIFY : 0);
 	bi->ram_size = b->m->ram_size;
 	bi->ram_max = b->m->ram_max;
 	bi->cr3_gpa = b->plan->cr3_gpa;

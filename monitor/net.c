@@ -79,7 +79,6 @@ static void op_connect(struct ring_server *rs, struct handle *h, const struct ri
 	if (!r)
 		r = connect(h->fd, &a.sa, disconnect ? sizeof(a.sa) : net_addr_len(&a)) ? -errno : 0;
 	if (!r || r == -EINPROGRESS) {
-		rs->had_peer |= !h->dgram;
 		memset(&h->peer, 0, sizeof(h->peer));
 		if (!disconnect)
 			h->peer = a;
@@ -216,8 +215,10 @@ static bool step_recv(struct ring_server *rs, struct handle *h, struct rs_req *r
 		full = (uint64_t)n;
 		if ((uint32_t)n > r->sqe.len)
 			n = r->sqe.len;
-		if (h->port >= 0)
+		if (h->port >= 0) {
+			rs->had_peer = true;
 			net_peer_seen(&rs->ports[h->port], &from);
+		}
 		if (r->sqe.len2)
 			val = net_addr_write(rs, &r->sqe, h, &from);
 	} else if (n && (uint32_t)n < r->sqe.len && !h->rdhup && !h->hup && !h->err) {

@@ -194,6 +194,7 @@ static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, con
 	bi->generation = f->h.generation + 1;
 	bi->xcr0 = f->h.xcr0;
 	bi->xstate_size = f->h.xstate_size;
+	snprintf(bi->hostname, sizeof(bi->hostname), "%s", cfg->hostname ? cfg->hostname : "");
 	bi->ports_count = 0;
 	for (int i = 0; i < cfg->n_ports && bi->ports_count < 64; i++)
 		bi->ports[bi->ports_count++] = cfg->ports[i].guest;

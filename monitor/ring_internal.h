@@ -97,6 +97,13 @@ struct rs_port {
 	uint32_t n_peers; /* seen ever; the last RS_UDP_PEERS are known */
 };
 
+/* Is the program initialised? (ready.c) */
+struct rs_ready {
+	bool watch; /* somebody wants to know */
+	bool is, told, marker; /* it is so; the program said so; it said something about it */
+	uint64_t since_ns, slept_ns, sleeps_ns; /* of the quiet: since when, how much of it asleep, the sleep under way */
+};
+
 struct ring_server {
 	const struct monitor_config *cfg;
 	struct guest_mem *mem;
@@ -135,8 +142,9 @@ struct ring_server {
 	/* snapshots: the guest was asked to rest; its RING_OP_SNAPSHOT was taken in this turn */
 	bool freeze_asked, frozen;
 	struct ring_sqe freeze_sqe;
-	bool watch_ready, is_ready; /* --snapshot-at ready: look for it; it is so */
-	bool had_peer; /* a connection was accepted or dialled, ever */
+	struct rs_ready ready;
+	const uint64_t *listened; /* not 0: the program has listened, ever */
+	bool had_peer; /* a connection was accepted, or a datagram received on a forwarded port, ever */
 	int wait_status;
 	char why[160]; /* not empty: TURN_BROKEN */
 	int64_t mono_off_ns; /* host CLOCK_MONOTONIC minus the guest's */
@@ -184,11 +192,20 @@ bool console_write(struct ring_server *rs, struct handle *h, struct rs_req *r);
 bool net_in(struct ring_server *rs, struct handle *h, struct rs_req *r);
 bool net_out(struct ring_server *rs, struct handle *h, struct rs_req *r);
 
+/* --- ready.c --- */
+/* The guest waits until `deadline` (host's): how long to sleep before the next look. */
+uint64_t ready_before_sleep(struct ring_server *rs, uint64_t deadline);
+void ready_after_sleep(struct ring_server *rs);
+void ready_activity(struct ring_server *rs, const struct handle *h); /* an event on h */
+void ready_told(struct ring_server *rs, bool now); /* RING_OP_READY */
+
 /* --- for a restore --- */
 /* The forwarded port of `guest` becomes the handle's, as BIND does it. 0 or -errno. */
 int net_take_port(struct ring_server *rs, struct handle *h, uint16_t guest, bool v6only);
 int net_relisten(struct ring_server *rs, struct handle *h, uint32_t backlog);
 /* Descriptor of a file or directory of a volume that the guest had open, or -errno. */
+/* Does its path still lead to this open file? */
+bool volume_has_name(struct ring_server *rs, const struct handle *h);
 int volume_reopen(struct ring_server *rs, int volume, const char *path, uint32_t open_flags, bool dir);
 
 /* --- the parts: 0 or -1 after a message --- */

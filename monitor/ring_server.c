@@ -44,7 +44,6 @@ HOST_SYSCALL(core, epoll_pwait2);
 HOST_SYSCALL(core, write);
 
 #define EPOLL_TAG_INTERRUPT UINT64_MAX
-#define READY_IDLE_NS	    20000000ull /* a guest that sleeps longer is taken for idle */
 #define EPOLL_TAG_OUTSIDE   (UINT64_MAX - 1)
 _Static_assert(RS_LATE_SIZE >= RS_MAX_REQS + RS_LATE_TAKE + RING_ENTRIES + RS_MAX_EVENTS + RS_ACCEPT_BATCH,
 	       "bound");
@@ -259,6 +258,9 @@ static void on_instance(struct ring_server *rs, const struct ring_sqe *sqe)
 		}
 		r = -EINVAL;
 		break;
+	case RING_OP_READY:
+		ready_told(rs, sqe->arg);
+		break;
 	case RING_OP_EXIT:
 		rs->exiting = true;
 		rs->wait_status = (int)sqe->arg;
@@ -358,6 +360,7 @@ static void on_event(struct ring_server *rs, const struct epoll_event *e)
 	h->rdhup |= (e->events & EPOLLRDHUP) != 0;
 	h->hup |= (e->events & EPOLLHUP) != 0;
 	h->err |= (e->events & EPOLLERR) != 0;
+	ready_activity(rs, h);
 	if (e->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		h->readable = true;
 	if (e->events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
@@ -442,52 +445,23 @@ static void publish(struct ring_server *rs)
 	__atomic_store_n(&rs->page->ctl.cq_tail, rs->cq_tail, __ATOMIC_RELEASE);
 }
 
-/* All that it waits for is a first connection, or a time that is far. */
-static bool only_waits(const struct ring_server *rs)
-{
-	bool listening = false;
-
-	for (uint32_t i = 0; i < rs->handles_fresh; i++) {
-		const struct handle *h = &rs->handles[i];
-
-		if (h->kind == H_FREE || h->kind == H_FILE)
-			continue;
-		if (!list_empty(&h->out) || (!list_empty(&h->in) && h->kind == H_SOCKET && !h->listening && !h->dgram))
-			return false;
-		if (h->listening && list_empty(&h->in))
-			return false;
-		listening |= h->listening;
-	}
-	return listening;
-}
-
-static bool is_ready(struct ring_server *rs, uint64_t deadline)
-{
-	if (rs->had_peer || rs->late_head != rs->late_tail ||
-	    (deadline != UINT64_MAX && deadline < now_ns() + READY_IDLE_NS) || !only_waits(rs))
-		return false;
-	gather(rs, 0); /* is the first connection there already? */
-	return !rs->n_done && !rs->had_peer;
-}
-
 static void wait_and_gather(struct ring_server *rs)
 {
 	bool wait = load(&rs->page->ctl.wait) != 0;
 	uint64_t deadline =
 		host_deadline(rs, __atomic_load_n(&rs->page->ctl.wait_until_ns, __ATOMIC_RELAXED));
 
-	if (rs->watch_ready && wait && !rs->n_urgent && is_ready(rs, deadline)) {
-		rs->is_ready = true;
-		return;
-	}
 	if (!wait || rs->n_urgent || !list_empty(&rs->stalled)) {
 		gather(rs, 0);
 		return;
 	}
-	do
-		gather(rs, deadline);
-	while (!rs->n_urgent && !rs->interrupted && !rs->outside && !rs->why[0] && list_empty(&rs->stalled) &&
-	       (deadline == UINT64_MAX || now_ns() < deadline));
+	do {
+		uint64_t until = ready_before_sleep(rs, deadline);
+
+		gather(rs, until);
+		ready_after_sleep(rs);
+	} while (!rs->n_urgent && !rs->interrupted && !rs->outside && !rs->why[0] && list_empty(&rs->stalled) &&
+		 !rs->ready.is && (deadline == UINT64_MAX || now_ns() < deadline));
 }
 
 enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, const char **why)
@@ -550,17 +524,6 @@ void ring_server_thaw(struct ring_server *rs, int res)
 	rs->freeze_asked = rs->frozen = false;
 	rs_complete(rs, &rs->freeze_sqe, res, 0, 0, 0);
 	publish(rs);
-}
-
-void ring_server_watch_ready(struct ring_server *rs, bool on)
-{
-	rs->watch_ready = on;
-	rs->is_ready = false;
-}
-
-bool ring_server_is_ready(const struct ring_server *rs)
-{
-	return rs->is_ready && !rs->had_peer;
 }
 
 void ring_server_set_clock(struct ring_server *rs, int64_t host_minus_guest_ns)

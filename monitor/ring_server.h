@@ -57,13 +57,14 @@ void ring_server_suspend_tty(void);
 void ring_server_resume_tty(void);
 /*
  * Snapshots. Ask the guest to come to rest: some turn later TURN_FROZEN comes; thaw() answers it and lets it go on.
- * watch_ready: the turn in which the guest begins to wait for its first connection returns at once, and is_ready() is true.
+ * watch_ready: the turn in which the guest begins to wait for its first connection, or says that it is ready, returns at
+ * once, and is_ready() is true (ready.c). *listened: not 0 when the program has listened, ever; in guest memory.
  */
 void ring_server_freeze(struct ring_server *rs);
 void ring_server_thaw(struct ring_server *rs, int res);
 /* Between the two: what the guest says about its first *len pages (enum snap_frame, hostile); NULL: nothing. */
 const uint8_t *ring_server_census(const struct ring_server *rs, uint64_t *len);
-void ring_server_watch_ready(struct ring_server *rs, bool on);
+void ring_server_watch_ready(struct ring_server *rs, bool on, const uint64_t *listened);
 bool ring_server_is_ready(const struct ring_server *rs);
 /* The guest's monotonic clock is not the host's, in a restored instance. */
 void ring_server_set_clock(struct ring_server *rs, int64_t host_minus_guest_ns);

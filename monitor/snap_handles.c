@@ -5,10 +5,11 @@
  * What becomes of a handle in a restored instance:
  *   standard stream          the new monitor's
  *   stream on a forwarded port   the port of the new monitor, listening again if it did
- *   datagram socket          a new one, or the forwarded port's; connected again if the rules allow
+ *   datagram socket          a new one, or the forwarded port's; connected again, or dead if the rules forbid that
  *   stream, not connected    a new one
  *   connection               dead: receives and sends end with ECONNRESET, until the guest closes it
- *   file of a volume         opened again by its path, without creating or truncating
+ *   file of a volume         opened again by its path, without creating or truncating; if it lost its name while it was
+ *                            open, the restore is refused (looked at when the snapshot is taken)
  * Of a moved instance (cfg->given) sockets and files are the old monitor's own descriptors, and all of them live on.
  *
  * Records are as hostile as what a guest submits: a number that no correct
@@ -80,7 +81,7 @@ static enum snap_handle_kind kind_of(const struct handle *h)
 	return h->port >= 0 ? SNAP_H_LISTEN : SNAP_H_STREAM;
 }
 
-static void save_handle(struct snap_tables *t, const struct handle *h)
+static void save_handle(struct ring_server *rs, struct snap_tables *t, const struct handle *h)
 {
 	struct snap_handle *s = &t->handles[t->n_handles++];
 
@@ -89,7 +90,8 @@ static void save_handle(struct snap_tables *t, const struct handle *h)
 		.kind = (uint16_t)kind_of(h),
 		.flags = (uint16_t)((h->listening ? SNAP_HF_LISTENING : 0) | (h->v6only ? SNAP_HF_V6ONLY : 0) |
 				    (h->writable_file ? SNAP_HF_WRITABLE : 0) | (h->is_dir ? SNAP_HF_DIR : 0) |
-				    (h->dgram ? SNAP_HF_DGRAM : 0) | (h->closing ? SNAP_HF_CLOSING : 0)),
+				    (h->dgram ? SNAP_HF_DGRAM : 0) | (h->closing ? SNAP_HF_CLOSING : 0) |
+				    (h->kind == H_FILE && !volume_has_name(rs, h) ? SNAP_HF_GONE : 0)),
 		.family = h->family,
 		.guest_port = h->port >= 0 || s->kind == SNAP_H_DEAD ? h->guest_port : 0,
 		.backlog = h->backlog,
@@ -124,7 +126,7 @@ bool ring_server_save(struct ring_server *rs, struct snap_tables *t, struct snap
 
 		if (h->kind == H_FREE)
 			continue;
-		save_handle(t, h);
+		save_handle(rs, t, h);
 		save_queue(t, h, &h->in, 0);
 		save_queue(t, h, &h->out, 1);
 		save_queue(t, h, &h->polls, 2);
@@ -190,33 +192,6 @@ static int load_port(struct loader *l, const struct snap_handle *s)
 	return 0;
 }
 
-static int load_socket(struct loader *l, const struct snap_handle *s)
-{
-	bool dgram = s->kind == SNAP_H_DGRAM;
-	union rs_addr peer;
-	struct handle *h;
-	int fd;
-
-	if (s->guest_port)
-		return load_port(l, s);
-	if (!(l->rs->cfg->n_ports || l->rs->cfg->n_egress))
-		return no(l, "its program uses the network, which is not granted here (--egress or -p)");
-	fd = socket(s->family, (dgram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return no(l, strerror(errno));
-	h = place_handle(l->rs, s, H_SOCKET, fd);
-	if (!dgram)
-		return 0;
-	memset(&peer, 0, sizeof(peer));
-	memcpy(&peer, s->peer, sizeof(s->peer));
-	if (net_addr_len(&peer) && !net_answer_check(l->rs, h, &peer) &&
-	    !connect(fd, &peer.sa, net_addr_len(&peer)))
-		h->peer = peer;
-	handle_watch(l->rs, h);
-	h->writable = true;
-	return 0;
-}
-
 static int load_dead(struct loader *l, const struct snap_handle *s)
 {
 	struct handle *h = place_handle(l->rs, s, H_SOCKET, -1);
@@ -229,6 +204,37 @@ static int load_dead(struct loader *l, const struct snap_handle *s)
 	return 0;
 }
 
+static int load_socket(struct loader *l, const struct snap_handle *s)
+{
+	bool dgram = s->kind == SNAP_H_DGRAM;
+	union rs_addr peer;
+	struct handle *h;
+	int fd;
+
+	memset(&peer, 0, sizeof(peer));
+	memcpy(&peer, s->peer, sizeof(s->peer));
+	if (s->guest_port)
+		return load_port(l, s);
+	if (!(l->rs->cfg->n_ports || l->rs->cfg->n_egress))
+		return no(l, "its program uses the network, which is not granted here (--egress or -p)");
+	fd = socket(s->family, (dgram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return no(l, strerror(errno));
+	h = place_handle(l->rs, s, H_SOCKET, fd);
+	if (!dgram)
+		return 0;
+	if (net_addr_len(&peer)) {
+		if (net_answer_check(l->rs, h, &peer) || connect(fd, &peer.sa, net_addr_len(&peer))) {
+			close(fd);
+			return load_dead(l, s);
+		}
+		h->peer = peer;
+	}
+	handle_watch(l->rs, h);
+	h->writable = true;
+	return 0;
+}
+
 static int load_file(struct loader *l, const struct snap_handle *s)
 {
 	const char *path = snapfile_string(l->f, s->path);
@@ -237,6 +243,12 @@ static int load_file(struct loader *l, const struct snap_handle *s)
 
 	if (s->volume < 0 || s->volume >= l->rs->cfg->n_volumes)
 		return no(l, "it is damaged: an impossible volume");
+	if (s->flags & SNAP_HF_GONE) {
+		snprintf(l->why, l->size,
+			 "its program had a file open, %s in %s, that was removed or renamed before the snapshot", path,
+			 l->rs->cfg->volumes[s->volume].guest_dir);
+		return -1;
+	}
 	fd = volume_reopen(l->rs, s->volume, path, s->open_flags, s->flags & SNAP_HF_DIR);
 	if (fd < 0) {
 		snprintf(l->why, l->size, "a file that its program has open, %s in %s, cannot be opened again: %s", path,

@@ -146,7 +146,7 @@ static int hash_source(struct instance *in)
 
 void snapshot_watch_ready(struct instance *in, bool on)
 {
-	ring_server_watch_ready(in->rs, on);
+	ring_server_watch_ready(in->rs, on, &in->stats->first_listen_tsc);
 }
 
 bool snapshot_is_ready(const struct instance *in)

@@ -38,8 +38,8 @@ typedef void snapshot_done_fn(void *arg, int err, const char *why, const struct 
 int snapshot_begin(struct instance *in, int fd, snapshot_done_fn *done, void *arg);
 
 /*
- * --snapshot-at ready: the guest sleeps in its doorbell, listens on every port that is forwarded to it for
- * streams with an accept armed on each, and never had a connection. True once and from then on until one comes.
+ * --snapshot-at ready: the program said so, or the guest sleeps in its doorbell, listens, and never had a
+ * connection (ready.c). True once and from then on until one comes.
  * To be asked after each turn; costs nothing when it is not true.
  */
 void snapshot_watch_ready(struct instance *in, bool on); /* look for it from now on */

@@ -144,6 +144,7 @@ void trigger_look(struct instance *in)
 	in->snap.full = cfg->snapshot_full;
 	in->snap.still = cfg->snapshot_stop;
 	in->snap.now = cfg->snapshot_at == SNAPSHOT_AT_READY || cfg->snapshot_at == SNAPSHOT_AT_LISTEN;
+	snapshot_watch_ready(in, false);
 	int r = snapshot_begin(in, cfg->snapshot_fd, tell_taken, in);
 	if (r)
 		tell_taken(in, r, strerror(-r), NULL);

@@ -14,10 +14,12 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/restored.h"
 
 #define NR_OPEN_MAX 1048576
 
 static char hostname[__NEW_UTS_LEN + 1];
+static bool hostname_is_apps; /* set by the app itself */
 static char domainname[__NEW_UTS_LEN + 1] = "(none)";
 
 const char *system_hostname(void)
@@ -30,6 +32,12 @@ const char *system_hostname(void)
 		memcpy(hostname, n ? name : "cowbell", n ? n : 7);
 	}
 	return hostname;
+}
+
+void hostname_restored(void)
+{
+	if (boot->hostname[0] && !hostname_is_apps)
+		memcpy(hostname, boot->hostname, sizeof(hostname));
 }
 
 SYSCALL1(uname, struct new_utsname *, uts)
@@ -62,7 +70,10 @@ static s64 set_name(char *name, const char *uname, u64 len)
 
 SYSCALL2(sethostname, const char *, uname, u64, len)
 {
-	return set_name(hostname, uname, len);
+	s64 r = set_name(hostname, uname, len);
+
+	hostname_is_apps |= !r;
+	return r;
 }
 
 SYSCALL2(setdomainname, const char *, uname, u64, len)

@@ -12,6 +12,7 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/restored.h"
 #include "guest/vfs/vfs.h"
 
 #define PATH_SIZE     4096
@@ -201,7 +202,7 @@ SYSCALL5(execveat, int, dirfd, const char *, upath, u64, uargv, u64, uenvp, int,
 
 SYSCALL0(getpid)
 {
-	return current->proc->shown_pid;
+	return restored_getpid();
 }
 
 SYSCALL0(getppid)

@@ -251,6 +251,12 @@ bool inet_port_forwarded(u16 port)
 	return false;
 }
 
+void inet_each(enum port_table tab, void (*fn)(struct sock *))
+{
+	list_for_each (it, &ports[tab])
+		fn(list_entry(it, struct sock, port_node));
+}
+
 /* --- TCP before it is connected --------------------------------------------------------- */
 
 static int tcp_bind(struct sock *s, const union saddr *a, u32 len)

@@ -238,6 +238,7 @@ struct sock *inet_find(enum port_table t, const struct inaddr *to,
 bool inet_port_forwarded(u16 port);
 bool inet_has_link(void); /* may it talk to anyone outside? */
 u16 inet_ephemeral(enum port_table t);
+void inet_each(enum port_table t, void (*fn)(struct sock *)); /* fn may not bind or close */
 int inet_setopt(struct sock *s, int level, int name, const void *val, u32 len);
 int inet_getopt(struct sock *s, int level, int name, void *val, u32 *len);
 int inet_getname(struct sock *s, bool peer, union saddr *out);

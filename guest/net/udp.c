@@ -11,6 +11,7 @@
  * A queued message carries its sender as a struct inaddr in front of the payload.
  */
 #include "guest/net/sock.h"
+#include "guest/restored.h"
 
 #define DGRAM_MAX    65507u
 #define SLOT_BUF     65536u
@@ -527,6 +528,27 @@ static void udp_destroy(struct sock *s)
 		kfree(h->slots[i]);
 	}
 	kfree(h);
+}
+
+/*
+ * The host's socket is a new one: with other options, and an answer to what the old one sent does not come to it. Who
+ * waits for one hears of it, as if nobody had been there, and asks again.
+ */
+static void renew(struct sock *s)
+{
+	struct hudp *h = s->host;
+
+	if (!h || h->handle == RING_NO_HANDLE)
+		return;
+	h->n_peers = 0;
+	host_push_options(s, h->handle);
+	if (s->state == S_CONNECTED && !inet_is_local(&s->remote))
+		sock_fail(s, ECONNREFUSED, POLLIN | POLLOUT);
+}
+
+void udp_restored(void)
+{
+	inet_each(PORTS_UDP, renew);
 }
 
 const struct sock_ops udp_ops = {

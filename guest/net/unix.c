@@ -13,6 +13,9 @@
  */
 #include "guest/net/sock.h"
 
+#include "abi/boot.h"
+#include "guest/restored.h"
+
 #define QLEN_MAX 512u
 #define PATH_OFF ((u32)offsetof(struct sockaddr_un, sun_path))
 
@@ -31,6 +34,7 @@ struct usock {
 };
 
 static struct list abstract = LIST_INIT(abstract);
+static struct sock *notify; /* BOOT_NOTIFY_SOCKET */
 
 static struct usock *un_of(struct sock *s)
 {
@@ -53,8 +57,25 @@ static struct ucred my_cred(void)
 
 /* --- names ----------------------------------------------------------------------------- */
 
+/* Made when somebody sends to it; nobody receives from it. */
+static struct sock *notify_sock(const struct sockaddr_un *a, u32 len)
+{
+	static const char name[] = BOOT_NOTIFY_SOCKET;
+
+	if (!(boot->flags & BOOT_F_NOTIFY) || len != PATH_OFF + sizeof(name) - 1 ||
+	    memcmp(a->sun_path + 1, name + 1, sizeof(name) - 2))
+		return NULL;
+	if (!notify)
+		notify = sock_new(AF_UNIX, SOCK_DGRAM, 0, &unix_dgram_ops);
+	return notify;
+}
+
 static struct sock *find_abstract(const struct sockaddr_un *a, u32 len)
 {
+	struct sock *n = notify_sock(a, len);
+
+	if (n)
+		return n;
 	list_for_each (it, &abstract) {
 		struct usock *u = list_entry(it, struct usock, abstract_node);
 		if (u->addr_len == len && !memcmp(u->addr.sun_path, a->sun_path, len - PATH_OFF))
@@ -310,6 +331,43 @@ const struct sock_ops unix_stream_ops = {
 	.destroy = unix_destroy,
 };
 
+/* --- readiness ------------------------------------------------------------------------------- */
+
+static bool told_ready;
+
+bool ready_is_told(void)
+{
+	return told_ready;
+}
+
+void ready_tell(bool now)
+{
+	struct ring_sqe sqe = {.op = RING_OP_READY, .handle = RING_NO_HANDLE, .arg = now};
+
+	told_ready |= now;
+	host_fire(&sqe, NULL, 0);
+}
+
+/* sd_notify(3): lines NAME=VALUE, of which one counts here. */
+static void notified(const struct skb *b)
+{
+	static const char ready[] = "READY=1";
+	const u8 *p = b->data + b->addr_len;
+	u32 len = b->len, at = 0;
+	bool now = false;
+
+	while (at < len) {
+		u32 end = at;
+
+		while (end < len && p[end] != '\n')
+			end++;
+		now |= end - at == sizeof(ready) - 1 && !memcmp(p + at, ready, end - at);
+		at = end + 1;
+	}
+	if (now || !told_ready)
+		ready_tell(now);
+}
+
 /* --- messages ---------------------------------------------------------------------------------- */
 
 static bool seqpacket(struct sock *s)
@@ -423,6 +481,12 @@ static s64 dgram_send(struct sock *s, struct uio *u, struct msginfo *m)
 		b->gid = m->cred.gid;
 		b->fds = m->fds;
 		m->fds = NULL;
+		if (t == notify) {
+			notified(b);
+			skb_free(b);
+			sock_put(t);
+			return (s64)len;
+		}
 		if (b->fds)
 			scm_queued(b->fds, t);
 		list_add_tail(&t->rxq, &b->node);

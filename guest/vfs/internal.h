@@ -117,6 +117,7 @@ struct superblock *proc_new(struct inode **root);
 struct superblock *sys_new(struct inode **root);
 
 /* --- locks (lock.c) -------------------------------------------------------------------- */
+int locks_restored(struct inode *ino); /* the host gave up all locks of ino: get them again. 0 or -errno */
 void locks_file_gone(struct file *f); /* flock and OFD locks of f */
 s64 lock_flock(struct file *f, int op);
 struct flock;

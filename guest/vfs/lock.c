@@ -335,6 +335,24 @@ s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl)
 	return r;
 }
 
+int locks_restored(struct inode *ino)
+{
+	for (int flock = 0; flock < 2; flock++) {
+		for (u64 at = 0, last;; at = last + 1) {
+			struct lock *l = lock_at(ino->locks, flock, at, &last);
+			int r = l ? ino->ops->lock(ino, flock, l->exclusive ? HOST_LOCK_EXCLUSIVE : HOST_LOCK_SHARED, at,
+						   last)
+				  : 0;
+
+			if (r)
+				return r;
+			if (last >= RANGE_MAX)
+				break;
+		}
+	}
+	return 0;
+}
+
 static void drop_owned(struct inode *ino, void *owner)
 {
 	struct lockset *s = ino->locks;

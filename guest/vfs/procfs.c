@@ -9,6 +9,7 @@
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/restored.h"
 #include "guest/vfs/pseudo.h"
 
 enum { USER_HZ = 100 };
@@ -297,10 +298,12 @@ static void show_uuid(struct text *t, const struct pid_of *o)
 static void show_boot_id(struct text *t, const struct pid_of *o)
 {
 	static u8 id[16];
+	static u64 made_in; /* a restored instance is one that just booted, to who asks whether it is the same */
 	u8 b[16];
 
-	if (!(id[0] | id[1] | id[2] | id[3]))
+	if (made_in != boot->generation)
 		random_bytes(id, sizeof(id));
+	made_in = boot->generation;
 	memcpy(b, id, sizeof(b));
 	uuid_text(t, b);
 }
@@ -502,7 +505,31 @@ static void show_generation(struct text *t, const struct pid_of *o)
 	text_add(t, "%lu\n", boot->generation);
 }
 
-static const struct pent cowbell_entries[] = {RO("generation", show_generation)};
+/* As `cowbell ps` shows it, in full. */
+static void show_instance_id(struct text *t, const struct pid_of *o)
+{
+	for (u32 i = 0; i < sizeof(boot->instance_id); i++)
+		text_add(t, "%02x", boot->instance_id[i]);
+	text_add(t, "\n");
+}
+
+static void show_ready(struct text *t, const struct pid_of *o)
+{
+	text_add(t, "%d\n", ready_is_told());
+}
+
+/* "0": not yet, I shall tell; anything else: now. */
+static s64 write_ready(const struct pid_of *o, char *buf, size_t n)
+{
+	ready_tell(!(n && buf[0] == '0'));
+	return (s64)n;
+}
+
+static const struct pent cowbell_entries[] = {
+	RO("generation", show_generation),
+	RO("id", show_instance_id),
+	{.name = "ready", .mode = S_IFREG | 0666, .show = show_ready, .write = write_ready},
+};
 
 static const struct pent root_entries[] = {
 	RO("cgroups", show_empty),

@@ -3,8 +3,8 @@
  * timerfd: a timer that is read. The file's counter is the number of
  * expirations since the last read; a read takes it, and sleeps while it is 0.
  *
- * A timer on the realtime clock that asks for TFD_TIMER_CANCEL_ON_SET is like
- * any other: nobody can set the clock in here.
+ * Nobody can set the clock in here, but a restored instance finds itself at another time: who asked for
+ * TFD_TIMER_CANCEL_ON_SET has a read that ends with ECANCELED then, once.
  */
 #include <linux/fcntl.h>
 #include <linux/time.h>
@@ -13,14 +13,19 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/restored.h"
 #include "guest/vfs/vfs.h"
 
 struct timerfd {
+	struct list node; /* of all that there are */
 	struct ktimer timer;
 	struct waitq wait;
 	u64 ticks, interval_ns;
 	int clock;
+	bool cancel_on_set, cancelled;
 };
+
+static struct list all_timerfds = LIST_INIT(all_timerfds);
 
 /* Expirations up to now, beyond the one that `next` stands for; *next becomes the first to come. */
 static u64 advance(u64 *next, u64 interval)
@@ -60,12 +65,17 @@ static s64 timerfd_read(struct file *f, struct uio *u, u64 *pos)
 	if (u->left < sizeof(ticks))
 		return -EINVAL;
 	catch_up(t);
-	if (!t->ticks) {
+	if (!t->ticks && !t->cancelled) {
 		if (f->flags & O_NONBLOCK)
 			return -EAGAIN;
-		err = wait_event(&t->wait, t->ticks, NO_DEADLINE, true);
+		err = wait_event(&t->wait, t->ticks || t->cancelled, NO_DEADLINE, true);
 		if (err)
 			return err;
+	}
+	if (t->cancelled) {
+		t->cancelled = false;
+		t->ticks = 0;
+		return -ECANCELED;
 	}
 	ticks = t->ticks;
 	t->ticks = 0;
@@ -78,7 +88,7 @@ static u32 timerfd_poll(struct file *f, struct poll_table *pt)
 
 	poll_on(pt, &t->wait);
 	catch_up(t);
-	return t->ticks ? POLLIN | POLLRDNORM : 0;
+	return t->ticks || t->cancelled ? POLLIN | POLLRDNORM : 0;
 }
 
 static void remaining(struct timerfd *t, u64 *left, u64 *interval)
@@ -107,7 +117,20 @@ static void timerfd_release(struct file *f)
 	struct timerfd *t = f->priv;
 
 	ktimer_cancel(&t->timer);
+	list_del(&t->node);
 	kfree(t);
+}
+
+void timerfds_restored(void)
+{
+	list_for_each (n, &all_timerfds) {
+		struct timerfd *t = list_entry(n, struct timerfd, node);
+
+		if (!t->cancel_on_set)
+			continue;
+		t->cancelled = true;
+		waitq_wake_all(&t->wait, POLLIN | POLLRDNORM);
+	}
 }
 
 static const struct file_ops timerfd_ops = {
@@ -132,6 +155,7 @@ SYSCALL2(timerfd_create, int, clock, int, flags)
 	t = kzalloc(sizeof(*t));
 	if (!t)
 		return -ENOMEM;
+	list_init(&t->node);
 	ktimer_init(&t->timer, fired);
 	waitq_init(&t->wait);
 	t->clock = clock;
@@ -140,6 +164,7 @@ SYSCALL2(timerfd_create, int, clock, int, flags)
 		kfree(t);
 		return -ENOMEM;
 	}
+	list_add_tail(&all_timerfds, &t->node);
 	fd = fd_install(f, flags & TFD_CLOEXEC, 0);
 	if (fd < 0)
 		file_put(f);
@@ -172,6 +197,9 @@ static int set(struct timerfd *t, int flags, u64 value, u64 interval)
 	ktimer_cancel(&t->timer);
 	t->ticks = 0;
 	t->interval_ns = interval;
+	t->cancelled = false;
+	t->cancel_on_set = flags & TFD_TIMER_CANCEL_ON_SET && flags & TFD_TIMER_ABSTIME &&
+			   (t->clock == CLOCK_REALTIME || t->clock == CLOCK_REALTIME_ALARM);
 	if (!value)
 		return 0;
 	err = clock_deadline(t->clock, flags & TFD_TIMER_ABSTIME, value, &deadline);

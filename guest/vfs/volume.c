@@ -12,6 +12,7 @@
 
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
+#include "guest/restored.h"
 
 #define VOLUME_MAGIC 0x01021997 /* as 9p: the host's directory, over a channel */
 
@@ -386,6 +387,69 @@ static const struct inode_ops volume_ops = {
 	.lock = volume_lock,
 };
 
+/* --- in a restored instance -------------------------------------------------------------- */
+
+static struct volume *volumes[32];
+
+static _Noreturn void refuse(const struct vnode *v, int err)
+{
+	struct ring_sqe sqe = {.op = RING_OP_EXIT, .handle = RING_NO_HANDLE, .arg = 125 << 8};
+
+	log_line(LOG_ERROR, "the snapshot cannot be restored: its program holds a lock on the file %s of volume %s, %s",
+		 v->name ? v->name : "/", v->vol->sb.source,
+		 err == -EAGAIN || err == -EACCES ? "and another program has it now" : "which the host refuses");
+	ring_call_nosleep(&sqe, NULL, NULL);
+	panic("the instance went on after its end");
+}
+
+static void rehash(struct vnode *v, const struct statx *sx)
+{
+	struct vnode **b;
+
+	unhash(v);
+	v->host_dev = host_dev(sx);
+	v->host_ino = sx->stx_ino;
+	b = bucket(v->vol, v->host_dev, v->host_ino);
+	v->hash_next = *b;
+	*b = v;
+}
+
+/* The monitor opened its files again: what they are now, which may be other files of the same names. */
+static void renew(struct vnode *v)
+{
+	static struct statx sx __attribute__((aligned(256))); /* nothing here sleeps */
+	u32 h = volume_read_handle(v);
+	struct ring_sqe sqe = {
+		.op = RING_OP_VOL_STAT, .handle = h, .addr2 = ring_buf_gpa(&sx).v, .len2 = sizeof(sx)};
+	int r;
+
+	v->st_ns = 0;
+	if (!IS_REG(&v->i))
+		return;
+	if (h != RING_NO_HANDLE && !ring_call_nosleep(&sqe, NULL, NULL)) {
+		volume_take_stat(v, &sx, volume_clock);
+		rehash(v, &sx);
+		if (!v->n_dirty)
+			v->size = v->st.size;
+		volume_pages_restored(v);
+	}
+	r = v->lh != RING_NO_HANDLE ? locks_restored(&v->i) : 0;
+	if (r)
+		refuse(v, r);
+}
+
+void volumes_restored(void)
+{
+	for (u32 i = 0; i < boot->n_volumes && i < ARRAY_SIZE(volumes); i++) {
+		for (u32 b = 0; volumes[i] && b < ARRAY_SIZE(volumes[i]->by_id); b++) {
+			for (struct vnode *v = volumes[i]->by_id[b], *next; v; v = next) {
+				next = v->hash_next;
+				renew(v); /* may move it: one that comes to a later place is looked at twice */
+			}
+		}
+	}
+}
+
 /* --- mounting ------------------------------------------------------------------------------- */
 
 static int volume_statfs(struct superblock *sb, struct statfs *st)
@@ -424,6 +488,8 @@ static void mount_volume(u32 id, const char *path)
 	if (!vol)
 		panic("volumes: out of memory");
 	vol->id = id;
+	if (id < ARRAY_SIZE(volumes))
+		volumes[id] = vol;
 	vol->sb.type = "volume";
 	vol->sb.source = path;
 	vol->sb.options = "";

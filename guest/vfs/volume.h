@@ -136,6 +136,8 @@ static inline u32 volume_read_handle(const struct vnode *v)
 u64 volume_page_at(struct vnode *v, u64 index, u32 window, bool may_sleep, int *err);
 /* The entry of the page that [pos, pos+left) of a write starts in. */
 u64 volume_page_for_write(struct vnode *v, u64 pos, u64 left, int *err);
+/* The file is another open one of the host: cached pages are the host's again, those that are mapped in their place. */
+void volume_pages_restored(struct vnode *v);
 /* A page was or will be written; flags: 0, or PG_STORES, volume_pages.c's. */
 void volume_set_dirty(struct vnode *v, u64 index, u64 entry, u64 flags);
 /* Zero [from, to) of the pages that are cached. */

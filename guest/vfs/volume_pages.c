@@ -231,6 +231,25 @@ u64 volume_page_for_write(struct vnode *v, u64 pos, u64 left, int *err)
 	return first ? pagetree_get(&v->pages, index) : 0;
 }
 
+void volume_pages_restored(struct vnode *v)
+{
+	v->gen++;
+	drop_clean_pages(v);
+	for (u64 i = pagetree_next(&v->pages, 0); i != ~0ull; i = pagetree_next(&v->pages, i + 1)) {
+		u64 e = pagetree_get(&v->pages, i);
+		u8 *p = frame_ptr(VOLUME_GPA(e));
+		struct ring_sqe sqe = {.op = RING_OP_VOL_PREAD,
+				       .handle = volume_read_handle(v),
+				       .addr = VOLUME_GPA(e).v,
+				       .len = (u32)PAGE_SIZE,
+				       .off = i * PAGE_SIZE};
+		s64 r = e & PG_DIRTY ? (s64)PAGE_SIZE : ring_call_nosleep(&sqe, NULL, NULL);
+
+		if (r >= 0 && r < (s64)PAGE_SIZE)
+			memset(p + r, 0, PAGE_SIZE - (u64)r);
+	}
+}
+
 /* Zero [from, to) of the pages that are cached. */
 void volume_zero_cached(struct vnode *v, u64 from, u64 to)
 {

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: ISC */
+/* What a restored instance sees renewed, part by part; and how a program says that it is ready to be snapshotted. */
+#ifndef COWBELL_GUEST_RESTORED_H
+#define COWBELL_GUEST_RESTORED_H
+
+#include "guest/base.h"
+
+/* All of it, before any code of the app runs. Nothing in it sleeps. */
+void restored_renew(void);
+/* getpid(), which libraries with random numbers of their own see change. */
+s64 restored_getpid(void);
+
+/* The parts. */
+void hostname_restored(void); /* linux/sys_misc.c */
+void timerfds_restored(void); /* vfs/timerfd.c */
+void udp_restored(void); /* net/udp.c */
+void volumes_restored(void); /* vfs/volume.c */
+
+/* net/unix.c: RING_OP_READY. now false: the program will tell. */
+void ready_tell(bool now);
+bool ready_is_told(void);
+
+#endif
