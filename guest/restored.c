@@ -10,6 +10,7 @@
  *   UDP             options of the new host sockets; who is connected to somebody outside gets an error, once
  *   volumes         files are other open files of the host now: attributes, cached pages, locks
  *
+ * An instance that was moved is the same one, and its sockets and files are the same: timerfd and UDP are left alone.
  * Timers that came due fire by themselves: the monotonic clock went on by what passed outside. Connections are dead in
  * the monitor and answer with errors. SIGCONT comes with the first completions (proc_ring_event).
  *
@@ -81,7 +82,9 @@ void restored_renew(void)
 			p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
 	}
 	hostname_restored();
-	timerfds_restored();
-	udp_restored();
+	if (!(boot->flags & BOOT_F_MOVED)) {
+		timerfds_restored();
+		udp_restored();
+	}
 	volumes_restored();
 }
