@@ -113,6 +113,7 @@ help:
 	@echo 'make check-svm  the kvm monitor on emulated AMD hardware virtualisation (QEMU)'
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
 	@echo 'make bench-images   build and import of images, beside other tools'
+	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
 	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30)'
 	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
 	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local'
@@ -145,6 +146,11 @@ bench-images:
 	tools/deps build bench
 	$(MAKE) all
 	bench/images.py $(BENCHFLAGS)
+
+bench-snapshots:
+	tools/deps build bench
+	$(MAKE) all
+	bench/snapshots.py $(BENCHFLAGS)
 
 PREFIX ?= /usr/local
 install: all
@@ -249,6 +255,6 @@ fuzz-ring: build/fuzz-ring/ring_fuzz
 clean:
 	rm -rf build
 
-.PHONY: all objects clean help demo check run-tests check-svm bench bench-images install uninstall format lint fuzz fuzz-ring
+.PHONY: all objects clean help demo check run-tests check-svm bench bench-images bench-snapshots install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d))
 -include tests/unit/unit.mk

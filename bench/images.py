@@ -28,8 +28,9 @@ import tarfile
 import tempfile
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-COWBELL = os.environ.get("COWBELL", os.path.join(TOP, "build", "release", "cowbell"))
+sys.dont_write_bytecode = True
+from common import COWBELL, TOP, end_all, free_ports, kvm_usable, rollup, with_children  # noqa: E402
+
 ROWS = []
 
 
@@ -292,40 +293,6 @@ HTTPServer(("", int(os.environ["PORT"])), Page).serve_forever()
 N_RUNNING = 200
 
 
-def rollup(pids):
-    """Sums over processes, MB: Pss of all pages, of these the private ones (anonymous, and memory files of one instance), and
-    what the others would take if nobody shared them."""
-    pss = private = alone = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/smaps_rollup") as f:
-            v = {line.split(":")[0]: int(line.split()[1]) for line in f if line.endswith("kB\n")}
-        pss += v["Pss"]
-        private += v["Pss_Anon"] + v["Pss_Shmem"]
-        alone += v["Rss"] - v["Pss_Anon"] - v["Pss_Shmem"]
-    return pss / 1024, private / 1024, alone / 1024
-
-
-def with_children(pids):
-    """The pids and their children: the process monitor's guest is a process of its own."""
-    out = []
-    for pid in pids:
-        out.append(pid)
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            out += [int(c) for c in f.read().split()]
-    return out
-
-
-def free_ports(n):
-    """n different ports: all are held before the first is given back."""
-    held = [socket.socket() for _ in range(n)]
-    for s in held:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
-
-
 def running(work, command):
     """Starts N_RUNNING different Python web apps, each of which answers once; then the rollup of them all."""
     procs, ports = [], free_ports(N_RUNNING)
@@ -349,14 +316,7 @@ def running(work, command):
                 time.sleep(0.05)
         return rollup(with_children([p.pid for p in procs]))
     finally:
-        for p in procs:
-            p.terminate()
-        for p in procs:
-            try:
-                p.wait(10)
-            except subprocess.TimeoutExpired:
-                p.kill()
-                p.wait()
+        end_all(procs)
 
 
 def memory(work):
@@ -371,7 +331,7 @@ def memory(work):
         timed([COWBELL, "build", app, "-t", f"run{i}"], env=env)
     systems = {"native": lambda i, port: ["env", f"PORT={port}", "/usr/bin/python3", work.path("running", str(i), "app.py")]}
     for m in ("kvm", "process"):
-        if m == "process" or os.access("/dev/kvm", os.R_OK | os.W_OK):
+        if m == "process" or kvm_usable():
             systems[m] = lambda i, port, m=m: [COWBELL, "run", "--monitor", m, "-p", f"127.0.0.1:{port}:8080", f"image:run{i}"]
     return {name: running(work, command) for name, command in systems.items()}
 
