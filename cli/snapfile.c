@@ -262,6 +262,7 @@ int snap_restore(struct monitor_config *cfg, const char *word, int fd, const cha
 	if (r)
 		return say_fail(EXIT_OURS, "--snapshot %s: %s", word, *why ? why : strerror(-r));
 	cfg->restore_fd = fd;
+	cfg->memo_dir = image_memo_dir();
 	if (!si.egress)
 		cfg->n_egress = 0; /* it believes that there is no network: let that be so */
 	bool own_layers = cfg->n_layers > 0;

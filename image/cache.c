@@ -5,6 +5,7 @@
  *
  *   DIR/layers/DIGEST.erofs  a layer, named by the digest of its tree
  *   DIR/index/KEY            what a question (program, directory, ...) led to
+ *   DIR/memos/...            what starts of instances found out (monitor/memo.h)
  *   DIR/lock                 held (flock) by whoever adds or removes layers
  *   DIR/tmp.*                being written; whoever holds the lock may remove it
  *
@@ -253,6 +254,7 @@ int cache_build(struct cache *c, struct tree *t, char hex[65])
 		r = write_layer(c, t, name);
 		prune_layers(c, cache_max());
 		prune_old(c, "index", "", INDEX_AGE_S);
+		prune_old(c, "memos", "", INDEX_AGE_S);
 	}
 	close(lock);
 	return r;
@@ -430,6 +432,7 @@ int image_cache_clear(void)
 	if (lock >= 0) {
 		prune_old(c, "layers", "", 0);
 		prune_old(c, "index", "", 0);
+		prune_old(c, "memos", "", 0);
 		prune_old(c, ".", "tmp.", 0);
 		char *npm = textf("%s/npm", c->path); /* image/build/steps.c */
 		store_rmtree(npm);
@@ -439,4 +442,29 @@ int image_cache_clear(void)
 	int status = lock >= 0 ? 0 : say_fail(EXIT_OURS, "%s: %s", c->path, strerror(-lock));
 	cache_close(c);
 	return status;
+}
+
+int image_memo_dir(void)
+{
+	static const char *const parts[] = {"/layers", "/index", "/memos"};
+	char path[PATH_MAX];
+	size_t n;
+	int fd;
+
+	if (!dirs_cache(path, sizeof(path) - 8))
+		return 0;
+	n = strlen(path);
+	strcpy(path + n, "/memos");
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd >= 0 || errno != ENOENT)
+		return fd > 0 ? fd : 0;
+	path[n] = 0;
+	if (dirs_make(path)) /* quietly: one can do without */
+		return 0;
+	for (int i = 0; i < 3; i++) {
+		strcpy(path + n, parts[i]);
+		mkdir(path, 0700);
+	}
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd > 0 ? fd : 0;
 }

@@ -83,6 +83,8 @@ int image_cache_clear(void);
 
 /* Where snapshots are kept, made if it is missing: a descriptor, or -1 after one line. */
 int image_snapshot_dir(void);
+/* Where runs leave what they found out about this host and its files, made if it is missing: a descriptor; 0: nowhere. */
+int image_memo_dir(void);
 /* A layer as a snapshot calls it (by digest, wherever it was): a descriptor; -EINVAL: not named by a digest; -ENOENT. */
 int image_layer_by_id(const char *id, uint64_t *size);
 

@@ -25,6 +25,7 @@ struct guest_region {
 struct guest_mem {
 	uint8_t *ram; /* ram_max bytes of address space reserved; [0, ram_size) usable */
 	uint64_t ram_size, ram_max;
+	bool restored; /* RAM comes from a snapshot: make none of it ready in advance */
 	int ram_fd; /* memfd (process), or -1: private anonymous (kvm) */
 	int n_regions;
 	struct guest_region regions[BOOT_MAX_REGIONS];

@@ -40,12 +40,14 @@
 #include "monitor/clock.h"
 #include "monitor/control.h"
 #include "monitor/handover.h"
+#include "monitor/hostcpu.h"
 #include "monitor/load.h"
 #include "monitor/restore.h"
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
 #include "monitor/snap_handles.h"
 #include "monitor/trigger.h"
+#include "monitor/workset.h"
 
 HOST_SYSCALL(core, setitimer);
 HOST_SYSCALL(core, poll);
@@ -322,6 +324,25 @@ static void tell_started(struct instance *in)
 	in->cfg->started(in->cfg->started_arg, &st);
 }
 
+/* --- the working set of a snapshot ------------------------------------------------------ */
+
+/* The first answer has gone out, or all is over: what was touched up to now is what the next run needs early. */
+static void hook_answered(void *arg)
+{
+	struct instance *in = arg;
+	uint64_t pages = in->mem.ram_size / BOOT_PAGE_SIZE;
+	uint8_t *state;
+
+	if (!workset_recording() || !in->backend->touched)
+		return;
+	state = calloc(1, pages);
+	if (!state)
+		return;
+	in->backend->touched(in->ctx, state, pages);
+	workset_record(state, pages);
+	free(state);
+}
+
 /* --- the loop --------------------------------------------------------------------- */
 
 /* Before the guest gets the CPU: a timer must be running that fires in time. */
@@ -511,8 +532,10 @@ static int assemble(struct instance *in)
 {
 	const struct monitor_config *cfg = in->cfg;
 	bool kvm = in->backend == &backend_kvm;
+
+	in->mem.restored = in->restored;
 	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
-	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped};
+	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped, hook_answered};
 	int r;
 
 	r = in->backend->mem_create(&in->mem, cfg->ram_max);
@@ -566,6 +589,7 @@ int monitor_run(const struct monitor_config *cfg)
 	malloc_trim(0); /* what collecting the image left behind would stay for ever */
 	in->cfg = cfg;
 	in->pid = getpid();
+	hostcpu_memos(cfg->memo_dir);
 	in->backend = choose(cfg);
 	if (!in->backend)
 		return EXIT_MONITOR;
@@ -590,7 +614,8 @@ int monitor_run(const struct monitor_config *cfg)
 	}
 	in->restored = NULL;
 	cfg = in->cfg;
-	features = ring_server_features(cfg) | HOST_control | (cfg->snapshots || in->mem.lazy ? HOST_snapshot : 0) |
+	features = ring_server_features(cfg) | HOST_control |
+		   (cfg->snapshots || in->mem.lazy || workset_recording() ? HOST_snapshot : 0) |
 		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {
@@ -600,6 +625,7 @@ int monitor_run(const struct monitor_config *cfg)
 	clock_start(in->time);
 	status = loop(in);
 	snapshot_end(in);
+	hook_answered(in); /* it never answered anybody */
 	ring_server_restore_tty();
 	if (cfg->stats != STATS_NONE && in->move != MOVE_DONE)
 		stats_print(in);

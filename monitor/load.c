@@ -21,7 +21,6 @@
  */
 #include "monitor/load.h"
 
-#include <cpuid.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +34,7 @@
 
 #include "abi/libos.h"
 #include "abi/ring.h"
+#include "monitor/hostcpu.h"
 #include "monitor/ring_server.h"
 #include "monitor/snapfile.h"
 
@@ -627,29 +627,11 @@ struct boot_info *load_boot_info(const struct guest_mem *m, const struct load_pl
 	return (struct boot_info *)(m->ram + plan->boot_info_gpa);
 }
 
-/* x87, SSE, AVX, AVX-512: what every host lets a plain process use without asking. */
-#define XCR0_WANTED 0xe7u
-
 void load_host_cpu(struct boot_info *bi)
 {
-	uint32_t *f = bi->cpu_features;
-	uint32_t lo = 3, hi = 0, size = 576, a, s, c, d;
+	const struct hostcpu *h = hostcpu();
 
-	__cpuid_count(1, 0, f[0], f[1], f[2], f[3]);
-	__cpuid_count(7, 0, f[4], f[5], f[6], f[7]);
-	f[6] &= ~0x18u; /* protection keys are not offered */
-	if (f[2] & (1u << 27)) {
-		__cpuid_count(0xd, 0, f[8], f[9], f[10], f[11]);
-		__cpuid_count(0xd, 1, f[12], f[13], f[14], f[15]);
-		__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-	}
-	bi->xcr0 = lo & XCR0_WANTED;
-	for (int i = 2; i < 8; i++) {
-		if (!(bi->xcr0 & (1u << i)))
-			continue;
-		__cpuid_count(0xd, i, a, s, c, d);
-		if (a + s > size)
-			size = a + s;
-	}
-	bi->xstate_size = size;
+	memcpy(bi->cpu_features, h->features, sizeof(bi->cpu_features));
+	bi->xcr0 = h->xcr0;
+	bi->xstate_size = h->xstate_size;
 }

@@ -264,6 +264,7 @@ static bool step_send(struct ring_server *rs, struct handle *h, struct rs_req *r
 		}
 		r->done += (uint32_t)n;
 	} while (!h->dgram && r->done < r->sqe.len);
+	rs->answered |= !h->dgram && h->guest_port; /* on a connection that was accepted */
 	req_done(rs, r, (int32_t)r->done, 0, 0);
 	return true;
 }

@@ -24,12 +24,15 @@
 #include "lib/host/say.h"
 #include "monitor/lazy.h"
 #include "monitor/load.h"
+#include "monitor/memo.h"
 #include "monitor/ring_server.h"
 #include "monitor/snapshot.h"
+#include "monitor/workset.h"
 
 #define PG BOOT_PAGE_SIZE
 #ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
 #endif
 
 static int refuse(const struct monitor_config *cfg, const char *why)
@@ -72,13 +75,72 @@ static int check_grants(const struct snap_file *f, const struct monitor_config *
 	return 0;
 }
 
-static int check_layers(const struct snap_file *f, struct monitor_config *c)
+/*
+ * What an earlier restore compared with the snapshot, and found to fit: the program that holds the library OS, and the
+ * layers. A file that was not touched since need not be read again.
+ */
+struct known {
+	uint8_t digest[32]; /* of the snapshot */
+	struct memo_stamp exe, layer[SNAP_MAX_LAYERS];
+};
+
+static bool known_read(struct known *k, int dir, const uint8_t digest[32])
+{
+	char name[MEMO_NAME];
+
+	memo_name(name, "known", digest);
+	if (memo_read(dir, name, k, sizeof(*k)) && !memcmp(k->digest, digest, 32))
+		return true;
+	memset(k, 0, sizeof(*k));
+	memcpy(k->digest, digest, 32);
+	return false;
+}
+
+static void known_write(const struct known *k, int dir)
+{
+	char name[MEMO_NAME];
+
+	memo_name(name, "known", k->digest);
+	memo_write(dir, name, k, sizeof(*k));
+}
+
+/* *changed: something had to be read. */
+static int check_libos(const struct snap_file *f, const struct monitor_config *cfg, struct known *k, bool *changed)
+{
+	struct memo_stamp exe = {0};
+	uint8_t libos[32];
+
+	if (cfg->memo_dir > 0)
+		exe = memo_stamp(-1, "/proc/self/exe");
+	if (memo_same(&exe, &k->exe))
+		return 0;
+	*changed = true;
+	k->exe = exe;
+	if (load_libos_digest(libos))
+		return -1;
+	if (memcmp(libos, f->h.libos, sizeof(libos)))
+		return refuse(cfg, "it was taken by another build of cowbell");
+	return 0;
+}
+
+static bool layer_fits(const struct snap_layer *l, int fd, uint64_t off, struct memo_stamp *seen, bool *changed)
+{
+	struct memo_stamp now = memo_stamp(fd, NULL);
+	uint8_t print[32];
+
+	if (memo_same(&now, seen))
+		return true;
+	*changed = true;
+	*seen = now;
+	return !snap_layer_print(fd, off, l->size, print) && !memcmp(print, l->print, sizeof(print));
+}
+
+static int check_layers(const struct snap_file *f, struct monitor_config *c, struct known *k, bool *changed)
 {
 	if (f->h.layers.count > MONITOR_MAX_LAYERS || (int)f->h.layers.count != c->n_layers)
 		return refuse(c, "it has another number of image layers");
 	for (uint32_t i = 0; i < f->h.layers.count; i++) {
 		const struct snap_layer *l = &f->layers[i];
-		uint8_t print[32];
 
 		if (l->off) {
 			c->layer_fd[i] = f->fd;
@@ -86,8 +148,7 @@ static int check_layers(const struct snap_file *f, struct monitor_config *c)
 			c->layer_off[i] = l->off;
 		}
 		if (c->layer_fd[i] < 0 || c->layer_size[i] != l->size ||
-		    snap_layer_print(c->layer_fd[i], c->layer_off[i], l->size, print) ||
-		    memcmp(print, l->print, sizeof(print)))
+		    !layer_fits(l, c->layer_fd[i], c->layer_off[i], &k->layer[i], changed))
 			return say_fail(-1, "%s: the snapshot cannot be restored: image layer %u (%s) is not the same",
 					c->name, i + 1, snapfile_string(f, l->id));
 	}
@@ -96,7 +157,8 @@ static int check_layers(const struct snap_file *f, struct monitor_config *c)
 
 int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct monitor_config *out)
 {
-	uint8_t libos[32];
+	struct known k;
+	bool changed = false;
 	const char *why = "";
 	int chain[SNAP_MAX_CHAIN] = {cfg->restore_fd};
 
@@ -107,27 +169,60 @@ int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct m
 	out->ram_max = f->h.ram_max;
 	out->uid = f->h.uid;
 	out->gid = f->h.gid;
-	if (load_libos_digest(libos))
+	known_read(&k, cfg->memo_dir, f->h.digest);
+	if (check_libos(f, cfg, &k, &changed) || check_cpu(&f->h, cfg) || check_grants(f, cfg) ||
+	    check_layers(f, out, &k, &changed))
 		return -1;
-	if (memcmp(libos, f->h.libos, sizeof(libos)))
-		return refuse(cfg, "it was taken by another build of cowbell");
-	return check_cpu(&f->h, cfg) || check_grants(f, cfg) || check_layers(f, out) ? -1 : 0;
+	if (changed)
+		known_write(&k, cfg->memo_dir);
+	return 0;
 }
 
 /* --- memory ------------------------------------------------------------------------- */
 
+/* One mapping for entries that follow one another in RAM and in the file: each mapping costs some microseconds. */
+static uint32_t run_of(const struct snap_file *f, uint32_t i, uint64_t *len)
+{
+	const struct snap_flat *e = &f->flat[i];
+
+	*len = 0;
+	do
+		*len += (uint64_t)f->flat[i++].pages * PG;
+	while (i < f->n_flat && f->flat[i].fd == e->fd && f->flat[i].gpa - e->gpa == *len &&
+	       f->flat[i].off - e->off == *len);
+	return i;
+}
+
 static int map_extents(struct guest_mem *m, const struct snap_file *f)
 {
-	for (uint32_t i = 0; i < f->h.extents.count; i++) {
-		const struct snap_extent *e = &f->extents[i];
+	uint64_t len;
 
-		if (mmap(m->ram + e->gpa, (uint64_t)e->pages * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, f->fd,
-			 (off_t)e->off) == MAP_FAILED)
+	for (uint32_t i = 0, next; i < f->n_flat; i = next) {
+		const struct snap_flat *e = &f->flat[i];
+
+		next = run_of(f, i, &len);
+		if (mmap(m->ram + e->gpa, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, e->fd, (off_t)e->off) ==
+		    MAP_FAILED)
 			return say_fail(-1, "cannot map a snapshot: %s", strerror(errno));
-		/* a fault of the guest on a page that is there costs a tenth of one that is not */
-		madvise(m->ram + e->gpa, (uint64_t)e->pages * PG, MADV_POPULATE_READ);
 	}
 	return 0;
+}
+
+/*
+ * Pages that the first restored run wrote to get their private copy now, others are put into our page table: a fault of the
+ * guest costs three times that, and twice if it reads first and then writes. Without a memo nothing is known, and
+ * the run that makes one must leave alone what it does not touch.
+ */
+static void populate(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg, const char *kind)
+{
+	struct workset ws;
+
+	if (!workset_open(&ws, cfg->memo_dir, f->h.digest, kind, m->ram_size))
+		return;
+	for (uint32_t i = 0; i < ws.n; i++)
+		madvise(m->ram + ws.range[i].gpa, (uint64_t)ws.range[i].pages * PG,
+			ws.range[i].flags & WORKSET_WRITTEN ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+	workset_free(&ws);
 }
 
 static int fill_ram(struct guest_mem *m, const struct snap_file *f)
@@ -222,6 +317,8 @@ int restore_guest(struct load_plan *plan, struct guest_mem *m, const struct snap
 		return refuse(cfg, "it is damaged: its memory does not fit together");
 	if (m->ram_fd >= 0 ? fill_ram(m, f) : map_extents(m, f))
 		return -1;
+	if (m->ram_fd < 0)
+		populate(m, f, cfg, "kvm");
 	renew_boot_info(load_boot_info(m, plan), m, f, cfg, plat);
 	return 0;
 }

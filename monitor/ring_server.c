@@ -455,6 +455,10 @@ static void wait_and_gather(struct ring_server *rs)
 		gather(rs, 0);
 		return;
 	}
+	if (rs->answered && rs->hooks.answered) {
+		rs->hooks.answered(rs->hooks.arg);
+		rs->hooks.answered = NULL;
+	}
 	do {
 		uint64_t until = ready_before_sleep(rs, deadline);
 

@@ -79,6 +79,8 @@ struct backend {
 	int (*guest_syscalls)(struct backend_ctx *ctx);
 	uint64_t (*exits)(struct backend_ctx *ctx); /* times the guest left the CPU to the monitor */
 	void (*destroy)(struct backend_ctx *ctx); /* also reaps the guest process */
+	/* workset.h: enum workset_touch of each page of RAM since the restore. NULL: it cannot tell. Under the filter. */
+	void (*touched)(struct backend_ctx *ctx, uint8_t *state, uint64_t pages);
 	/* Make run() return RUN_KICKED without diverting the guest. Async-signal-safe. */
 	void (*interrupt)(struct backend_ctx *ctx);
 };

@@ -32,12 +32,15 @@
 #include "abi/libos.h"
 #include "monitor/backend/backend.h"
 #include "monitor/backend/kvm_stub.h"
+#include "monitor/hostcpu.h"
 #include "monitor/load.h"
 #include "monitor/monitor.h"
 #include "monitor/seccomp.h"
+#include "monitor/workset.h"
 
 HOST_SYSCALL(kvm, ioctl);
 HOST_SYSCALL(kvm, madvise);
+HOST_SYSCALL(snapshot, pread64); /* of pagemap */
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -63,6 +66,7 @@ struct backend_ctx {
 	uint64_t sym_upcall, exc_stack_top;
 	uint64_t exits;
 	uint32_t n_slots;
+	int pagemap; /* while the working set is recorded, else -1 */
 	volatile sig_atomic_t want_divert;
 };
 
@@ -115,7 +119,8 @@ static int kvm_mem_create(struct guest_mem *m, uint64_t ram_max)
 	m->ram_max = size;
 	m->ram_size = size < FIRST_SLOT ? size : FIRST_SLOT;
 	madvise(m->ram, size < SMALL_PAGES ? size : SMALL_PAGES, MADV_NOHUGEPAGE);
-	madvise(m->ram, POPULATE, MADV_POPULATE_WRITE);
+	if (!m->restored)
+		madvise(m->ram, POPULATE, MADV_POPULATE_WRITE);
 	if (size > SMALL_PAGES)
 		madvise(m->ram + SMALL_PAGES, size - SMALL_PAGES, MADV_HUGEPAGE);
 	return 0;
@@ -183,6 +188,24 @@ static void use_host_leaves(struct cpuid_table *t)
 	}
 }
 
+/* The table before it is fitted to a guest. */
+static int get_cpuid(struct backend_ctx *c, struct cpuid_table *t, const struct boot_info *bi)
+{
+	struct kvm_cpuid_entry2 *e;
+
+	t->head.nent = hostcpu_table(c->kvm_fd, t->e, sizeof(t->e[0]), MAX_CPUID);
+	if (t->head.nent)
+		return 0;
+	t->head.nent = MAX_CPUID;
+	if (ioctl(c->kvm_fd, KVM_GET_SUPPORTED_CPUID, t) < 0)
+		return -errno;
+	e = leaf(t, 1, 0);
+	if (e && !(e->ecx & (1u << 26)) && (bi->cpu_features[2] & (1u << 27)))
+		use_host_leaves(t);
+	hostcpu_keep_table(c->kvm_fd, t->e, sizeof(t->e[0]), t->head.nent);
+	return 0;
+}
+
 static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
 {
 	struct cpuid_table *t = calloc(1, sizeof(*t));
@@ -191,14 +214,12 @@ static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
 
 	if (!t)
 		return -ENOMEM;
-	t->head.nent = MAX_CPUID;
-	if (ioctl(c->kvm_fd, KVM_GET_SUPPORTED_CPUID, t) < 0)
+	r = get_cpuid(c, t, bi);
+	if (r)
 		goto failed;
 	e = leaf(t, 1, 0);
-	if (e && !(e->ecx & (1u << 26)) && (bi->cpu_features[2] & (1u << 27)))
-		use_host_leaves(t);
-	else if (e)
-		bi->xcr0 = e->ecx & (1u << 26) ? bi->xcr0 : 3;
+	if (e && !(e->ecx & (1u << 26)))
+		bi->xcr0 = 3;
 	e = leaf(t, 7, 0);
 	if (e) {
 		e->ecx &= ~0x18u; /* protection keys */
@@ -210,12 +231,8 @@ static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
 		e->eax = bi->xcr0;
 		e->edx = bi->xcr0 >> 32;
 	}
-	if (ioctl(c->vcpu_fd, KVM_SET_CPUID2, t) < 0)
-		goto failed;
-	free(t);
-	return 0;
+	r = ioctl(c->vcpu_fd, KVM_SET_CPUID2, t) < 0 ? -errno : 0;
 failed:
-	r = -errno;
 	free(t);
 	return r;
 }
@@ -319,6 +336,7 @@ static int kvm_create(struct backend_ctx **out, struct guest_mem *m, const struc
 	}
 	c->kvm_fd = kvm_fd_cached;
 	c->m = m;
+	c->pagemap = workset_recording() ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
 	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
 	c->sym_upcall = plan->sym_upcall;
 	c->exc_stack_top = plan->exc_stack_top;
@@ -460,6 +478,26 @@ static void kvm_huge(struct backend_ctx *c, uint64_t gpa, uint64_t len)
 		madvise(p, len, MADV_POPULATE_WRITE);
 }
 
+/*
+ * RAM is a private mapping of the snapshot: a page that was written to is anonymous. One that was only read brought its
+ * neighbours along (the host maps sixteen at once), which does no harm.
+ */
+static void kvm_touched(struct backend_ctx *c, uint8_t *state, uint64_t pages)
+{
+	uint64_t e[512], at = (uintptr_t)c->m->ram / BOOT_PAGE_SIZE;
+
+	for (uint64_t i = 0, n; i < pages && c->pagemap >= 0; i += n) {
+		n = pages - i < 512 ? pages - i : 512;
+		if (pread(c->pagemap, e, n * 8, (off_t)((at + i) * 8)) != (ssize_t)(n * 8))
+			break;
+		for (uint64_t k = 0; k < n; k++)
+			state[i + k] = !(e[k] >> 62) ? WORKSET_UNTOUCHED : e[k] >> 61 & 1 ? WORKSET_READ : WORKSET_WROTE;
+	}
+	if (c->pagemap >= 0)
+		close(c->pagemap);
+	c->pagemap = -1;
+}
+
 static uint64_t kvm_exits(struct backend_ctx *c)
 {
 	return c->exits;
@@ -482,5 +520,6 @@ const struct backend backend_kvm = {
 	.release = kvm_release,
 	.huge = kvm_huge,
 	.exits = kvm_exits,
+	.touched = kvm_touched,
 	.destroy = kvm_destroy,
 };
