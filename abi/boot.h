@@ -163,7 +163,6 @@ enum boot_flag {
 	BOOT_F_STRACE = 1, /* print decoded system calls on the log stream */
 	BOOT_F_EGRESS_NONE = 4, /* hint only: the monitor enforces */
 	BOOT_F_STATS = 8, /* somebody wants main_tsc: worth a detour at the program's entry */
-	BOOT_F_MOVED = 32, /* restored with the host's own sockets and files of the instance that was taken and is no more */
 	BOOT_F_NOTIFY = 16, /* the program is told of BOOT_NOTIFY_SOCKET in its environment */
 };
 

@@ -10,7 +10,7 @@
  *   UDP             options of the new host sockets; who is connected to somebody outside gets an error, once
  *   volumes         files are other open files of the host now: attributes, cached pages, locks
  *
- * An instance that was moved is the same one, and its sockets and files are the same: timerfd and UDP are left alone.
+ * An instance that was moved is the same one, with the same sockets and files: little is renewed.
  * Timers that came due fire by themselves: the monotonic clock went on by what passed outside. Connections are dead in
  * the monitor and answer with errors. SIGCONT comes with the first completions (proc_ring_event).
  *
@@ -69,22 +69,26 @@ s64 restored_getpid(void)
 	return v && v->start <= caller && keeps_own_randomness(v) ? p->shown_pid : p->pid;
 }
 
-void restored_renew(void)
+static void renew_process(struct process *p)
+{
+	mm_wipe_on_fork(p->as);
+	if (maps_such_a_library(p->as))
+		p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
+}
+
+void restored_renew(bool copy)
 {
 	random_init((struct boot_info *)boot);
+	volumes_restored();
+	if (!copy)
+		return;
 	list_for_each (n, &all_processes) {
 		struct process *p = list_entry(n, struct process, all_node);
 
-		if (!p->as)
-			continue;
-		mm_wipe_on_fork(p->as);
-		if (maps_such_a_library(p->as))
-			p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
+		if (p->as)
+			renew_process(p);
 	}
 	hostname_restored();
-	if (!(boot->flags & BOOT_F_MOVED)) {
-		timerfds_restored();
-		udp_restored();
-	}
-	volumes_restored();
+	timerfds_restored();
+	udp_restored();
 }

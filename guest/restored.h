@@ -5,8 +5,8 @@
 
 #include "guest/base.h"
 
-/* All of it, before any code of the app runs. Nothing in it sleeps. */
-void restored_renew(void);
+/* All of it, before any code of the app runs. Nothing in it sleeps. copy: false if it was moved and is no other instance. */
+void restored_renew(bool copy);
 /* getpid(), which libraries with random numbers of their own see change. */
 s64 restored_getpid(void);
 

@@ -34,6 +34,7 @@
 #include "guest/vfs/vfs.h"
 
 static struct arch_frozen frozen;
+static u64 rested_generation; /* that it has when it comes to rest */
 
 struct arch_frozen *snapshot_resume(struct boot_info *bi);
 
@@ -55,11 +56,17 @@ static void forget_time_outside(void)
 	current->last_ns = now;
 }
 
+/* Is it another one than that which came to rest? One that was moved is the same: nobody else goes on from there. */
+static bool is_copy(void)
+{
+	return boot->generation != rested_generation;
+}
+
 static void restored(void)
 {
 	struct boot_vcpu *v = this_cpu()->shared;
 
-	restored_renew();
+	restored_renew(is_copy());
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
 	v->kick = 1; /* the way back to the app looks at timers */
@@ -115,6 +122,7 @@ void snapshot_freeze(void)
 		take_census(&sqe);
 	if (t && t->xstate)
 		arch_xstate_save(t);
+	rested_generation = boot->generation;
 	if (arch_freeze(&frozen)) {
 		if (census) {
 			census_end();

@@ -281,10 +281,10 @@ static int fill_plan(struct load_plan *p, struct guest_mem *m, const struct snap
 static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, const struct snap_file *f,
 			    const struct monitor_config *cfg, enum boot_plat plat)
 {
-	uint32_t asked = BOOT_F_STRACE | BOOT_F_EGRESS_NONE | BOOT_F_MOVED;
+	uint32_t asked = BOOT_F_STRACE | BOOT_F_EGRESS_NONE;
 
 	bi->plat = plat;
-	bi->flags = (bi->flags & ~asked) | (cfg->strace ? BOOT_F_STRACE : 0) | (cfg->given ? BOOT_F_MOVED : 0) |
+	bi->flags = (bi->flags & ~asked) | (cfg->strace ? BOOT_F_STRACE : 0) |
 		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE);
 	bi->generation = f->h.generation + 1;
 	bi->xcr0 = f->h.xcr0;
