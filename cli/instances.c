@@ -271,6 +271,14 @@ static const struct option_def stop_options[] = {
 	{0, 0, NULL, NULL, NULL},
 };
 
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
+}
+
 /* The process that owns the socket, as long as the connection lives: no number that could be another's by now. */
 static int kill_owner(struct ctl *c)
 {
@@ -284,27 +292,41 @@ static int kill_owner(struct ctl *c)
 	return r ? ctl_wait_end(c, 0) : ctl_wait_end(c, 5000);
 }
 
+/* Its end, within timeout_ms. 0, -EAGAIN: this process has ended or is about to, but not the instance. */
+static int ask_to_stop(struct ctl *c, int sig, int timeout_ms, char *why)
+{
+	int r = ctl_call(c, CTL_SIGNAL, (uint32_t)sig, -1, NULL, 0, why, 3000);
+
+	if (!r || r == -ETIMEDOUT)
+		return ctl_wait_end(c, timeout_ms);
+	return r == -ECONNRESET ? 0 /* gone already */ : r;
+}
+
 static int stop_one(const char *word, int sig, uint64_t timeout_ns)
 {
 	struct ctl c;
 	struct ctl_status st;
-	char why[CTL_WHY_MAX];
-	int status = instance_find("stop", word, &c, &st), r = -ETIMEDOUT;
+	char why[CTL_WHY_MAX] = "";
+	int status = instance_find("stop", word, &c, &st), r;
+	uint64_t end = now_ms() + timeout_ns / 1000000u;
 
 	if (status)
 		return status;
-	if (timeout_ns) {
-		uint64_t ms = timeout_ns / 1000000u;
+	for (;;) {
+		uint64_t now = now_ms(), left = now < end ? end - now : 0;
 
-		r = ctl_call(&c, CTL_SIGNAL, (uint32_t)sig, -1, NULL, 0, why, 3000);
-		if (!r || r == -ETIMEDOUT)
-			r = ctl_wait_end(&c, ms > INT32_MAX ? -1 : (int)ms);
-		else if (r == -ECONNRESET)
-			r = 0; /* gone already */
+		r = left ? ask_to_stop(&c, sig, left > INT32_MAX ? -1 : (int)left, why) : -ETIMEDOUT;
+		if (r == -EAGAIN && left) { /* it is being moved */
+			usleep(5000);
+			continue;
+		}
+		if (r)
+			r = kill_owner(&c);
+		ctl_close(&c);
+		/* it may have been moved, and then another process has its socket */
+		if (r || ctl_open_id(st.id, &c))
+			break;
 	}
-	if (r)
-		r = kill_owner(&c);
-	ctl_close(&c);
 	return r ? say_fail(EXIT_OURS, "stop: %s does not end: %s", word,
 			    *why && r != -ETIMEDOUT ? why : strerror(-r))
 		 : 0;
@@ -386,7 +408,10 @@ static int run_logs(const struct words *w)
 		fflush(stdout);
 		if (last || ferror(stdout))
 			break;
-		live = ctl_wait_end(&c, 100) == -ETIMEDOUT;
+		if (ctl_wait_end(&c, 100) != -ETIMEDOUT) { /* it has ended, or was moved to another process */
+			ctl_close(&c);
+			live = !ctl_open_id(id, &c);
+		}
 	}
 	ctl_close(&c);
 	close(fd);

@@ -177,6 +177,7 @@ static int move_held(struct twin *t, enum monitor_kind kind, int file, struct ct
 	twin_config(t, &cfg);
 	cfg.kind = kind;
 	cfg.timeout_ns = t->st.timeout_ns;
+	cfg.started_ns = t->st.started_ns;
 	if (t->st.flags & CTL_F_NAMED)
 		cfg.unique_name = t->st.name;
 	r = snap_restore(&cfg, t->st.name, file, NULL);

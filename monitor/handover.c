@@ -96,7 +96,7 @@ int handover_end(void *arg, bool took)
 
 	if (in->move != MOVE_HELD)
 		return -ESTALE;
-	in->move = took ? MOVE_DONE : MOVE_NONE;
+	in->move = took ? MOVE_DONE : MOVE_REFUSED;
 	return 0;
 }
 
@@ -104,19 +104,19 @@ void handover_wait(struct instance *in)
 {
 	uint64_t end = clock_ns_now() + CTL_HOLD_MS * 1000000ull;
 
-	if (in->move != MOVE_HELD)
-		return;
 	while (in->move == MOVE_HELD && !in->killed) {
 		struct pollfd p = {.fd = control_fd(in->control), .events = POLLIN};
 		uint64_t now = clock_ns_now();
 
 		if (now >= end)
-			in->move = MOVE_NONE;
+			in->move = MOVE_REFUSED;
 		else if (poll(&p, 1, (int)((end - now) / 1000000) + 1) > 0)
 			control_serve(in->control);
 	}
-	if (in->move == MOVE_NONE)
+	if (in->move == MOVE_REFUSED) {
+		in->move = MOVE_NONE;
 		ring_server_thaw(in->rs, 0);
+	}
 }
 
 /* --- taking ----------------------------------------------------------------------- */

@@ -277,8 +277,11 @@ static void hook_status(void *arg, struct ctl_status *st)
 		memcpy(st->egress[i].addr, e->addr, sizeof(e->addr));
 	}
 	st->n_egress = (uint32_t)cfg->n_egress;
-	if (cfg->timeout_ns) /* at least 1: 0 is without end */
-		st->timeout_ns = st->uptime_ns - cfg->ran_ns < cfg->timeout_ns ? cfg->timeout_ns + cfg->ran_ns - st->uptime_ns : 1;
+	if (cfg->timeout_ns) { /* at least 1: 0 is without end */
+		uint64_t here = clock_ns(CLOCK_MONOTONIC) - in->here_mono_ns;
+
+		st->timeout_ns = here < cfg->timeout_ns ? cfg->timeout_ns - here : 1;
+	}
 	st->stop_signal = (uint32_t)cfg->stop_signal;
 }
 
@@ -601,8 +604,10 @@ int monitor_run(const struct monitor_config *cfg)
 		in->backend->destroy(in->ctx);
 		return EXIT_MONITOR;
 	}
-	in->started_ns = clock_ns(CLOCK_REALTIME) - cfg->ran_ns;
-	in->started_mono_ns = clock_ns(CLOCK_MONOTONIC) - cfg->ran_ns;
+	uint64_t real = clock_ns(CLOCK_REALTIME);
+	in->started_ns = cfg->started_ns && cfg->started_ns < real ? cfg->started_ns : real;
+	in->here_mono_ns = clock_ns(CLOCK_MONOTONIC);
+	in->started_mono_ns = in->here_mono_ns - (real - in->started_ns);
 	tell_started(in);
 	catch_signals(in);
 	trigger_init(in);

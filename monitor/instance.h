@@ -32,8 +32,9 @@ struct instance {
 	struct ring_server *rs;
 	struct control *control;
 	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
+	uint64_t here_mono_ns; /* since when it is in this process */
 	bool killed; /* SIGKILL came by the control socket */
-	enum { MOVE_NONE, MOVE_HELD, MOVE_DONE } move; /* handover.c */
+	enum { MOVE_NONE, MOVE_HELD, MOVE_REFUSED, MOVE_DONE } move; /* handover.c */
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;
 	struct boot_stats *stats;

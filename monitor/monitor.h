@@ -108,6 +108,7 @@ struct monitor_config {
 	 */
 	const struct monitor_given *given; /* NULL: no move */
 	uint32_t n_given;
+	uint64_t started_ns; /* CLOCK_REALTIME when it was started; 0: now */
 	int (*take_over)(void *arg); /* with started_arg */
 	const int *record_fd; /* a descriptor of the caller's that goes along when we are moved; or NULL */
 	enum monitor_snapshot_at snapshot_at;
