@@ -42,6 +42,7 @@ enum ctl_op {
 	CTL_SNAPSHOT = 3, /* descriptor: a file open for reading and writing, empty; arg: CTL_SNAP_*.
 			     reply: struct ctl_snapshot */
 	CTL_FDS = 4, /* arg: how many of them were fetched before. reply: struct ctl_fds, with `count` descriptors */
+	CTL_PEERS = 6, /* of the holder; arg: index of a port. reply: struct ctl_peers */
 	CTL_HANDOVER = 5, /* of the connection that holds it. arg 1: it runs elsewhere from now on, this process
 			     ends after the (empty) reply; 0: it goes on here */
 };
@@ -114,6 +115,8 @@ struct ctl_status {
 	uint32_t n_egress, pad; /* 3208, 3212 */
 	uint64_t timeout_ns; /* 3216: left of its time; 0: without end */
 	uint32_t stop_signal, pad2; /* 3224: what SIGTERM is to its program; 0: the same */
+	uint8_t parent_digest[32]; /* 3232: of the snapshot that it comes from and a delta would lie over; zeros: none */
+	char parent[224]; /* 3264: how that is called */
 };
 
 /* Descriptors that an instance gives away. Layers and volumes: to anyone who may ask; all: while it is held, to
@@ -133,6 +136,17 @@ struct ctl_fd {
 	uint64_t off; /* 8 */
 };
 
+/* Whom a UDP port may answer, since they sent it something lately. */
+#define CTL_MAX_PEERS 128
+
+struct ctl_peers {
+	uint32_t count, pad; /* 0, 4: seen ever; the place of the n-th is n modulo CTL_MAX_PEERS */
+	struct {
+		uint8_t ip[16];
+		uint16_t port;
+	} peer[CTL_MAX_PEERS]; /* 8: 18 bytes each */
+};
+
 #define CTL_FDS_MAX 200 /* in one packet; the kernel takes 253 */
 
 struct ctl_fds {
@@ -150,8 +164,9 @@ struct ctl_snapshot {
 _Static_assert(sizeof(struct ctl_request) == 16, "abi");
 _Static_assert(sizeof(struct ctl_reply) == 16 + CTL_WHY_MAX, "abi");
 _Static_assert(sizeof(struct ctl_port) == 24, "abi");
-_Static_assert(sizeof(struct ctl_status) == 416 + 24 * CTL_MAX_PORTS + 20 * CTL_MAX_EGRESS, "abi");
+_Static_assert(sizeof(struct ctl_status) == 672 + 24 * CTL_MAX_PORTS + 20 * CTL_MAX_EGRESS, "abi");
 _Static_assert(sizeof(struct ctl_fd) == 16, "abi");
+_Static_assert(sizeof(struct ctl_peers) == 8 + 18 * CTL_MAX_PEERS, "abi");
 _Static_assert(sizeof(struct ctl_reply) + sizeof(struct ctl_fds) <= CTL_PACKET_MAX, "one packet");
 _Static_assert(sizeof(struct ctl_reply) + sizeof(struct ctl_status) <= CTL_PACKET_MAX, "one packet");
 

@@ -129,11 +129,12 @@ struct twin_fd {
 struct twin {
 	struct ctl_status st;
 	struct twin_fd *fd; /* sorted by kind and id */
+	struct ctl_peers peers[MONITOR_MAX_PORTS]; /* of an instance that is held */
 	uint32_t n;
 };
 
-/* The descriptors that it gives to this connection. 0 or -errno. */
-int twin_fetch(struct twin *t, struct ctl *c);
+/* The descriptors that it gives to this connection; held: peers, too. 0 or -errno. */
+int twin_fetch(struct twin *t, struct ctl *c, bool held);
 /* A configuration with the same ports, rules, layers and volumes; snap_restore() completes it. Points into *t. */
 void twin_config(const struct twin *t, struct monitor_config *cfg);
 /* Closes them. */
@@ -156,6 +157,17 @@ int snap_open(const char *command, const char *word);
 /* --snapshot: layers and what else the snapshot decides, into cfg. Layers and volumes that twin_config() has set
  * stay. 0, or an exit status after one line. */
 int snap_restore(struct monitor_config *cfg, const char *word, int fd, const char *root);
+/* Of the snapshot that fd is: its parents, opened, parents[SNAP_MAX_CHAIN - 1]; the checksums of all have been looked at.
+ * 0, or an exit status after one line (snapchain.c). */
+int snap_chain(const char *word, int fd, int *parents, int *n);
+/* What a delta over it is to call it: a name of the store, or a path; static. NULL: it cannot be found again. */
+const char *snap_call(const char *word, int fd);
+/* The snapshot with this digest, by the name that its child has for it, or -1. dir: where the child is. */
+int snap_find(const uint8_t digest[32], const char *name, int dir, bool *other);
+/* The directory that a word means, if it is a file's; AT_FDCWD if it cannot be opened. */
+int snap_dir_of(const char *word);
+/* Is there a delta over it in the store? by: its name. */
+bool snap_needed(int store, const char *name, char *by, size_t size);
 /* --snapshot-at: a process of its own waits for the result and names the file. Before the instance starts. */
 int snap_at_prepare(struct monitor_config *cfg, const char *file);
 /* After the instance's end: waits for that process. Is the file there? Allowed under the filter. */

@@ -32,7 +32,8 @@
 enum { OPT_HELP = 1, OPT_MONITOR, OPT_JSON };
 
 static const struct option_def move_options[] = {
-	{OPT_MONITOR, 0, "monitor", "auto|kvm|process", "what it is to run under (the one that it does not run under now)"},
+	{OPT_MONITOR, 0, "monitor", "auto|kvm|process",
+	 "what it is to run under (the one that it does not run under now)"},
 	{OPT_JSON, 0, "json", NULL, "as one JSON object"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -83,6 +84,7 @@ static int run_new(struct monitor_config *cfg, const struct twin *t)
 		given[i] = t->fd[i].given;
 	cfg->given = given;
 	cfg->n_given = t->n;
+	cfg->given_peers = t->peers;
 	cfg->take_over = take_over;
 	cfg->started = on_started;
 	setsid();
@@ -168,7 +170,7 @@ static int choose(const struct words *w, const struct ctl_status *st, enum monit
 static int move_held(struct twin *t, enum monitor_kind kind, int file, struct ctl_status *st)
 {
 	static struct monitor_config cfg;
-	int r = twin_fetch(t, &to_old);
+	int r = twin_fetch(t, &to_old, true);
 
 	if (r)
 		return say_fail(EXIT_OURS, "move: %s does not give its files: %s", t->st.name, strerror(-r));
@@ -187,7 +189,8 @@ static int move_held(struct twin *t, enum monitor_kind kind, int file, struct ct
 
 static int show(const struct words *w, const struct ctl_status *from, const struct ctl_status *to, double ms)
 {
-	const char *was = from->monitor == CTL_KVM ? "kvm" : "process", *is = to->monitor == CTL_KVM ? "kvm" : "process";
+	const char *was = from->monitor == CTL_KVM ? "kvm" : "process",
+		   *is = to->monitor == CTL_KVM ? "kvm" : "process";
 
 	if (w->has[OPT_JSON])
 		printf("{\"id\": \"%s\", \"name\": \"%s\", \"from\": \"%s\", \"to\": \"%s\", \"pid\": %llu, "
@@ -200,7 +203,7 @@ static int show(const struct words *w, const struct ctl_status *from, const stru
 
 static int run_move(const struct words *w)
 {
-	struct twin t = {0};
+	static struct twin t; /* large */
 	struct ctl_snapshot res;
 	struct ctl_status st;
 	enum monitor_kind kind;
@@ -210,22 +213,27 @@ static int run_move(const struct words *w)
 	if (status)
 		return status;
 	if (to_old.uid != geteuid())
-		return say_fail(EXIT_OURS, "move: %s is another user's (%u), who must move it", t.st.name, to_old.uid);
+		return say_fail(EXIT_OURS, "move: %s is another user's (%u), who must move it", t.st.name,
+				to_old.uid);
 	if (!(t.st.flags & CTL_F_DETACHED))
-		return say_fail(EXIT_OURS,
-				"move: %s runs in the foreground, and whoever waits for its end would be told that it "
-				"ended; only those started with 'cowbell run -d' can be moved. Another way: cowbell "
-				"snapshot create --stop, then cowbell run --snapshot",
-				t.st.name);
+		return say_fail(
+			EXIT_OURS,
+			"move: %s runs in the foreground, and whoever waits for its end would be told that "
+			"it "
+			"ended; only those started with 'cowbell run -d' can be moved. Another way: cowbell "
+			"snapshot create --stop, then cowbell run --snapshot",
+			t.st.name);
 	status = choose(w, &t.st, &kind);
 	if (status)
 		return status;
 	file = memfd_create("cowbell-move", MFD_CLOEXEC);
 	if (file < 0)
 		return say_fail(EXIT_OURS, "move: %s", strerror(errno));
-	r = ctl_call(&to_old, CTL_SNAPSHOT, CTL_SNAP_HOLD | CTL_SNAP_BARE, file, &res, sizeof(res), why, HOLD_MS);
+	r = ctl_call(&to_old, CTL_SNAPSHOT, CTL_SNAP_HOLD | CTL_SNAP_BARE, file, &res, sizeof(res), why,
+		     HOLD_MS);
 	if (r)
-		return say_fail(EXIT_OURS, "move: %s was not moved: %s", w->names[0], *why ? why : strerror(-r));
+		return say_fail(EXIT_OURS, "move: %s was not moved: %s", w->names[0],
+				*why ? why : strerror(-r));
 	uint64_t start = now_ns() - res.paused_ns;
 	status = move_held(&t, kind, file, &st);
 	twin_free(&t);
@@ -236,9 +244,10 @@ static int run_move(const struct words *w)
 
 int cmd_move(int argc, char **argv)
 {
-	return words_command(move_options, "move",
-			     "NAME|ID [--monitor MONITOR]\n\nMoves a running, detached instance to another monitor. It "
-			     "keeps its ID, name, ports, log, files\nand connections; its clients only wait some "
-			     "milliseconds.",
-			     1, 1, argc, argv, run_move);
+	return words_command(
+		move_options, "move",
+		"NAME|ID [--monitor MONITOR]\n\nMoves a running, detached instance to another monitor. It "
+		"keeps its ID, name, ports, log, files\nand connections; its clients only wait some "
+		"milliseconds.",
+		1, 1, argc, argv, run_move);
 }

@@ -27,9 +27,10 @@ static void expect_many(uint32_t n)
 	setrlimit(RLIMIT_NOFILE, &l); /* or the packet with one too many tells */
 }
 
-int twin_fetch(struct twin *t, struct ctl *c)
+int twin_fetch(struct twin *t, struct ctl *c, bool held)
 {
 	static struct ctl_fds part;
+	char why[CTL_WHY_MAX];
 	int fds[CTL_FDS_MAX], r;
 
 	t->n = 0;
@@ -44,9 +45,12 @@ int twin_fetch(struct twin *t, struct ctl *c)
 			exit(say_fail(EXIT_OURS, "out of memory"));
 		t->fd = v;
 		for (uint32_t i = 0; i < part.count; i++)
-			v[t->n++] = (struct twin_fd){{part.fd[i].kind, part.fd[i].id, fds[i]}, part.fd[i].off};
+			v[t->n++] =
+				(struct twin_fd){{part.fd[i].kind, part.fd[i].id, fds[i]}, part.fd[i].off};
 	} while (part.count && t->n < part.total);
-	return 0;
+	for (uint32_t i = 0; held && i < t->st.n_ports && i < MONITOR_MAX_PORTS && !r; i++)
+		r = ctl_call(c, CTL_PEERS, i, -1, &t->peers[i], sizeof(t->peers[i]), why, ANSWER_MS);
+	return r;
 }
 
 void twin_free(struct twin *t)
@@ -86,7 +90,8 @@ static void take_fd(struct monitor_config *cfg, const struct twin_fd *f)
 		cfg->layer_fd[id] = f->given.fd;
 		cfg->layer_off[id] = f->off;
 		cfg->n_layers++;
-	} else if (f->given.kind == CTL_FD_VOLUME && id == (uint32_t)cfg->n_volumes && id < MONITOR_MAX_VOLUMES) {
+	} else if (f->given.kind == CTL_FD_VOLUME && id == (uint32_t)cfg->n_volumes &&
+		   id < MONITOR_MAX_VOLUMES) {
 		cfg->volumes[id].dirfd = f->given.fd;
 		cfg->n_volumes++;
 	}

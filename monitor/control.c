@@ -216,6 +216,7 @@ struct answer {
 		struct ctl_status status;
 		struct ctl_snapshot snapshot;
 		struct ctl_fds fds;
+		struct ctl_peers peers;
 	} u;
 	int fd[CTL_FDS_MAX]; /* u.fds.count of them go along */
 	int n_fd;
@@ -314,6 +315,12 @@ static int carry_out(struct control *c, int i, const struct ctl_request *q, int 
 		return begin_snapshot(c, i, q, fd, a);
 	case CTL_FDS:
 		return give(c, i, q, a);
+	case CTL_PEERS:
+		if (c->holder != i)
+			return refuse(a, -ESTALE, "it is not held for this connection");
+		c->hooks.peers(c->hooks.arg, q->arg, &a->u.peers);
+		a->head.len = sizeof(a->u.peers);
+		return 0;
 	case CTL_HANDOVER:
 		return hand_over(c, i, q, a);
 	default:

@@ -20,6 +20,7 @@ struct control_hooks {
 	int (*snapshot)(void *arg, int ticket, int fd, uint32_t flags);
 	/* handover.h */
 	void (*give)(void *arg, uint32_t first, bool all, struct ctl_fds *out, int fds[CTL_FDS_MAX]);
+	void (*peers)(void *arg, uint32_t port, struct ctl_peers *out); /* zeroed before */
 	int (*handover)(void *arg, bool took);
 };
 

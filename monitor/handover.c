@@ -32,8 +32,8 @@ HOST_SYSCALL(control, poll);
 /* --- giving ----------------------------------------------------------------------- */
 
 /* One more; those that were fetched before are skipped, those that find no room are only counted. */
-static void add(uint32_t *skip, uint32_t *total, struct ctl_fds *out, int *fds, enum ctl_fd_kind kind, uint32_t id,
-		uint64_t off, int fd)
+static void add(uint32_t *skip, uint32_t *total, struct ctl_fds *out, int *fds, enum ctl_fd_kind kind,
+		uint32_t id, uint64_t off, int fd)
 {
 	if (fd < 0)
 		return;
@@ -60,6 +60,19 @@ void ring_server_give(struct ring_server *rs, uint32_t *skip, uint32_t *total, s
 		if (h->kind == H_FILE || (h->kind == H_SOCKET && h->port < 0))
 			add(skip, total, out, fds, CTL_FD_HANDLE, i, 0, h->fd);
 	}
+}
+
+void ring_server_peers(struct ring_server *rs, uint32_t i, struct ctl_peers *out)
+{
+	if (i < (uint32_t)rs->cfg->n_ports)
+		*out = rs->ports[i].peers;
+}
+
+void handover_peers(void *arg, uint32_t i, struct ctl_peers *out)
+{
+	struct instance *in = arg;
+
+	ring_server_peers(in->rs, i, out);
 }
 
 void handover_give(void *arg, uint32_t first, bool all, struct ctl_fds *out, int fds[CTL_FDS_MAX])

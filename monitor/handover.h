@@ -21,6 +21,9 @@ int handover_end(void *arg, bool took);
 void handover_hold(struct instance *in);
 /* Waits for that and serves the control socket. */
 void handover_wait(struct instance *in);
+/* Whom its i-th port may answer by UDP. */
+void ring_server_peers(struct ring_server *rs, uint32_t i, struct ctl_peers *out);
+void handover_peers(void *arg, uint32_t i, struct ctl_peers *out);
 /* Sockets and files of the ring server, from the *skip-th on, which is counted down; *total counts all. */
 void ring_server_give(struct ring_server *rs, uint32_t *skip, uint32_t *total, struct ctl_fds *out, int *fds);
 

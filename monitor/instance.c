@@ -46,6 +46,7 @@
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
 #include "monitor/snap_handles.h"
+#include "monitor/snapfile.h"
 #include "monitor/trigger.h"
 #include "monitor/workset.h"
 
@@ -283,6 +284,10 @@ static void hook_status(void *arg, struct ctl_status *st)
 		st->timeout_ns = here < cfg->timeout_ns ? cfg->timeout_ns - here : 1;
 	}
 	st->stop_signal = (uint32_t)cfg->stop_signal;
+	if (in->snap.under && cfg->restore_name) {
+		memcpy(st->parent_digest, in->snap.under->h.digest, sizeof(st->parent_digest));
+		snprintf(st->parent, sizeof(st->parent), "%s", cfg->restore_name);
+	}
 }
 
 static int hook_signal(void *arg, int sig)
@@ -298,7 +303,7 @@ static int hook_signal(void *arg, int sig)
 
 static int open_control(struct instance *in)
 {
-	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request, handover_give, handover_end};
+	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request, handover_give, handover_peers, handover_end};
 	int given[2] = {handover_given(in->cfg, CTL_FD_CONTROL, 0), handover_given(in->cfg, CTL_FD_CONTROL, 1)};
 	char id[CTL_ID_LEN + 1];
 

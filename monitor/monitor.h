@@ -9,7 +9,8 @@
 
 #include "abi/snapshot.h"
 
-struct ctl_status; /* abi/control.h */
+struct ctl_status; /* abi/control.h, as the next */
+struct ctl_peers;
 
 enum monitor_kind { MONITOR_AUTO, MONITOR_KVM, MONITOR_PROCESS };
 enum monitor_snapshot_at {
@@ -108,6 +109,7 @@ struct monitor_config {
 	 */
 	const struct monitor_given *given; /* NULL: no move */
 	uint32_t n_given;
+	const struct ctl_peers *given_peers; /* [n_ports] */
 	uint64_t started_ns; /* CLOCK_REALTIME when it was started; 0: now */
 	int (*take_over)(void *arg); /* with started_arg */
 	const int *record_fd; /* a descriptor of the caller's that goes along when we are moved; or NULL */

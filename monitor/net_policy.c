@@ -71,8 +71,10 @@ int net_dial_check(struct ring_server *rs, const struct handle *h, union rs_addr
 
 static bool peer_known(const struct rs_port *p, const uint8_t ip[16], uint16_t port)
 {
-	for (uint32_t i = 0; i < p->n_peers && i < RS_UDP_PEERS; i++)
-		if (p->peers[i].port == port && !memcmp(p->peers[i].ip, ip, 16))
+	const struct ctl_peers *k = &p->peers;
+
+	for (uint32_t i = 0; i < k->count && i < RS_UDP_PEERS; i++)
+		if (k->peer[i].port == port && !memcmp(k->peer[i].ip, ip, 16))
 			return true;
 	return false;
 }
@@ -84,8 +86,8 @@ void net_peer_seen(struct rs_port *p, const union rs_addr *from)
 
 	if (peer_known(p, ip, port))
 		return;
-	memcpy(p->peers[p->n_peers % RS_UDP_PEERS].ip, ip, 16);
-	p->peers[p->n_peers++ % RS_UDP_PEERS].port = port;
+	memcpy(p->peers.peer[p->peers.count % RS_UDP_PEERS].ip, ip, 16);
+	p->peers.peer[p->peers.count++ % RS_UDP_PEERS].port = port;
 }
 
 /* Where a datagram goes: `a` as the descriptor's family has it. 0 or -errno. */

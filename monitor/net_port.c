@@ -240,6 +240,7 @@ static int given_port(struct ring_server *rs, int i)
 	p->tcp = handover_given(rs->cfg, CTL_FD_TCP, (uint32_t)i);
 	p->udp = handover_given(rs->cfg, CTL_FD_UDP, (uint32_t)i);
 	p->host = ntohs(a->in.sin_port);
+	p->peers = rs->cfg->given_peers[i];
 	return p->tcp < 0 ? say_fail(-1, "port %u was not handed over", p->guest) : 0;
 }
 

@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <termios.h>
 
+#include "abi/control.h"
 #include "lib/list.h"
 #include "monitor/ring_server.h"
 
@@ -31,7 +32,7 @@
 #define RS_LATE_TAKE	4096u /* take no submission while more than this are late */
 #define RS_MAX_EVENTS	64 /* unasked events not yet delivered */
 #define RS_BATCH	256 /* readiness events taken at once */
-#define RS_UDP_PEERS	128u /* of one forwarded UDP port */
+#define RS_UDP_PEERS	CTL_MAX_PEERS /* of one forwarded UDP port */
 #define RS_ACCEPT_BATCH 64 /* connections accepted from one listener before others get a turn */
 
 enum handle_kind { H_FREE, H_CONSOLE, H_SOCKET, H_FILE };
@@ -90,11 +91,7 @@ struct rs_port {
 	uint16_t guest, host;
 	uint16_t family; /* of the host's sockets */
 	/* who sent datagrams lately: it may be answered, whatever the egress rules say */
-	struct {
-		uint8_t ip[16];
-		uint16_t port;
-	} peers[RS_UDP_PEERS];
-	uint32_t n_peers; /* seen ever; the last RS_UDP_PEERS are known */
+	struct ctl_peers peers;
 };
 
 /* Is the program initialised? (ready.c) */
