@@ -60,6 +60,7 @@ enum {
 	OPT_SNAPSHOT_AT,
 	OPT_SNAPSHOT_TO,
 	OPT_SNAPSHOT_STOP,
+	OPT_SNAPSHOT_FULL,
 };
 
 static const struct option_def run_options[] = {
@@ -107,6 +108,8 @@ static const struct option_def run_options[] = {
 	{OPT_SNAPSHOT_TO, 'o', "snapshot-to", "FILE",
 	 "write that snapshot there, not into the store under its name"},
 	{OPT_SNAPSHOT_STOP, 0, "snapshot-stop", NULL, "end it when that snapshot is taken"},
+	{OPT_SNAPSHOT_FULL, 0, "snapshot-full", NULL,
+	 "with --snapshot: that snapshot is not a delta over the one it starts from"},
 	{OPT_VERBOSE, 0, "verbose", NULL, "say what is being done; twice: more"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -331,6 +334,9 @@ static int take_option(struct run *r, int id, const char *v)
 	case OPT_SNAPSHOT_STOP:
 		r->cfg.snapshot_stop = true;
 		return 0;
+	case OPT_SNAPSHOT_FULL:
+		r->cfg.snapshot_full = true;
+		return 0;
 	default:
 		r->cfg.verbose++;
 		return 0;
@@ -533,6 +539,10 @@ static int start_restored(struct run *r)
 	fd = snap_open("--snapshot", r->snapshot);
 	if (fd < 0)
 		return EXIT_NOT_FOUND;
+	status = snap_chain(r->snapshot, fd, r->cfg.restore_parent_fd, &r->cfg.n_restore_parents);
+	if (status)
+		return status;
+	r->cfg.restore_name = snap_call(r->snapshot, fd);
 	status = snap_restore(&r->cfg, r->snapshot, fd, r->req.root);
 	r->cfg.image_ns = now_ns();
 	return status ? status : go(r);
@@ -552,10 +562,12 @@ static int check_snapshot_options(const struct run *r, const char *program)
 				"decided when it was "
 				"taken; -p, -v, --egress, --name and --monitor can be given",
 				r->snapshot);
-	if ((r->snapshot_to || r->cfg.snapshot_stop) && !r->cfg.snapshot_at)
+	if ((r->snapshot_to || r->cfg.snapshot_stop || r->cfg.snapshot_full) && !r->cfg.snapshot_at)
 		return say_fail(EXIT_OURS,
 				"%s: when is the snapshot taken? --snapshot-at ready|listen|TIME|SIGNAL",
-				r->snapshot_to ? "-o" : "--snapshot-stop");
+				r->snapshot_to		 ? "-o"
+				: r->cfg.snapshot_stop ? "--snapshot-stop"
+						       : "--snapshot-full");
 	return 0;
 }
 

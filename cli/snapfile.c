@@ -106,6 +106,7 @@ int snap_out_open(struct snap_out *o, const char *file, const char *name)
 
 int snap_out_commit(struct snap_out *o)
 {
+	struct snapshot_ids ids;
 	char self[32];
 	int r = fdatasync(o->fd) ? errno : 0;
 
@@ -125,6 +126,8 @@ int snap_out_commit(struct snap_out *o)
 		snap_out_abort(o);
 		return EXIT_OURS;
 	}
+	if (!snapshot_ids(o->fd, &ids)) /* what was written this moment need not be read again at the first start */
+		image_snapshot_mark(o->fd, ids.digest, true);
 	close(o->fd);
 	close(o->dir);
 	return 0;

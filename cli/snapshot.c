@@ -23,7 +23,7 @@
 
 #define SNAPSHOT_MS 120000 /* a large instance on a slow disk */
 
-enum { OPT_HELP = 1, OPT_JSON, OPT_OUTPUT, OPT_FORCE, OPT_STOP, OPT_COUNT };
+enum { OPT_HELP = 1, OPT_JSON, OPT_OUTPUT, OPT_FORCE, OPT_STOP, OPT_COUNT, OPT_FULL };
 
 /* Ask the instance; 0, or an exit status after one line. */
 static int ask(struct ctl *c, const char *word, int fd, uint32_t flags, struct ctl_snapshot *res)
@@ -41,13 +41,28 @@ static int ask(struct ctl *c, const char *word, int fd, uint32_t flags, struct c
 static const struct option_def create_options[] = {
 	{OPT_OUTPUT, 'o', "output", "FILE", "write it there, not into the store"},
 	{OPT_STOP, 0, "stop", NULL, "end the instance when it is taken"},
+	{OPT_FULL, 0, "full", NULL, "all of it, although the instance comes from a snapshot"},
 	{OPT_JSON, 0, "json", NULL, "as one JSON object"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
 };
 
+/* Would a delta in that directory find its parent again? */
+static bool parent_is_there(const struct ctl_status *st, int dir)
+{
+	static const uint8_t none[32];
+	bool other;
+	int fd = memcmp(st->parent_digest, none, 32) ? snap_find(st->parent_digest, st->parent, dir, &other) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 static int run_create(const struct words *w)
 {
+	uint32_t flags = (w->has[OPT_STOP] ? CTL_SNAP_STOP : 0) | (w->has[OPT_FULL] ? CTL_SNAP_FULL : 0);
+	struct snapshot_ids ids = {0};
 	struct ctl c;
 	struct ctl_status st;
 	struct ctl_snapshot res;
@@ -59,21 +74,25 @@ static int run_create(const struct words *w)
 		status = snap_out_open(&out, file, st.name);
 	if (status)
 		return status;
-	status = ask(&c, w->names[0], out.fd, w->has[OPT_STOP] ? CTL_SNAP_STOP : 0, &res);
+	if (!parent_is_there(&st, out.dir))
+		flags |= CTL_SNAP_FULL;
+	status = ask(&c, w->names[0], out.fd, flags, &res);
 	ctl_close(&c);
 	if (status) {
 		snap_out_abort(&out);
 		return status;
 	}
+	snapshot_ids(out.fd, &ids);
 	status = snap_out_commit(&out);
 	if (status)
 		return status;
 	if (w->has[OPT_JSON])
-		printf("{\"snapshot\": \"%s\", \"bytes\": %llu, \"paused_ms\": %.3f}\n",
-		       file ? file : st.name, (unsigned long long)res.bytes, (double)res.paused_ns / 1e6);
+		printf("{\"snapshot\": \"%s\", \"bytes\": %llu, \"paused_ms\": %.3f, \"delta\": %s}\n",
+		       file ? file : st.name, (unsigned long long)res.bytes, (double)res.paused_ns / 1e6,
+		       ids.delta ? "true" : "false");
 	else
-		printf("%s: %.1f MB, paused %.1f ms\n", file ? file : st.name, (double)res.bytes / 1e6,
-		       (double)res.paused_ns / 1e6);
+		printf("%s: %.1f MB%s%s, paused %.1f ms\n", file ? file : st.name, (double)res.bytes / 1e6,
+		       ids.delta ? " over " : "", ids.delta ? st.parent : "", (double)res.paused_ns / 1e6);
 	return 0;
 }
 
@@ -108,7 +127,8 @@ static void taken_text(uint64_t real_ns, char *out, size_t size)
 static json_t *info_json(const char *name, int fd, const struct snapshot_info *si)
 {
 	json_t *layers = json_array(), *ports = json_array(), *volumes = json_array();
-	char hex[65], id[CTL_ID_LEN + 1];
+	json_t *parent = si->delta ? NULL : json_null();
+	char hex[65], parent_hex[65], id[CTL_ID_LEN + 1];
 
 	for (int i = 0; i < 32; i++)
 		snprintf(hex + 2 * i, 3, "%02x", si->digest[i]);
@@ -123,8 +143,12 @@ static json_t *info_json(const char *name, int fd, const struct snapshot_info *s
 	for (int i = 0; i < si->n_volumes; i++)
 		json_array_append_new(volumes, json_pack("{s:s,s:b}", "directory", si->volumes[i].dir,
 							 "read_only", si->volumes[i].ro));
+	for (int i = 0; i < 32; i++)
+		snprintf(parent_hex + 2 * i, 3, "%02x", si->parent_digest[i]);
+	if (si->delta)
+		parent = json_pack("{s:s,s:s}", "name", si->parent, "digest", parent_hex);
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o,s:o,s:o}",
+		"{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o,s:o,s:o,s:o}",
 		"name", name, "digest", hex, "instance", id, "instance_name", si->name, "program", si->exe,
 		"monitor", plat_name(si->plat), "version", (int)si->version, "taken",
 		(double)si->real_ns / 1e9, "bytes", (json_int_t)si->file_size, "disk_bytes",
@@ -132,7 +156,7 @@ static json_t *info_json(const char *name, int fd, const struct snapshot_info *s
 		(json_int_t)si->ram_size, "memory_max_bytes", (json_int_t)si->ram_max, "generation",
 		(json_int_t)si->generation, "egress", si->egress, "terminal", si->tty, "handles",
 		(int)si->n_handles, "connections", (int)si->n_connections, "layers", layers, "ports", ports,
-		"volumes", volumes);
+		"volumes", volumes, "parent", parent);
 }
 
 static void info_line(const char *name, int fd, const struct snapshot_info *si)
@@ -143,8 +167,9 @@ static void info_line(const char *name, int fd, const struct snapshot_info *si)
 	taken_text(si->real_ns, taken, sizeof(taken));
 	for (int i = 0; i < si->n_ports && n < sizeof(ports) - 8; i++)
 		n += (size_t)snprintf(ports + n, sizeof(ports) - n, "%s%u", i ? "," : "", si->ports[i]);
-	printf("%-20s  %8.1fM  %7.0fM  %-7s  %-19s  %-10s  %s\n", name, (double)disk_bytes(fd) / 1048576,
-	       (double)si->ram_max / 1048576, plat_name(si->plat), taken, *ports ? ports : "-", si->exe);
+	printf("%-20s  %8.1fM  %7.0fM  %-7s  %-19s  %-10s  %-12s  %s\n", name, (double)disk_bytes(fd) / 1048576,
+	       (double)si->ram_max / 1048576, plat_name(si->plat), taken, *ports ? ports : "-",
+	       si->delta ? si->parent : "-", si->exe);
 }
 
 static int by_word(const void *a, const void *b)
@@ -181,8 +206,8 @@ static int run_ls(const struct words *w)
 	int status = stored_names(&names);
 
 	if (!status && !w->has[OPT_JSON])
-		printf("%-20s  %9s  %8s  %-7s  %-19s  %-10s  %s\n", "NAME", "DISK", "LIMIT", "MONITOR",
-		       "TAKEN", "PORTS", "PROGRAM");
+		printf("%-20s  %9s  %8s  %-7s  %-19s  %-10s  %-12s  %s\n", "NAME", "DISK", "LIMIT", "MONITOR",
+		       "TAKEN", "PORTS", "OVER", "PROGRAM");
 	for (size_t i = 0; i < names.n; i++) {
 		const char *why = "";
 		int fd = snap_open("snapshot ls", names.v[i]), r = fd < 0 ? 0 : snapshot_info(fd, &si, &why);
@@ -217,6 +242,8 @@ static void info_text(const char *name, int fd, const struct snapshot_info *si)
 	       name, si->exe, si->name, taken, plat_name(si->plat), (double)si->ram_size / 1e6,
 	       (double)si->ram_max / 1e6, (double)si->stored_bytes / 1e6, (double)disk_bytes(fd) / 1e6,
 	       si->n_handles, si->n_connections);
+	if (si->delta)
+		printf("  over         %s; stored is what differs\n", si->parent);
 	for (int i = 0; i < si->n_layers; i++)
 		printf("  layer        %s (%.1f MB)\n",
 		       si->layers[i].embedded ? "in the snapshot" : si->layers[i].id,
@@ -260,7 +287,7 @@ static int run_inspect(const struct words *w)
 /* --- rm, verify --------------------------------------------------------------------------- */
 
 static const struct option_def rm_options[] = {
-	{OPT_FORCE, 'f', "force", NULL, "no error for what is not there"},
+	{OPT_FORCE, 'f', "force", NULL, "no error for what is not there; also what others lie over"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
 };
@@ -268,6 +295,7 @@ static const struct option_def rm_options[] = {
 static int run_rm(const struct words *w)
 {
 	int dir = image_snapshot_dir(), status = 0;
+	char by[256];
 
 	for (int i = 0; dir >= 0 && i < w->n; i++) {
 		char *name = textf("%s.snap", w->names[i]);
@@ -277,6 +305,11 @@ static int run_rm(const struct words *w)
 			status =
 				say_fail(EXIT_OURS, "snapshot rm %s: not the name of a snapshot of the store",
 					 w->names[i]);
+		else if (!w->has[OPT_FORCE] && snap_needed(dir, w->names[i], by, sizeof(by)))
+			status = say_fail(EXIT_OURS,
+					  "snapshot rm %s: the snapshot %s stores only what differs from it and "
+					  "would be lost; remove that first, or force it: -f",
+					  w->names[i], by);
 		else if (unlinkat(dir, name, 0) && !(errno == ENOENT && w->has[OPT_FORCE]))
 			status = errno == ENOENT ? say_fail(EXIT_NOT_FOUND, "snapshot rm: no snapshot '%s'",
 							    w->names[i])
@@ -294,23 +327,55 @@ static const struct option_def verify_options[] = {
 	{0, 0, NULL, NULL, NULL},
 };
 
+/* The file's own bytes, then its parents: those that are needed, and theirs. */
+static int verify_one(const char *word)
+{
+	static struct snapshot_info si;
+	int fd = snap_open("snapshot verify", word), dir, status = 0, depth = 0;
+	char *shown = textf("%s", word);
+	bool other = false;
+
+	if (fd < 0)
+		return EXIT_NOT_FOUND;
+	dir = snap_dir_of(word);
+	while (!status && fd >= 0) {
+		const char *why = "";
+		int r = snapshot_verify(fd, &why);
+
+		if (!r)
+			r = snapshot_info(fd, &si, &why);
+		close(fd);
+		if (r) {
+			status = say_fail(EXIT_OURS, "%s: %s", shown, *why ? why : strerror(-r));
+			break;
+		}
+		if (!si.delta)
+			break;
+		fd = ++depth < SNAP_MAX_CHAIN ? snap_find(si.parent_digest, si.parent, dir, &other) : -1;
+		if (fd < 0)
+			status = say_fail(EXIT_OURS, "%s: it lies over %s, which %s", shown, si.parent,
+					  depth == SNAP_MAX_CHAIN ? "is one too many"
+					  : other		   ? "is another one now"
+								   : "is not here any more");
+		free(shown);
+		shown = textf("%s", si.parent);
+	}
+	free(shown);
+	if (dir >= 0)
+		close(dir);
+	if (!status)
+		printf("%s: good\n", word);
+	return status;
+}
+
 static int run_verify(const struct words *w)
 {
 	int status = 0;
 
 	for (int i = 0; i < w->n; i++) {
-		const char *why = "";
-		int fd = snap_open("snapshot verify", w->names[i]),
-		    r = fd < 0 ? 0 : snapshot_verify(fd, &why);
+		int r = verify_one(w->names[i]);
 
-		if (fd < 0)
-			status = EXIT_NOT_FOUND;
-		else if (r)
-			status = say_fail(EXIT_OURS, "%s: %s", w->names[i], *why ? why : strerror(-r));
-		else
-			printf("%s: good\n", w->names[i]);
-		if (fd >= 0)
-			close(fd);
+		status = r ? r : status;
 	}
 	return status;
 }

@@ -87,6 +87,10 @@ int image_snapshot_dir(void);
 int image_memo_dir(void);
 /* A layer as a snapshot calls it (by digest, wherever it was): a descriptor; -EINVAL: not named by a digest; -ENOENT. */
 int image_layer_by_id(const char *id, uint64_t *size);
+/* Was the snapshot with this digest (hash of its tables) found good, and is the file untouched since? */
+bool image_snapshot_checked(int fd, const uint8_t digest[32]);
+/* Remember it. fresh: we wrote it ourselves this moment; else one that was changed within two seconds is not remembered. */
+void image_snapshot_mark(int fd, const uint8_t digest[32], bool fresh);
 
 /* --- the store of images: what the commands do. All return an exit status after their own output. ------------------- */
 struct image_build {

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /* What is in a snapshot file, for the commands: needs no instance. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "monitor/snapfile.h"
 #include "monitor/snapshot.h"
@@ -36,6 +38,10 @@ int snapshot_info(int fd, struct snapshot_info *si, const char **why)
 		.n_ports = (int)h->ports.count,
 		.n_volumes = (int)h->volumes.count,
 	};
+	si->delta = h->parent;
+	if (si->delta)
+		text(si->parent, sizeof(si->parent), &f, h->parent);
+	memcpy(si->parent_digest, h->parent_digest, sizeof(si->parent_digest));
 	memcpy(si->digest, h->digest, sizeof(si->digest));
 	memcpy(si->instance_id, h->instance_id, sizeof(si->instance_id));
 	text(si->name, sizeof(si->name), &f, h->name);
@@ -57,6 +63,19 @@ int snapshot_info(int fd, struct snapshot_info *si, const char **why)
 	for (uint32_t i = 0; i < h->handles.count; i++)
 		si->n_connections += f.handles[i].kind == SNAP_H_DEAD;
 	snapfile_close(&f);
+	return 0;
+}
+
+int snapshot_ids(int fd, struct snapshot_ids *ids)
+{
+	struct snap_header h;
+	ssize_t n = pread(fd, &h, sizeof(h), 0);
+
+	if (n != sizeof(h) || h.magic != SNAP_MAGIC || h.version != SNAP_VERSION)
+		return n < 0 ? -errno : -EBADMSG;
+	ids->delta = h.parent;
+	memcpy(ids->digest, h.digest, sizeof(ids->digest));
+	memcpy(ids->parent, h.parent_digest, sizeof(ids->parent));
 	return 0;
 }
 

@@ -71,11 +71,21 @@ struct snapshot_info {
 	bool egress, tty;
 	uint32_t uid, gid;
 	unsigned n_handles, n_connections; /* open; of them connections that will be dead */
+	bool delta; /* it needs its parent: */
+	char parent[1024]; /* how it was called */
+	uint8_t parent_digest[32];
+};
+
+struct snapshot_ids {
+	uint8_t digest[32], parent[32];
+	bool delta;
 };
 
 /* Header and tables, all checked. 0 or -errno with a phrase. */
 int snapshot_info(int fd, struct snapshot_info *si, const char **why);
-/* The same and every page's checksum. */
+/* What the header says of these; nothing is checked but that it is one. 0 or -errno. */
+int snapshot_ids(int fd, struct snapshot_ids *ids);
+/* As snapshot_info() and every page's checksum; of this file, not of its parents. */
 int snapshot_verify(int fd, const char **why);
 
 #endif
