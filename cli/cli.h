@@ -68,11 +68,16 @@ bool parse_duration(const char *s, uint64_t *ns); /* 30, 1.5s, 200ms, 2m, 1h */
 /* false: *why holds a phrase */
 bool parse_port(const char *s, struct monitor_port *out, const char **why);
 bool parse_egress(const char *s, struct monitor_config *cfg, const char **why);
+/* A name for an instance: 1 to 63 letters, digits, '-', '_' or '.'. */
+bool parse_name(const char *s);
+bool parse_monitor(const char *s, enum monitor_kind *kind); /* auto, kvm, process */
 bool parse_signal(const char *s, int *sig); /* TERM, SIGTERM, 15 */
 /* Splits into host and guest (malloc) and ro; does not open anything. */
 bool parse_volume(const char *s, char **host, char **guest, bool *ro, const char **why);
 
 /* --- values of options that several commands have (options.c): 0, or an exit status after one line -------- */
+/* The directory of a -v, opened. */
+int open_volume(const char *host, int *fd);
 int option_max_size(const char *v, uint64_t *bytes);
 int option_max_entries(const char *v, uint64_t *entries);
 
@@ -105,6 +110,7 @@ void env_default(struct env *e, const char *name, const char *value);
 struct words {
 	bool has[WORDS_OPTIONS];
 	const char *value[WORDS_OPTIONS]; /* of the last one given */
+	struct strings all[WORDS_OPTIONS]; /* of each */
 	const char **names; /* operands, NULL-terminated, malloc */
 	int n;
 };

@@ -150,18 +150,11 @@ static int start_new(struct monitor_config *cfg, const struct twin *t, struct ct
 static int choose(const struct words *w, const struct ctl_status *st, enum monitor_kind *kind)
 {
 	const char *word = w->value[OPT_MONITOR], *why = "";
-	bool kvm = st->monitor != CTL_KVM;
 
-	if (word && !strcmp(word, "auto"))
-		kvm = !monitor_kvm_usable(&why);
-	else if (word && !strcmp(word, "kvm"))
-		kvm = true;
-	else if (word && !strcmp(word, "process"))
-		kvm = false;
-	else if (word)
+	*kind = st->monitor == CTL_KVM ? MONITOR_PROCESS : MONITOR_KVM;
+	if (word && !parse_monitor(word, kind))
 		return say_fail(EXIT_OURS, "--monitor %s: must be auto, kvm or process", word);
-	*kind = kvm ? MONITOR_KVM : MONITOR_PROCESS;
-	if (kvm && monitor_kvm_usable(&why))
+	if (*kind == MONITOR_KVM && monitor_kvm_usable(&why))
 		return say_fail(EXIT_OURS, "move: %s cannot run under kvm: %s", st->name, why);
 	return 0;
 }

@@ -8,6 +8,7 @@
  * suggestion by edit distance and never a guess.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,6 +185,17 @@ void options_help(const struct option_def *defs)
 		}
 		putchar('\n');
 	}
+}
+
+int open_volume(const char *host, int *fd)
+{
+	*fd = open(host, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*fd >= 0)
+		return 0;
+	if (errno == ENOENT)
+		return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'", host, host);
+	return say_fail(EXIT_OURS, "-v %s: %s", host,
+			errno == ENOTDIR ? "not a directory; a volume is a directory" : strerror(errno));
 }
 
 int option_max_size(const char *v, uint64_t *bytes)

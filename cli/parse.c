@@ -106,6 +106,26 @@ static bool parse_u16(const char *s, uint16_t *out)
 	return true;
 }
 
+bool parse_name(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n && n < CTL_NAME_MAX &&
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
+}
+
+bool parse_monitor(const char *s, enum monitor_kind *kind)
+{
+	static const char *const names[] = {"auto", "kvm", "process"};
+
+	for (int i = 0; i < 3; i++)
+		if (!strcmp(s, names[i])) {
+			*kind = (enum monitor_kind)i; /* the order of enum monitor_kind */
+			return true;
+		}
+	return false;
+}
+
 bool parse_signal(const char *s, int *sig)
 {
 	static const char *const names[] = {

@@ -152,13 +152,8 @@ static int run_help(void)
 
 static int set_monitor(struct run *r, const char *v)
 {
-	static const char *const names[] = {"auto", "kvm", "process"};
-
-	for (int i = 0; i < 3; i++)
-		if (!strcmp(v, names[i])) {
-			r->cfg.kind = (enum monitor_kind)i; /* the order of enum monitor_kind */
-			return 0;
-		}
+	if (parse_monitor(v, &r->cfg.kind))
+		return 0;
 	return say_fail(EXIT_OURS, "--monitor %s: must be auto, kvm or process", v);
 }
 
@@ -221,10 +216,7 @@ static int set_timeout(struct run *r, const char *v)
 
 static int set_name(struct run *r, const char *v)
 {
-	size_t n = strlen(v);
-
-	if (!n || n > 63 ||
-	    strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != n)
+	if (!parse_name(v))
 		return say_fail(EXIT_OURS, "--name %s: must be 1 to 63 letters, digits, '-', '_' or '.'", v);
 	r->cfg.name = r->cfg.unique_name = v;
 	return 0;
@@ -345,19 +337,11 @@ static int take_option(struct run *r, int id, const char *v)
 
 static int open_volumes(struct run *r)
 {
-	for (int i = 0; i < r->cfg.n_volumes; i++) {
-		const char *host = r->vol_host[i];
-		int fd = open(host, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (fd < 0 && errno == ENOENT)
-			return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'",
-					host, host);
-		if (fd < 0)
-			return say_fail(EXIT_OURS, "-v %s: %s", host,
-					errno == ENOTDIR ? "not a directory; a volume is a directory"
-							 : strerror(errno));
-		r->cfg.volumes[i].dirfd = fd;
-	}
-	return 0;
+	int status = 0;
+
+	for (int i = 0; i < r->cfg.n_volumes && !status; i++)
+		status = open_volume(r->vol_host[i], &r->cfg.volumes[i].dirfd);
+	return status;
 }
 
 /* Long steps, one line each, and only where somebody looks and has waited. */

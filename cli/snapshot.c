@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `cowbell snapshot create|ls|inspect|rm|verify` and `cowbell clone`: options and output. Files: snapfile.c.
+ * `cowbell snapshot create|ls|inspect|rm|verify`: options and output. Files: snapfile.c.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,7 +22,7 @@
 
 #define SNAPSHOT_MS 120000 /* a large instance on a slow disk */
 
-enum { OPT_HELP = 1, OPT_JSON, OPT_OUTPUT, OPT_FORCE, OPT_STOP, OPT_COUNT, OPT_FULL };
+enum { OPT_HELP = 1, OPT_JSON, OPT_OUTPUT, OPT_FORCE, OPT_STOP, OPT_FULL };
 
 /* Ask the instance; 0, or an exit status after one line. */
 static int ask(struct ctl *c, const char *word, int fd, uint32_t flags, struct ctl_snapshot *res)
@@ -429,119 +428,4 @@ int cmd_snapshot(int argc, char **argv)
 	const char *close_name = suggest(argv[1], names, N_SUBS);
 	return say_fail(EXIT_OURS, "snapshot: no command '%s'%s%s; all: cowbell snapshot --help", argv[1],
 			close_name ? "; did you mean: snapshot " : "", close_name ? close_name : "");
-}
-
-/* --- clone ---------------------------------------------------------------------------------- */
-
-static const struct option_def clone_options[] = {
-	{OPT_COUNT, 'n', "count", "COUNT", "how many copies (1)"},
-	{OPT_JSON, 0, "json", NULL, "as a JSON list"},
-	{OPT_HELP, 'h', "help", NULL, "print this help"},
-	{0, 0, NULL, NULL, NULL},
-};
-
-/* One copy, detached. 0, an exit status, or -1 in the copy's own process, which has ended its run with *status. */
-static int clone_one(const struct ctl_status *from, int snap, struct ctl_status *st, int *status)
-{
-	static struct monitor_config cfg;
-	const char *why;
-	char file[32];
-	int fd, r;
-
-	memset(&cfg, 0, sizeof(cfg));
-	snprintf(file, sizeof(file), "/proc/self/fd/%d", snap);
-	fd = open(file, O_RDONLY | O_CLOEXEC); /* an offset of its own */
-	if (fd < 0)
-		return say_fail(EXIT_OURS, "clone: %s", strerror(errno));
-	cfg.start_ns = cli_start_ns;
-	cfg.kind = from->monitor == CTL_KVM ? MONITOR_KVM : MONITOR_PROCESS;
-	cfg.snapshots = true;
-	cfg.n_egress = (int)from->n_egress;
-	for (int i = 0; i < cfg.n_egress; i++) { /* where the original may connect to */
-		const struct ctl_egress *e = &from->egress[i];
-
-		cfg.egress[i] =
-			(struct monitor_egress){.prefix = e->prefix, .deny = e->deny, .port = e->port};
-		memcpy(cfg.egress[i].addr, e->addr, sizeof(e->addr));
-	}
-	cfg.name = strdup(from->name);
-	for (uint32_t i = 0; i < from->n_ports && i < MONITOR_MAX_PORTS; i++) {
-		char *word = textf("0:%u", from->ports[i].guest);
-		if (parse_port(word, &cfg.ports[cfg.n_ports], &why))
-			cfg.n_ports++;
-		free(word);
-	}
-	r = snap_restore(&cfg, from->id, fd, NULL);
-	if (r)
-		return r;
-	cfg.program = strdup(from->program);
-	r = state_detach(&cfg, st);
-	if (r == -1) {
-		*status = monitor_run(&cfg);
-		state_ended(*status);
-		return -1;
-	}
-	for (int i = 0; i < cfg.n_layers; i++)
-		if (cfg.layer_fd[i] >= 0)
-			close(cfg.layer_fd[i]);
-	close(fd);
-	return r;
-}
-
-static int run_clone(const struct words *w)
-{
-	struct ctl c;
-	struct ctl_status from, st;
-	struct ctl_snapshot res;
-	json_t *list = json_array();
-	char *end = NULL;
-	long count = w->has[OPT_COUNT] ? strtol(w->value[OPT_COUNT], &end, 10) : 1;
-	int status, fd, r = 0;
-
-	if (count < 1 || count > 10000 || (end && *end))
-		return say_fail(EXIT_OURS, "-n %s: must be a number from 1 to 10000", w->value[OPT_COUNT]);
-	status = instance_find("clone", w->names[0], &c, &from);
-	if (status)
-		return status;
-	if (from.n_volumes)
-		return say_fail(EXIT_OURS,
-				"clone: %s has volumes, which copies would share; take a snapshot and start "
-				"it with other "
-				"ones: cowbell run --snapshot NAME -v HOSTDIR:DIR",
-				w->names[0]);
-	fd = memfd_create("cowbell-clone", MFD_CLOEXEC);
-	if (fd < 0)
-		return say_fail(EXIT_OURS, "clone: %s", strerror(errno));
-	status = ask(&c, w->names[0], fd, 0, &res);
-	ctl_close(&c);
-	for (long i = 0; i < count && !status; i++) {
-		status = clone_one(&from, fd, &st, &r);
-		if (status < 0)
-			_exit(r);
-		if (status)
-			break;
-		char *ports = instance_ports(&st);
-		if (w->has[OPT_JSON])
-			json_array_append_new(list, json_pack("{s:s,s:s,s:f}", "id", st.id, "ports", ports,
-							      "paused_ms", (double)res.paused_ns / 1e6));
-		else
-			printf("%s%s%s\n", st.id, *ports ? " " : "", ports);
-		free(ports);
-	}
-	if (w->has[OPT_JSON]) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	}
-	json_decref(list);
-	close(fd);
-	return status;
-}
-
-int cmd_clone(int argc, char **argv)
-{
-	return words_command(clone_options, "clone",
-			     "NAME|ID [-n COUNT]\n\nStarts copies of a running instance, detached, each with "
-			     "free host ports of its own, "
-			     "and prints\nthe ID and the ports of each.",
-			     1, 1, argc, argv, run_clone);
 }

@@ -30,6 +30,8 @@ static int read_words(const struct option_def *defs, const char *name, const cha
 		if (id) {
 			w->has[id] = true;
 			w->value[id] = o.value;
+			if (o.value)
+				strings_add(&w->all[id], o.value);
 			continue;
 		}
 		only_names = only_names || o.next > before; /* it was `--` */
@@ -55,6 +57,8 @@ int words_command(const struct option_def *defs, const char *name, const char *u
 	else if (!status && !done)
 		status = run(&w);
 	free(w.names);
+	for (int i = 0; i < WORDS_OPTIONS; i++)
+		strings_free(&w.all[i]);
 	if (fflush(stdout))
 		status = say_fail(EXIT_OURS, "%s: cannot write the output", name);
 	return status;
