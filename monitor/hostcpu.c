@@ -12,11 +12,16 @@
 
 #include "monitor/memo.h"
 
-#define TABLE_MAX 8192
+#define TABLE_MAX 6400 /* 160 entries */
+
+/* For how long the rest is true. */
+struct key {
+	char boot_id[40];
+	uint32_t leaf1[3], pad; /* eax, ecx, edx */
+};
 
 struct memo {
-	char boot_id[40];
-	uint32_t leaf1[3]; /* eax, ecx, edx */
+	struct key key;
 	uint32_t table_n, entry_size, pad;
 	struct memo_stamp kvm; /* /dev/kvm: another one after its module was loaded anew */
 	struct hostcpu cpu;
@@ -72,7 +77,7 @@ void hostcpu_memos(int dir)
 
 const struct hostcpu *hostcpu(void)
 {
-	struct memo now = {0};
+	struct key now = {0};
 	uint32_t b;
 
 	if (asked)
@@ -82,16 +87,15 @@ const struct hostcpu *hostcpu(void)
 		read_boot_id(now.boot_id);
 	if (memo_dir > 0 && memo_read(memo_dir, "cpu", &memo, sizeof(memo))) {
 		__cpuid(1, now.leaf1[0], b, now.leaf1[1], now.leaf1[2]);
-		if (!memcmp(now.boot_id, memo.boot_id, sizeof(now.boot_id)) &&
-		    !memcmp(now.leaf1, memo.leaf1, sizeof(now.leaf1)))
+		if (!memcmp(&now, &memo.key, sizeof(now)))
 			return &memo.cpu;
 	}
 	memset(&memo, 0, sizeof(memo));
 	ask(&memo.cpu);
-	memcpy(memo.boot_id, now.boot_id, sizeof(now.boot_id));
-	memo.leaf1[0] = memo.cpu.features[0];
-	memo.leaf1[1] = memo.cpu.features[2];
-	memo.leaf1[2] = memo.cpu.features[3];
+	memcpy(memo.key.boot_id, now.boot_id, sizeof(now.boot_id));
+	memo.key.leaf1[0] = memo.cpu.features[0];
+	memo.key.leaf1[1] = memo.cpu.features[2];
+	memo.key.leaf1[2] = memo.cpu.features[3];
 	return &memo.cpu;
 }
 

@@ -43,6 +43,12 @@ static void set_reuse(int fd, int on)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 }
 
+static void stop_listening(int fd)
+{
+	shutdown(fd, SHUT_RDWR);
+	set_reuse(fd, 0);
+}
+
 static bool is_wildcard(const union rs_addr *a)
 {
 	return a->sa.sa_family == AF_INET ? a->in.sin_addr.s_addr == htonl(INADDR_ANY)
@@ -173,10 +179,8 @@ void net_close(struct ring_server *rs, struct handle *h)
 	p = &rs->ports[h->port];
 	if (h->pollable)
 		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
-	if (h->listening) {
-		shutdown(h->fd, SHUT_RDWR);
-		set_reuse(h->fd, 0);
-	}
+	if (h->listening)
+		stop_listening(h->fd);
 	if (h->dgram && h->peer.sa.sa_family) {
 		union rs_addr none = {.sa.sa_family = AF_UNSPEC};
 
@@ -220,13 +224,29 @@ static void addr_text(const struct sockaddr_storage *ss, char *buf, size_t size)
 	snprintf(buf, size, v6 ? "[%s]:%u" : "%s:%u", ip, ntohs(v6 ? a->in6.sin6_port : a->in.sin_port));
 }
 
-static int claim(int fd)
+/* restored: its program listens already, in all likelihood; net_settle() looks after the others. */
+static int claim(int fd, bool restored)
 {
 	if (listen(fd, 1))
 		return -errno;
-	shutdown(fd, SHUT_RDWR);
-	set_reuse(fd, 0);
+	if (!restored)
+		stop_listening(fd);
 	return 0;
+}
+
+void net_settle(struct ring_server *rs)
+{
+	bool listens[MONITOR_MAX_PORTS] = {false};
+
+	for (uint32_t i = 0; i < rs->handles_fresh; i++) {
+		const struct handle *h = &rs->handles[i];
+
+		if (h->kind == H_SOCKET && h->listening && h->port >= 0)
+			listens[h->port] = true;
+	}
+	for (int i = 0; i < rs->cfg->n_ports; i++)
+		if (!listens[i] && rs->ports[i].tcp >= 0)
+			stop_listening(rs->ports[i].tcp);
 }
 
 /* The sockets of a moved instance: bound, and listening if they did. */
@@ -263,7 +283,7 @@ static int open_port(struct ring_server *rs, int i)
 		close(p->tcp);
 		p->tcp = open_port_socket(&ss, SOCK_STREAM);
 	}
-	err = p->tcp < 0 ? p->tcp : claim(p->tcp);
+	err = p->tcp < 0 ? p->tcp : claim(p->tcp, rs->cfg->restore_fd > 0);
 	if (err) {
 		addr_text(&ss, text, sizeof(text));
 		say("cannot listen on %s: %s", text, strerror(-err));

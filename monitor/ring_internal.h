@@ -201,6 +201,8 @@ void ready_told(struct ring_server *rs, bool now); /* RING_OP_READY */
 /* The forwarded port of `guest` becomes the handle's, as BIND does it. 0 or -errno. */
 int net_take_port(struct ring_server *rs, struct handle *h, uint16_t guest, bool v6only);
 int net_relisten(struct ring_server *rs, struct handle *h, uint32_t backlog);
+/* All handles are there: nobody can connect to a forwarded port on which none of them listens. */
+void net_settle(struct ring_server *rs);
 /* Descriptor of a file or directory of a volume that the guest had open, or -errno. */
 /* Does its path still lead to this open file? */
 bool volume_has_name(struct ring_server *rs, const struct handle *h);
