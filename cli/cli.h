@@ -152,6 +152,8 @@ struct snap_out {
 	int fd, dir; /* the file, read and write; its directory */
 	char name[256]; /* of the file */
 	char tmp[300]; /* while it has a name that is not its own; or "" */
+	bool stored, replaces; /* in the store; another one of that name */
+	int layer_fd[MONITOR_MAX_LAYERS], n_layers; /* known descriptors of its image's layers, or -1; not ours */
 };
 
 /* file: -o FILE; or NULL: `name` in the store. 0, or an exit status after one line. */
@@ -174,6 +176,14 @@ int snap_find(const uint8_t digest[32], const char *name, int dir, bool *other);
 int snap_dir_of(const char *word);
 /* Is there a delta over it in the store? by: its name. */
 bool snap_needed(int store, const char *name, char *by, size_t size);
+/* Layers that snapshots of the store need (pins.c). pins: image_pins_lock(). */
+struct snapshot_info;
+/* Keep those of the snapshot that `snap` is. layer_fd[n]: where they are known; -1: to be looked for. */
+void pins_keep(const char *name, int pins, int snap, const int *layer_fd, int n);
+/* Let go of those that no snapshot in the directory needs. */
+void pins_sweep(int pins, int store);
+/* What a snapshot needs and has not got; dir: where it is. */
+void pins_missing(const struct snapshot_info *info, int dir, struct strings *out);
 /* --snapshot-at: a process of its own waits for the result and names the file. Before the instance starts. */
 int snap_at_prepare(struct monitor_config *cfg, const char *file);
 /* After the instance's end: waits for that process. Is the file there? Allowed under the filter. */

@@ -78,6 +78,8 @@ static int open_target_dir(struct snap_out *o, const char *file)
 
 int snap_out_open(struct snap_out *o, const char *file, const char *name)
 {
+	char by[256];
+
 	memset(o, 0, sizeof(*o));
 	o->fd = o->dir = -1;
 	if (file) {
@@ -88,10 +90,16 @@ int snap_out_open(struct snap_out *o, const char *file, const char *name)
 		if (!good_name(name))
 			return say_fail(EXIT_OURS,
 					"'%s' cannot be the name of a snapshot; say where to: -o FILE", name);
+		o->stored = true;
 		snprintf(o->name, sizeof(o->name), "%s" SUFFIX, name);
 		o->dir = image_snapshot_dir();
 		if (o->dir < 0)
 			return EXIT_OURS;
+		if (snap_needed(o->dir, name, by, sizeof(by)))
+			return say_fail(EXIT_OURS,
+					"the snapshot %s stores only what differs from %s, which would be replaced; "
+					"remove it first (cowbell snapshot rm %s), or write elsewhere: -o FILE",
+					by, name, by);
 	}
 	clean(o->dir);
 	o->fd = openat(o->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -108,8 +116,12 @@ int snap_out_commit(struct snap_out *o)
 {
 	struct snapshot_ids ids;
 	char self[32];
-	int r = fdatasync(o->fd) ? errno : 0;
+	int r = fdatasync(o->fd) ? errno : 0, pins = -1;
 
+	if (!r && o->stored) {
+		pins = image_pins_lock();
+		pins_keep(o->name, pins, o->fd, o->layer_fd, o->n_layers);
+	}
 	if (!r && !*o->tmp) {
 		snprintf(self, sizeof(self), "/proc/self/fd/%d", o->fd);
 		snprintf(o->tmp, sizeof(o->tmp), ".%s.%d.tmp", o->name, (int)getpid());
@@ -117,10 +129,16 @@ int snap_out_commit(struct snap_out *o)
 		if (linkat(AT_FDCWD, self, o->dir, o->tmp, AT_SYMLINK_FOLLOW))
 			r = errno;
 	}
+	o->replaces = !faccessat(o->dir, o->name, F_OK, 0);
 	if (!r && renameat(o->dir, o->tmp, o->dir, o->name))
 		r = errno;
 	if (!r && fsync(o->dir))
 		r = errno;
+	if (pins >= 0) {
+		if (!r && o->replaces)
+			pins_sweep(pins, o->dir);
+		close(pins);
+	}
 	if (r) {
 		say("%s: cannot be written: %s", o->name, strerror(r));
 		snap_out_abort(o);
@@ -346,6 +364,9 @@ int snap_at_prepare(struct monitor_config *cfg, const char *file)
 {
 	struct snap_out out;
 	int p[2], named[2], status = snap_out_open(&out, file, cfg->name);
+
+	memcpy(out.layer_fd, cfg->layer_fd, sizeof(out.layer_fd));
+	out.n_layers = cfg->n_layers;
 
 	if (status)
 		return status;

@@ -58,6 +58,31 @@ static bool parent_is_there(const struct ctl_status *st, int dir)
 	return fd >= 0;
 }
 
+/* Would it take the place of its own parent? */
+static bool is_parent(const struct ctl_status *st, const struct snap_out *out)
+{
+	struct snapshot_ids ids;
+	int fd = openat(out->dir, out->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	bool is = fd >= 0 && !snapshot_ids(fd, &ids) && !memcmp(ids.digest, st->parent_digest, sizeof(ids.digest));
+
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
+/* The instance's own descriptors of its layers: their names may have gone since it started. */
+static void know_layers(struct twin *t, struct ctl *c, struct snap_out *out)
+{
+	if (!out->stored || twin_fetch(t, c, false))
+		return;
+	for (uint32_t i = 0; i < t->n; i++) {
+		const struct monitor_given *g = &t->fd[i].given;
+
+		if (g->kind == CTL_FD_LAYER && g->id == (uint32_t)out->n_layers && g->id < MONITOR_MAX_LAYERS)
+			out->layer_fd[out->n_layers++] = t->fd[i].off ? -1 : g->fd;
+	}
+}
+
 static int run_create(const struct words *w)
 {
 	uint32_t flags = (w->has[OPT_STOP] ? CTL_SNAP_STOP : 0) | (w->has[OPT_FULL] ? CTL_SNAP_FULL : 0);
@@ -66,6 +91,7 @@ static int run_create(const struct words *w)
 	struct ctl_status st;
 	struct ctl_snapshot res;
 	struct snap_out out;
+	static struct twin twin;
 	const char *file = w->value[OPT_OUTPUT];
 	int status = instance_find("snapshot create", w->names[0], &c, &st);
 
@@ -73,8 +99,9 @@ static int run_create(const struct words *w)
 		status = snap_out_open(&out, file, st.name);
 	if (status)
 		return status;
-	if (!parent_is_there(&st, out.dir))
+	if (!parent_is_there(&st, out.dir) || is_parent(&st, &out))
 		flags |= CTL_SNAP_FULL;
+	know_layers(&twin, &c, &out);
 	status = ask(&c, w->names[0], out.fd, flags, &res);
 	ctl_close(&c);
 	if (status) {
@@ -83,6 +110,7 @@ static int run_create(const struct words *w)
 	}
 	snapshot_ids(out.fd, &ids);
 	status = snap_out_commit(&out);
+	twin_free(&twin);
 	if (status)
 		return status;
 	if (w->has[OPT_JSON])
@@ -123,10 +151,20 @@ static void taken_text(uint64_t real_ns, char *out, size_t size)
 	strftime(out, size, "%Y-%m-%d %H:%M:%S", localtime_r(&t, &tm));
 }
 
+static void find_missing(const char *name, const struct snapshot_info *si, struct strings *out)
+{
+	int dir = snap_dir_of(name);
+
+	pins_missing(si, dir, out);
+	if (dir >= 0)
+		close(dir);
+}
+
 static json_t *info_json(const char *name, int fd, const struct snapshot_info *si)
 {
 	json_t *layers = json_array(), *ports = json_array(), *volumes = json_array();
-	json_t *parent = si->delta ? NULL : json_null();
+	json_t *parent = si->delta ? NULL : json_null(), *lacks = json_array();
+	struct strings missing = {0};
 	char hex[65], parent_hex[65], id[CTL_ID_LEN + 1];
 
 	for (int i = 0; i < 32; i++)
@@ -146,8 +184,12 @@ static json_t *info_json(const char *name, int fd, const struct snapshot_info *s
 		snprintf(parent_hex + 2 * i, 3, "%02x", si->parent_digest[i]);
 	if (si->delta)
 		parent = json_pack("{s:s,s:s}", "name", si->parent, "digest", parent_hex);
+	find_missing(name, si, &missing);
+	for (size_t i = 0; i < missing.n; i++)
+		json_array_append_new(lacks, json_string(missing.v[i]));
+	strings_free(&missing);
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o,s:o,s:o,s:o}",
+		"{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o,s:o,s:o,s:o,s:o}",
 		"name", name, "digest", hex, "instance", id, "instance_name", si->name, "program", si->exe,
 		"monitor", plat_name(si->plat), "version", (int)si->version, "taken",
 		(double)si->real_ns / 1e9, "bytes", (json_int_t)si->file_size, "disk_bytes",
@@ -155,12 +197,13 @@ static json_t *info_json(const char *name, int fd, const struct snapshot_info *s
 		(json_int_t)si->ram_size, "memory_max_bytes", (json_int_t)si->ram_max, "generation",
 		(json_int_t)si->generation, "egress", si->egress, "terminal", si->tty, "handles",
 		(int)si->n_handles, "connections", (int)si->n_connections, "layers", layers, "ports", ports,
-		"volumes", volumes, "parent", parent);
+		"volumes", volumes, "parent", parent, "missing", lacks);
 }
 
 static void info_line(const char *name, int fd, const struct snapshot_info *si)
 {
 	char taken[32], ports[128] = "";
+	struct strings missing = {0};
 	size_t n = 0;
 
 	taken_text(si->real_ns, taken, sizeof(taken));
@@ -169,6 +212,10 @@ static void info_line(const char *name, int fd, const struct snapshot_info *si)
 	printf("%-20s  %8.1fM  %7.0fM  %-7s  %-19s  %-10s  %-12s  %s\n", name, (double)disk_bytes(fd) / 1048576,
 	       (double)si->ram_max / 1048576, plat_name(si->plat), taken, *ports ? ports : "-",
 	       si->delta ? si->parent : "-", si->exe);
+	find_missing(name, si, &missing);
+	for (size_t i = 0; i < missing.n; i++)
+		printf("  missing: %s\n", missing.v[i]);
+	strings_free(&missing);
 }
 
 static int by_word(const void *a, const void *b)
@@ -232,6 +279,7 @@ static int run_ls(const struct words *w)
 
 static void info_text(const char *name, int fd, const struct snapshot_info *si)
 {
+	struct strings missing = {0};
 	char taken[32];
 
 	taken_text(si->real_ns, taken, sizeof(taken));
@@ -251,6 +299,10 @@ static void info_text(const char *name, int fd, const struct snapshot_info *si)
 		printf("  port         %u\n", si->ports[i]);
 	for (int i = 0; i < si->n_volumes; i++)
 		printf("  volume       %s%s\n", si->volumes[i].dir, si->volumes[i].ro ? " (read-only)" : "");
+	find_missing(name, si, &missing);
+	for (size_t i = 0; i < missing.n; i++)
+		printf("  missing      %s\n", missing.v[i]);
+	strings_free(&missing);
 }
 
 static int run_inspect(const struct words *w)
@@ -293,7 +345,7 @@ static const struct option_def rm_options[] = {
 
 static int run_rm(const struct words *w)
 {
-	int dir = image_snapshot_dir(), status = 0;
+	int dir = image_snapshot_dir(), pins = dir < 0 ? -1 : image_pins_lock(), status = 0;
 	char by[256];
 
 	for (int i = 0; dir >= 0 && i < w->n; i++) {
@@ -315,6 +367,10 @@ static int run_rm(const struct words *w)
 						 : say_fail(EXIT_OURS, "snapshot rm %s: %s", w->names[i],
 							    strerror(errno));
 		free(name);
+	}
+	if (pins >= 0) {
+		pins_sweep(pins, dir);
+		close(pins);
 	}
 	if (dir >= 0)
 		close(dir);

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct strings;
+
 #define IMAGE_MAX_LAYERS 16
 
 #define IMAGE_MAX_GROUPS 32
@@ -87,6 +89,12 @@ int image_snapshot_dir(void);
 int image_memo_dir(void);
 /* A layer as a snapshot calls it (by digest, wherever it was): a descriptor; -EINVAL: not named by a digest; -ENOENT. */
 int image_layer_by_id(const char *id, uint64_t *size);
+/* Held while snapshots of the store appear or go, and for the next two. A descriptor to close, or -errno. */
+int image_pins_lock(void);
+/* Keep the layer of this id, which fd is, for snapshots of the store. 0; -EINVAL: not named by a digest; -errno. */
+int image_layer_pin(int pins, const char *id, int fd);
+/* No others are needed. */
+void image_pins_keep(int pins, const struct strings *ids);
 /* Was the snapshot with this digest (hash of its tables) found good, and is the file untouched since? */
 bool image_snapshot_checked(int fd, const uint8_t digest[32]);
 /* Remember it. fresh: we wrote it ourselves this moment; else one that was changed within two seconds is not remembered. */

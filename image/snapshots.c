@@ -2,7 +2,10 @@
 /*
  * What snapshots need of images: a place beside the store, and their layers again.
  *
- *   STORE/snapshots/NAME.snap    written elsewhere in the directory, then renamed (cli/snapshot.c)
+ *   STORE/snapshots/NAME.snap    written elsewhere in the directory, then renamed (cli/snapfile.c)
+ *   STORE/snapshots/layers/DIGEST[.erofs]    layers that they need: second names of blobs and cached layers, or
+ *                                copies where there can be none. So prune, rm and the cache's bound take only the
+ *                                first name away. Its flock is held while snapshots of the store come and go
  *
  * A snapshot calls a layer by the path that it had. The file is a stranger's: the path is not opened, or a
  * snapshot could bring any file of the user's into its guest. Only its last part is read, a digest, and looked up in
@@ -11,11 +14,13 @@
  * A memo "snapshot" DIGEST -> "DEV INODE SIZE MTIME CTIME" (times in ns) says that every page of the file had its
  * checksum. As long as all of these are the same, so are the bytes; see oci/blobs.c.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +28,7 @@
 #include "image/collect.h"
 #include "image/image.h"
 #include "image/store/store.h"
+#include "lib/host/copy.h"
 #include "lib/host/say.h"
 
 int image_snapshot_dir(void)
@@ -43,21 +49,135 @@ int image_snapshot_dir(void)
 	return fd;
 }
 
-int image_layer_by_id(const char *id, uint64_t *size)
+/* DIGEST or DIGEST.erofs at the end of an id, or NULL. */
+static const char *digest_word(const char *id)
 {
 	const char *slash = strrchr(id, '/'), *word = slash ? slash + 1 : id;
-	char hex[65] = "";
 	size_t n = strspn(word, "0123456789abcdef");
+
+	return n == 64 && (!word[n] || !strcmp(word + n, ".erofs")) ? word : NULL;
+}
+
+/* --- layers that are kept for snapshots ----------------------------------------------------- */
+
+static int open_pins(bool make)
+{
+	struct store *s = make || store_is_there() ? store_open() : NULL;
+	char *path = s ? textf("%s/snapshots", store_dir(s)) : NULL, *layers = s ? textf("%s/layers", path) : NULL;
 	int fd = -ENOENT;
 
-	if (n != 64)
+	if (!s)
+		return fd;
+	if (make) {
+		mkdir(path, 0700);
+		mkdir(layers, 0700);
+	}
+	fd = open(layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = fd < 0 ? -errno : fd;
+	free(layers);
+	free(path);
+	store_close(s);
+	return fd;
+}
+
+int image_pins_lock(void)
+{
+	int fd = open_pins(true);
+
+	while (fd >= 0 && flock(fd, LOCK_EX))
+		if (errno != EINTR) {
+			int err = errno;
+			close(fd);
+			return -err;
+		}
+	return fd;
+}
+
+static int pin_copy(int pins, const char *word, int fd)
+{
+	static const char tmp[] = ".tmp"; /* we hold the lock: what is there was left by one who died */
+	struct stat st;
+	int to, r;
+
+	unlinkat(pins, tmp, 0);
+	to = openat(pins, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (to < 0)
+		return -errno;
+	r = fstat(fd, &st) ? -errno : copy_bytes(fd, 0, (uint64_t)st.st_size, to, 0);
+	if (!r && (fdatasync(to) || renameat(pins, tmp, pins, word)))
+		r = -errno;
+	close(to);
+	if (r)
+		unlinkat(pins, tmp, 0);
+	return r;
+}
+
+int image_layer_pin(int pins, const char *id, int fd)
+{
+	const char *word = digest_word(id);
+	char self[32];
+
+	if (!word)
 		return -EINVAL;
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+	if (!linkat(AT_FDCWD, self, pins, word, AT_SYMLINK_FOLLOW) || errno == EEXIST)
+		return 0;
+	return pin_copy(pins, word, fd); /* another file system, another owner, no name any more */
+}
+
+void image_pins_keep(int pins, const struct strings *ids)
+{
+	int copy = openat(pins, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		bool needed = !digest_word(e->d_name);
+
+		for (size_t i = 0; i < ids->n && !needed; i++) {
+			const char *word = digest_word(ids->v[i]);
+			needed = word && !strcmp(word, e->d_name);
+		}
+		if (!needed)
+			unlinkat(pins, e->d_name, 0);
+	}
+	if (d)
+		closedir(d);
+}
+
+static int pinned(const char *word, uint64_t *size)
+{
+	int pins = open_pins(false), fd = pins < 0 ? -1 : openat(pins, word, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct stat st;
+
+	if (pins >= 0)
+		close(pins);
+	if (fd < 0 || fstat(fd, &st)) {
+		if (fd >= 0)
+			close(fd);
+		return -ENOENT;
+	}
+	*size = (uint64_t)st.st_size;
+	return fd;
+}
+
+int image_layer_by_id(const char *id, uint64_t *size)
+{
+	const char *word = digest_word(id);
+	char hex[65] = "";
+	int fd;
+
+	if (!word)
+		return -EINVAL;
+	fd = pinned(word, size);
+	if (fd >= 0)
+		return fd;
 	memcpy(hex, word, 64);
-	if (!strcmp(word + n, ".erofs")) {
+	if (word[64]) {
 		struct cache *c = cache_open();
 		fd = c ? cache_layer(c, hex, size) : -ENOENT;
 		cache_close(c);
-	} else if (!word[n] && store_is_there()) {
+	} else if (store_is_there()) {
 		struct store *s = store_open();
 		fd = s ? store_blob(s, hex, size) : -ENOENT;
 		store_close(s);
