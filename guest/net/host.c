@@ -389,7 +389,7 @@ static s64 host_send(struct sock *s, struct uio *u, struct msginfo *m)
 	}
 	while (u->left) {
 		if (s->err) {
-			r = sock_error(s);
+			r = done ? 0 : sock_error(s); /* the next call tells */
 			break;
 		}
 		if (h->tx_broken || s->shut_wr) {

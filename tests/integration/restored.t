@@ -10,6 +10,7 @@ use lib $FindBin::Bin;
 use Cowbell;
 use IO::Socket::INET;
 use JSON::PP;
+use POSIX ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -300,6 +301,279 @@ C
 	SKIP: {
 		skip 'no libcrypto', 1 if !$seen{RAND_bytes};
 		is(scalar keys %{$seen{RAND_bytes}}, 2 * @pairs, 'RAND_bytes of a libcrypto that was seeded before differs in all clones');
+	}
+};
+
+# --- what lives inside the guest -----------------------------------------------------------------
+
+group inside => sub {
+	compile('inside', <<'C') or die;
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static int generation(void) { FILE *f = fopen("/proc/cowbell/generation", "r"); int g = 0; fscanf(f, "%d", &g); fclose(f); return g; }
+static int blocked[2], answer;
+static void *reader(void *a) { char b[16] = ""; answer = read(blocked[0], b, 16) == 4 && !strcmp(b, "done"); return 0; }
+int main(void)
+{
+	int p[2], us[2], dg[2], l, c, s, ev, in, sf, mem, ep, named, tmp, big[2], full = 0, n;
+	char b[4096], junk[4096];
+	struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/tmp/sock"};
+	struct sockaddr_in in4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof in4;
+	struct epoll_event e, got[8];
+	struct signalfd_siginfo si;
+	uint64_t v = 41;
+	sigset_t set;
+	pthread_t t;
+	signal(SIGPIPE, SIG_IGN);
+	pipe(p), write(p[1], "in the pipe", 11);
+	pipe2(big, O_NONBLOCK);
+	memset(junk, 'j', sizeof junk);
+	while ((n = write(big[1], junk, sizeof junk)) > 0) full += n;
+	socketpair(AF_UNIX, SOCK_STREAM, 0, us), write(us[0], "stream", 6);
+	socketpair(AF_UNIX, SOCK_DGRAM, 0, dg), write(dg[0], "one", 3), write(dg[0], "three", 5);
+	l = socket(AF_UNIX, SOCK_STREAM, 0), bind(l, (void *)&un, sizeof un), listen(l, 5);
+	named = socket(AF_UNIX, SOCK_STREAM, 0), connect(named, (void *)&un, sizeof un), write(named, "queued", 6);
+	s = socket(AF_INET, SOCK_STREAM, 0), bind(s, (void *)&in4, sizeof in4), listen(s, 5), getsockname(s, (void *)&in4, &len);
+	c = socket(AF_INET, SOCK_STREAM, 0), connect(c, (void *)&in4, sizeof in4), write(c, "loopback", 8);
+	int a = accept(s, 0, 0);
+	ev = eventfd(1, EFD_NONBLOCK), write(ev, &v, 8);
+	in = inotify_init1(IN_NONBLOCK), inotify_add_watch(in, "/tmp", IN_CREATE), close(open("/tmp/seen", O_CREAT | O_WRONLY, 0600));
+	sigemptyset(&set), sigaddset(&set, SIGUSR1), sigaddset(&set, SIGUSR2), sigprocmask(SIG_BLOCK, &set, 0);
+	sf = signalfd(-1, &set, SFD_NONBLOCK), kill(getpid(), SIGUSR1);
+	mem = memfd_create("m", 0), write(mem, "memory", 6);
+	tmp = open("/tmp/gone", O_RDWR | O_CREAT, 0600), write(tmp, "unlinked", 8), unlink("/tmp/gone");
+	ep = epoll_create1(0);
+	int watched[] = {ev, us[1], a, sf};
+	for (int i = 0; i < 4; i++) e.events = EPOLLIN | (i ? 0 : EPOLLET), e.data.fd = watched[i], epoll_ctl(ep, EPOLL_CTL_ADD, watched[i], &e);
+	pipe(blocked), pthread_create(&t, 0, reader, 0);
+	while (generation() == 1) usleep(5000);
+	memset(b, 0, sizeof b);
+	n = epoll_wait(ep, got, 8, 0), printf("epoll %d\n", n);
+	n = read(p[0], b, 99), printf("pipe %.*s\n", n, b);
+	n = 0;
+	for (int k; (k = read(big[0], b, sizeof b)) > 0; n += k) for (int i = 0; i < k; i++) if (b[i] != 'j') n = -1000000;
+	printf("full %d\n", n == full && full >= 65536);
+	n = read(us[1], b, 99), printf("unix %.*s\n", n, b), n = write(us[1], "back", 4), n = read(us[0], b, 99), printf("answer %.*s\n", n, b);
+	n = read(dg[1], b, 99), printf("dgram %.*s", n, b), n = read(dg[1], b, 99), printf(" %.*s\n", n, b);
+	n = read(accept(l, 0, 0), b, 99), printf("accepted %.*s\n", n, b);
+	n = read(a, b, 99), printf("tcp %.*s\n", n, b);
+	v = 0, read(ev, &v, 8), printf("eventfd %d\n", (int)v);
+	n = read(in, b, sizeof b), printf("inotify %s\n", n > 0 ? ((struct inotify_event *)b)->name : "");
+	n = read(sf, &si, sizeof si), printf("signalfd %d\n", n == sizeof si && si.ssi_signo == SIGUSR1);
+	n = pread(mem, b, 99, 0), printf("memfd %.*s\n", n, b);
+	n = pread(tmp, b, 99, 0), printf("unlinked %.*s\n", n, b);
+	write(blocked[1], "done", 4), pthread_join(t, 0), printf("reader %d\n", answer);
+	close(us[0]), n = write(us[1], "x", 1), printf("epipe %d\n", n == -1 && errno == EPIPE);
+	return 0;
+}
+C
+	my %snap = map { $_ => take($_, 'inside', '400ms', "$dir/bin/inside") } @monitors;
+	for my $p (@pairs) {
+		my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $p->[1], '--snapshot', $snap{$p->[0]});
+		is($st, 0, "@$p: inside: it goes on to its end") or diag $err;
+		lines_are("@$p", $out, 'epoll 4', 'pipe in the pipe', 'full 1', 'unix stream', 'answer back', 'dgram one three', 'accepted queued', 'tcp loopback', 'eventfd 42',
+			'inotify seen', 'signalfd 1', 'memfd memory', 'unlinked unlinked', 'reader 1', 'epipe 1') or diag $out;
+	}
+};
+
+# --- connections that cannot live on ----------------------------------------------------------------
+
+spew("$dir/app/calls.py", <<'PY');
+import errno, os, select, socket, sys, threading, time
+host, port, full, udp = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+out = []
+def dial():
+    s = socket.create_connection((host, port))
+    s.sendall(b"hello\n")
+    return s
+def thread(name, fn):
+    def run():
+        t = time.monotonic()
+        try:
+            r = fn()
+        except OSError as e:
+            r = errno.errorcode[e.errno] if e.errno else repr(e)
+        out.append("%s %s" % (name, r))
+    t = threading.Thread(target=run)
+    t.start()
+    return t
+def reader():
+    return repr(dial().recv(10))
+def writer():
+    s = dial()
+    while True:
+        s.send(b"x" * 65536)
+def epoller():
+    s = dial(); s.setblocking(False)
+    e = select.epoll(); e.register(s, select.EPOLLIN)
+    ev = e.poll(20)[0][1]
+    try:
+        s.recv(1)
+    except OSError as x:
+        return "%s %s %s" % (bool(ev & select.EPOLLERR), bool(ev & select.EPOLLHUP), errno.errorcode[x.errno])
+def edge():
+    s = dial(); s.setblocking(False)
+    e = select.epoll(); e.register(s, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET | select.EPOLLRDHUP)
+    e.poll(1)
+    ev = e.poll(20)[0][1]
+    return errno.errorcode[s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+def poller():
+    s = dial()
+    p = select.poll(); p.register(s, 0)
+    ev = p.poll(20000)[0][1]
+    return bool(ev & (select.POLLERR | select.POLLHUP))
+def selecter():
+    s = dial()
+    r, w, x = select.select([s], [], [], 20)
+    return "%d" % len(r) + " " + reading(s)
+def reading(s):
+    try:
+        return repr(s.recv(1))
+    except OSError as x:
+        return errno.errorcode[x.errno]
+def unread():
+    s = dial(); s.sendall(b"speak\n")
+    s.recv(2)
+    wait()
+    first = s.recv(3)
+    return first.decode() + " " + reading(s)
+def lazy():
+    s = dial()
+    wait()
+    time.sleep(0.1)
+    try:
+        for i in range(3):
+            s.send(b"x"); time.sleep(0.02)
+        return "sent"
+    except OSError as x:
+        return errno.errorcode[x.errno]
+def connecting():
+    s = socket.create_connection((host, full))
+    return "connected"
+def later():
+    s = socket.socket(); s.setblocking(False)
+    try:
+        s.connect((host, full))
+    except BlockingIOError:
+        pass
+    p = select.poll(); p.register(s, select.POLLOUT)
+    ev = p.poll(20000)
+    return errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), "none")
+def datagram():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((host, udp)); s.send(b"quiet")
+    try:
+        s.recv(10)
+        return "answer"
+    except ConnectionRefusedError:
+        s.send(b"echo"); s.settimeout(5)
+        return "again " + s.recv(10).decode()
+def unconnected():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b"quiet", (host, udp))
+    wait()
+    s.sendto(b"echo", (host, udp)); s.settimeout(5)
+    return s.recv(10).decode()
+def peername():
+    s = dial()
+    wait()
+    return s.getpeername() == (host, port)
+def resolver():
+    # as the C library's: two tries with a time-out each, over a connected datagram socket
+    for attempt in range(3):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((host, udp))
+        s.send(b"quiet" if generation() == 1 else b"echo")
+        p = select.poll(); p.register(s, select.POLLIN)
+        if not p.poll(5000):
+            continue
+        try:
+            return s.recv(10).decode()
+        except ConnectionRefusedError:
+            continue
+    return "gave up"
+def again():
+    dial_old = dial()
+    reading(dial_old)
+    dial_old.close()
+    s = dial(); s.sendall(b"speak\n")
+    return s.recv(10).decode()
+def generation():
+    return int(open("/proc/cowbell/generation").read())
+def wait():
+    while generation() == 1:
+        time.sleep(0.005)
+names = "reader writer epoller edge poller selecter unread lazy connecting later datagram unconnected peername resolver again".split()
+ts = [thread(n, globals()[n]) for n in names]
+wait()
+begin = time.monotonic()
+for t in ts:
+    t.join(15)
+print("\n".join(out))
+print("quick", time.monotonic() - begin < 6)
+sys.stdout.flush()
+os._exit(0)
+PY
+
+group connections => sub {
+	SKIP: {
+		skip 'no network of our own', 1 if !$address;
+		my $l = IO::Socket::INET->new(Listen => 64, LocalAddr => $address, ReuseAddr => 1) or die;
+		# a listener that takes nobody: its queue is full
+		my $full = IO::Socket::INET->new(Listen => 1, LocalAddr => $address, ReuseAddr => 1) or die;
+		my @fill = map { my $s = IO::Socket::INET->new(Proto => 'tcp', Blocking => 0); connect($s, $full->sockname); $s } 1 .. 5;
+		my $u = IO::Socket::INET->new(Proto => 'udp', LocalAddr => $address, LocalPort => 0) or die;
+		my $server = fork // die;
+		if (!$server) { # says something to who says "speak"; reads no more
+			$SIG{ALRM} = sub { POSIX::_exit(0) };
+			alarm 100;
+			my @conns;
+			while (1) {
+				my $rin = '';
+				vec($rin, fileno($_), 1) = 1 for $l, $u, map { $_->[0] } grep { !$_->[1] } @conns;
+				select(my $r = $rin, undef, undef, undef);
+				push @conns, [scalar $l->accept, 0] if vec($r, fileno($l), 1);
+				if (vec($r, fileno($u), 1)) {
+					my $from = recv($u, my $b, 100, 0);
+					send($u, 'echo', 0, $from) if $b eq 'echo';
+				}
+				for my $c (@conns) {
+					next if $c->[1] || !vec($r, fileno($c->[0]), 1);
+					my $n = sysread($c->[0], my $b, 100);
+					$c->[1] = 1 if !$n || $b =~ /xx/;
+					syswrite($c->[0], 'words') if $n && $b =~ /speak/;
+				}
+			}
+		}
+		my @run = ('--egress', join(',', map { "$address:" . $_->sockport } $l, $full, $u));
+		my %snap = map { $_ => take($_, 'calls', '1200ms', @run, $python, "$dir/app/calls.py", $address, $l->sockport, $full->sockport, $u->sockport) } @monitors;
+		for my $p (@pairs) {
+			my ($st, $out, $err) = run_out({timeout => 30}, $COWBELL, 'run', '--monitor', $p->[1], @run, '--snapshot', $snap{$p->[0]});
+			is($st, 0, "@$p: connections: it goes on to its end") or diag $err;
+			lines_are("@$p", $out, 'reader ECONNRESET', 'writer ECONNRESET', 'epoller True True ECONNRESET', 'edge ECONNRESET', 'poller True', 'selecter 1 ECONNRESET',
+				'unread rds ECONNRESET', 'lazy (ECONNRESET|EPIPE)', 'connecting ECONNRESET', 'later ECONNRESET', 'datagram again echo', 'unconnected echo', 'peername (True|ENOTCONN)',
+				'resolver echo', 'again words', 'quick True') or diag $out . $err;
+			my ($refused, undef, $why) = run_out({timeout => 30}, $COWBELL, 'run', '--monitor', $p->[1], '--egress', 'none', '--snapshot', $snap{$p->[0]});
+			is($refused, 125, "@$p: not without the network that it has");
+			like($why, qr/uses the network, which is not granted here/, "@$p: which is told");
+		}
+		kill 'KILL', $server;
+		waitpid $server, 0;
 	}
 };
 
