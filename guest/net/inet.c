@@ -334,6 +334,9 @@ static int connect_local(struct sock *s, const struct inaddr *to, bool nonblock)
 	c->sndbuf = l->sndbuf;
 	c->nodelay = l->nodelay;
 	c->keepalive = l->keepalive;
+	c->keepidle = l->keepidle;
+	c->keepintvl = l->keepintvl;
+	c->keepcnt = l->keepcnt;
 	c->connect_reported = true;
 	local_pair(s, c);
 	s->remote = *to;

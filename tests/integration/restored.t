@@ -577,4 +577,527 @@ group connections => sub {
 	}
 };
 
+# --- listeners --------------------------------------------------------------------------------------
+
+spew("$dir/app/listens.py", <<'PY');
+import os, select, socket, threading, time
+def serve(s, what):
+    while True:
+        c, a = s.accept()
+        o = [c.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), c.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+             c.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)]
+        l = [s.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR), s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN),
+             s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), s.getsockname()[1], s.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) != bytes(16)]
+        c.sendall(("%s %s %s %d\n" % (what, o, l, c.getsockname()[1])).encode()); c.close()
+def listen(port, family=socket.AF_INET, only=False):
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+    if family == socket.AF_INET6:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+    s.bind(("", port)); s.listen(7)
+    return s
+threading.Thread(target=serve, args=(listen(8001), "blocked"), daemon=True).start()
+six = listen(8002, socket.AF_INET6)
+def polled():
+    e = select.epoll(); six.setblocking(False); e.register(six, select.EPOLLIN | select.EPOLLET)
+    while True:
+        e.poll()
+        while True:
+            try:
+                c, a = six.accept()
+            except BlockingIOError:
+                break
+            c.sendall(("epoll %s %s\n" % (a[0], six.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))).encode()); c.close()
+threading.Thread(target=polled, daemon=True).start()
+def datagrams(port, family):
+    u = socket.socket(family, socket.SOCK_DGRAM); u.bind(("", port))
+    while True:
+        d, a = u.recvfrom(100)
+        u.sendto(b"udp " + d, a)
+threading.Thread(target=datagrams, args=(8001, socket.AF_INET), daemon=True).start()
+only = listen(8003, socket.AF_INET6, True)
+bound = socket.socket(); bound.bind(("", 8004)) # listens only later
+inner = listen(9000) # is not forwarded
+threading.Thread(target=serve, args=(inner, "inner"), daemon=True).start()
+def late():
+    while int(open("/proc/cowbell/generation").read()) == 1:
+        time.sleep(0.005)
+    bound.listen(5)
+    serve(bound, "late")
+threading.Thread(target=late, daemon=True).start()
+def proxy(): # asks the inner one
+    s = listen(8005)
+    while True:
+        c, a = s.accept()
+        i = socket.create_connection(("127.0.0.1", 9000)); c.sendall(i.recv(200)); c.close()
+proxy()
+PY
+
+sub line_from {
+	my ($port, $proto) = @_;
+	my $end = time + 5;
+	while (time < $end) {
+		my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Proto => $proto // 'tcp');
+		my $line;
+		if ($s && $proto) {
+			$s->send('ping');
+			my $rin = '';
+			vec($rin, fileno($s), 1) = 1;
+			$s->recv($line, 100) if select($rin, undef, undef, 0.3);
+			return $line if length($line // '');
+			next;
+		}
+		$line = $s ? <$s> : undef;
+		return $line if defined $line;
+		sleep 0.02;
+	}
+	return '';
+}
+
+group listeners => sub {
+	my %snap;
+	my @run = map { ('-p', '127.0.0.1:0:' . $_) } 8001 .. 8005;
+	$snap{$_} = take($_, 'listens', '600ms', @run, $python, "$dir/app/listens.py") for @monitors;
+	for my $p (@pairs) {
+		my %port = map { $_ => free_port() } 8001 .. 8005;
+		my $g = start_guest({}, $COWBELL, 'run', '--monitor', $p->[1], (map { ('-p', "127.0.0.1:$port{$_}:$_") } sort keys %port), '--snapshot', $snap{$p->[0]});
+		is(line_from($port{8001}), "blocked [1, 1, 77] [1, 1, 1, 8001, False] 8001\n", "@$p: a blocked accept, and options") or diag slurp($g->{err});
+		is(line_from($port{8001}), "blocked [1, 1, 77] [1, 1, 1, 8001, False] 8001\n", "@$p: again");
+		like(line_from($port{8002}), qr/^epoll \S+ 0$/, "@$p: a dual-stack listener that epoll watches");
+		is(line_from($port{8004}), "late [0, 0, 7200] [0, 1, 0, 8004, False] 8004\n", "@$p: a bound socket that listens later");
+		is(line_from($port{8005}), "inner [1, 1, 77] [1, 1, 1, 9000, False] 9000\n", "@$p: a listener that is not forwarded");
+		is(line_from($port{8001}, 'udp'), 'udp ping', "@$p: datagrams");
+		my @many = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{8001}) } 1 .. 30;
+		is(scalar(grep { my $l = $_ ? <$_> : ''; $l =~ /^blocked/ } @many), 30, "@$p: many at once");
+		is(stop_guest($g), 143, "@$p: it ends");
+		my $taken = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') or die;
+		my ($st, undef, $err) = run_out({timeout => 10}, $COWBELL, 'run', '--monitor', $p->[1], '-p', '127.0.0.1:' . $taken->sockport . ':8001', '--snapshot', $snap{$p->[0]});
+		is($st, 125, "@$p: a port of the host that is taken");
+		like($err, qr/cannot listen on/, "@$p: is told");
+	}
+	my $g = start_guest({}, $COWBELL, 'run', '--snapshot', $snap{$monitors[0]});
+	my ($port, $end) = (undef, time + 5);
+	while (!$port && time < $end) {
+		($port) = slurp($g->{err}) =~ /port (\d+) of the host is port 8001 /;
+		sleep 0.02;
+	}
+	like(line_from($port // 1), qr/^blocked/, 'without -p a port gets a free one, which is told');
+	stop_guest($g);
+};
+
+# --- volumes and locks ---------------------------------------------------------------------------------
+
+spew("$dir/app/volumes.py", <<'PY');
+import fcntl, json, mmap, os, sys, time
+v, how = sys.argv[1], sys.argv[2]
+r = {}
+def generation():
+    return int(open("/proc/cowbell/generation").read())
+if how == "files":
+    text = open(v + "/text", "r"); text.buffer.raw.read(0)
+    fd = os.open(v + "/data", os.O_RDWR); os.read(fd, 5)
+    app = os.open(v + "/log", os.O_WRONLY | os.O_APPEND); os.write(app, b"one\n")
+    d = os.open(v + "/sub", os.O_RDONLY | os.O_DIRECTORY)
+    full = open(v + "/data").read()
+    grown = open(v + "/grown"); grown.read()
+    m = mmap.mmap(os.open(v + "/mapped", os.O_RDWR), 4096); before = m[:6]
+    ro = mmap.mmap(os.open(v + "/mapped2", os.O_RDONLY), 4096, prot=mmap.PROT_READ); ro[:1]
+    names = os.scandir(v + "/sub")
+    dup = os.dup(fd)
+    new = open(v + "/new", "w"); new.write("written before"); new.flush()
+elif how == "gone" or how == "renamed":
+    f = open(v + "/" + how); f.read()
+    os.unlink(v + "/gone") if how == "gone" else os.rename(v + "/renamed", v + "/renamed.1")
+elif how == "locks":
+    a = open(v + "/lock.flock", "w"); fcntl.flock(a, fcntl.LOCK_EX)
+    b = open(v + "/lock.fcntl", "w"); fcntl.lockf(b, fcntl.LOCK_EX, 10, 20)
+    c = open(v + "/lock.shared", "w+"); fcntl.flock(c, fcntl.LOCK_SH)
+while generation() == 1:
+    time.sleep(0.005)
+if how == "files":
+    r["text"] = text.read()
+    r["rest"] = os.read(fd, 3).decode() + " " + os.read(dup, 3).decode()
+    os.write(app, b"two\n")
+    os.write(fd, b"W")
+    r["append"] = bool(fcntl.fcntl(app, fcntl.F_GETFL) & os.O_APPEND)
+    r["at"] = os.open("inner", os.O_RDONLY, dir_fd=d) > 0
+    r["again"] = open(v + "/data").read()
+    r["grown"] = grown.read(); r["size"] = os.fstat(grown.fileno()).st_size
+    r["mapped"] = [before.decode(), m[:6].decode(), ro[:6].decode()]
+    m[:6] = b"stored"; m.flush()
+    r["names"] = sorted(e.name for e in names)
+    new.write(" and after"); new.close()
+    r["stat"] = os.stat(v + "/text").st_size
+elif how == "locks":
+    r["held"] = True
+    sys.stdout.write("held\n"); sys.stdout.flush(); time.sleep(1.2)
+print(json.dumps(r))
+PY
+
+group volumes => sub {
+	my $vol = "$dir/vol";
+	mkdir "$vol/sub";
+	my $fill = sub {
+		my ($word) = @_;
+		spew("$vol/text", "$word text");
+		spew("$vol/data", $word eq 'old' ? '0123456789' : 'abcdefghijk');
+		spew("$vol/log", $word eq 'old' ? '' : "host\n");
+		spew("$vol/grown", $word eq 'old' ? 'short' : 'short and longer');
+		spew("$vol/mapped$_", $word x 2000) for '', 2;
+		spew("$vol/sub/inner", $word);
+		spew("$vol/$_", 'x') for qw(gone renamed);
+	};
+	for my $p (@pairs) {
+		my ($from, $to) = @$p;
+		$fill->('old');
+		my $snap = take($from, "files-$to", '500ms', '-v', "$vol:/vol", $python, "$dir/app/volumes.py", '/vol', 'files');
+		is(slurp("$vol/new"), 'written before', "@$p: what was written is on the volume");
+		$fill->('new');
+		my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $to, '-v', "$vol:/vol", '--snapshot', $snap);
+		is($st, 0, "@$p: volumes: it goes on to its end") or diag $err;
+		my $j = eval { decode_json($out) } // {};
+		is_deeply($j, {text => 'new text', rest => 'fgh ijk', append => JSON::PP::true, at => JSON::PP::true, again => 'abcdefghijkW', grown => ' and longer', size => 16,
+			mapped => ['oldold', 'newnew', 'newnew'], names => ['inner'], stat => 8}, "@$p: files are the volume's, and where they were") or diag $out;
+		is(slurp("$vol/log"), "host\ntwo\n", "@$p: O_APPEND");
+		is(slurp("$vol/new"), 'written before and after', "@$p: the offset of a file that is written");
+		is(substr(slurp("$vol/mapped"), 0, 8), 'storedne', "@$p: a shared mapping");
+		# another directory with the same names
+		system('rm', '-rf', "$dir/vol2");
+		system('cp', '-r', $vol, "$dir/vol2");
+		spew("$dir/vol2/text", 'other text');
+		($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $to, '-v', "$dir/vol2:/vol", '--snapshot', $snap);
+		$j = eval { decode_json($out) } // {};
+		is($j->{text}, 'other text', "@$p: another host directory with these files") or diag $err;
+		($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $to, '-v', "$vol:/vol:ro", '--snapshot', $snap);
+		is($st, 125, "@$p: not where it may only read");
+		like($err, qr/writable|read-only/i, "@$p: which is told");
+		($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+		is($st, 125, "@$p: not without its volume");
+		like($err, qr/volume/, "@$p: which is told");
+	}
+	for my $from (@monitors) {
+		$fill->('old');
+		for my $how (qw(gone renamed)) {
+			my $snap = take($from, $how, '500ms', '-v', "$vol:/vol", $python, "$dir/app/volumes.py", '/vol', $how);
+			spew("$vol/$how", 'another file');
+			my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $from, '-v', "$vol:/vol", '--snapshot', $snap);
+			is($st, 125, "$from: a file that was $how is not taken for another one of its name");
+			like($err, qr/\b$how in \/vol.*removed or renamed/, "$from: which is told") or diag $err;
+		}
+		my $snap = take($from, 'locks', '500ms', '-v', "$vol:/vol", $python, "$dir/app/volumes.py", '/vol', 'locks');
+		for my $to (@monitors) {
+			my $g = start_guest({}, $COWBELL, 'run', '--monitor', $to, '-v', "$vol:/vol", '--snapshot', $snap);
+			my $end = time + 5;
+			sleep 0.02 while slurp($g->{out}) !~ /held/ && time < $end;
+			open(my $f, '+<', "$vol/lock.flock") or die;
+			ok(!flock($f, 2 | 4), "$from to $to: a lock of a file is held again") or diag slurp($g->{err});
+			flock($f, 8);
+			my ($st, $out) = run_out({}, 'python3', '-c', "import fcntl,sys; f=open(sys.argv[1],'r+'); fcntl.lockf(f, fcntl.LOCK_EX|fcntl.LOCK_NB, 5, 25)", "$vol/lock.fcntl");
+			isnt($st, 0, "$from to $to: so is one of a range");
+			my ($two, undef, $err) = run_out({timeout => 10}, $COWBELL, 'run', '--monitor', $to, '-v', "$vol:/vol", '--snapshot', $snap);
+			is($two, 125, "$from to $to: a second instance cannot hold them");
+			like($err, qr/holds a lock on the file \S+ of volume \/vol, and another program has it/, "$from to $to: which is told") or diag $err;
+			is(stop_guest($g, 0), 0, "$from to $to: the first goes on");
+		}
+	}
+};
+
+# --- standard streams ----------------------------------------------------------------------------------
+
+spew("$dir/app/streams.py", <<'PY');
+import os, sys, time
+print("started"); sys.stdout.flush()
+first = sys.stdin.readline()
+print("line", repr(first), [os.isatty(i) for i in range(3)], os.getpid()); sys.stdout.flush()
+print("rest", repr(sys.stdin.read())); sys.stdout.flush()
+sys.stderr.write("to stderr\n")
+PY
+
+group streams => sub {
+	for my $from (@monitors) {
+		# its stdin is a pipe in which nothing comes
+		my $snap = "$dir/snap/streams.$from";
+		pipe(my $r, my $w) or die;
+		my $pid = fork // die;
+		if (!$pid) {
+			open(STDIN, '<&', $r);
+			close $w;
+			open(STDOUT, '>', "$dir/taken");
+			open(STDERR, '>&', \*STDOUT);
+			exec 'timeout', '20', $COWBELL, 'run', '--monitor', $from, '--snapshot-at', '500ms', '--snapshot-stop', '-o', $snap, $python, "$dir/app/streams.py";
+		}
+		waitpid $pid, 0;
+		close $w;
+		ok(-s $snap, "$from: a program that waits for its input is taken") or diag slurp("$dir/taken");
+		for my $to (@monitors) {
+			my ($st, $out, $err) = run_out({in => "a line\nand more", timeout => 20}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+			is($st, 0, "$from to $to: streams: it goes on to its end") or diag $err;
+			like($out, qr/^line 'a line\\n' \[False, False, False\] \d+\nrest 'and more'\n$/, "$from to $to: input from a file, output to files");
+			like($err, qr/^to stderr$/m, "$from to $to: its error stream");
+			($st, $out, $err) = run_out({timeout => 20}, 'sh', '-c', 'printf "by pipe\n" | "$@" | cat', 'sh', $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+			like($out, qr/^line 'by pipe\\n' .*\nrest ''\n$/, "$from to $to: pipes") or diag $err;
+			($st, $out, $err) = run_out({timeout => 20}, 'sh', '-c', '"$@" <&- >/dev/null', 'sh', $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+			like($err, qr/Bad file descriptor/, "$from to $to: a stream that is closed");
+			spew("$dir/term.py", <<'PY');
+import os, pty, sys, time
+pid, fd = pty.fork()
+if not pid:
+    os.execvp(sys.argv[1], sys.argv[1:])
+time.sleep(0.5)
+os.write(fd, b"typed\n")
+time.sleep(0.3)
+os.write(fd, b"\x04")
+out = b""
+try:
+    while True:
+        b = os.read(fd, 1000)
+        if not b:
+            break
+        out += b
+except OSError:
+    pass
+sys.stdout.buffer.write(out)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PY
+			($st, $out, $err) = run_out({timeout => 20}, 'python3', "$dir/term.py", $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+			is($st, 0, "$from to $to: on a terminal it goes on to its end") or diag "$out$err";
+			like($out, qr/line 'typed\\n'/, "$from to $to: what is typed there comes") or diag $out;
+		}
+	}
+};
+
+# --- TLS: what two clones must not share -----------------------------------------------------------------
+
+spew("$dir/app/tls.py", <<'PY');
+import hashlib, json, os, random, secrets, socket, ssl, sys, threading, uuid
+ssl.RAND_bytes(16), os.urandom(4), secrets.token_hex(4), uuid.uuid4() # all of it is in use before the snapshot
+ctx = {}
+for name, v in ("1.3", ssl.TLSVersion.TLSv1_3), ("1.2", ssl.TLSVersion.TLSv1_2):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    c.load_cert_chain(sys.argv[1], sys.argv[2])
+    c.minimum_version = c.maximum_version = v
+    ctx[name] = c
+def once(s, c):
+    a = s.accept()[0]
+    try:
+        t = c.wrap_socket(a, server_side=True)
+        t.recv(1)
+        t.sendall(json.dumps({"rand": [ssl.RAND_bytes(16).hex(), os.urandom(16).hex(), secrets.token_hex(16), str(uuid.uuid4()),
+            "%x" % random.SystemRandom().getrandbits(128)], "pid": os.getpid()}).encode() + b"\n")
+        t.close()
+    except OSError:
+        a.close()
+def serve(port, c):
+    s = socket.create_server(("", port))
+    while True:
+        once(s, c)
+threading.Thread(target=serve, args=(8012, ctx["1.2"]), daemon=True).start()
+serve(8013, ctx["1.3"])
+PY
+# Handshakes with the two clones: what goes over the wire in the clear, and the keys (by SSLKEYLOGFILE's lines).
+spew("$dir/client.py", <<'PY');
+import json, os, socket, ssl, sys, tempfile
+out = []
+for port, v in zip(map(int, sys.argv[1:3]), (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)):
+    log = tempfile.mktemp()
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    c.check_hostname = False
+    c.verify_mode = ssl.CERT_NONE
+    c.keylog_filename = log
+    c.minimum_version = c.maximum_version = v
+    inc, outg = ssl.MemoryBIO(), ssl.MemoryBIO()
+    o = c.wrap_bio(inc, outg)
+    s = socket.create_connection(("127.0.0.1", port))
+    s.settimeout(10)
+    wire = b""
+    def pump(fn):
+        global wire
+        while True:
+            try:
+                r = fn()
+                s.sendall(outg.read())
+                return r
+            except ssl.SSLWantReadError:
+                s.sendall(outg.read())
+                b = s.recv(65536)
+                if not b:
+                    raise EOFError
+                wire += b
+                inc.write(b)
+    pump(o.do_handshake)
+    o.write(b"x"); s.sendall(outg.read())
+    body = json.loads(pump(lambda: o.read(4096)))
+    server_random = wire[11:43].hex()
+    n = wire[43]
+    secrets = [l.split()[2] for l in open(log).read().splitlines() if not l.startswith("#") and l.split()[0] != "CLIENT_RANDOM" or "CLIENT_RANDOM" in l]
+    out.append({"random": server_random, "session": wire[44:44 + n].hex() if v == ssl.TLSVersion.TLSv1_2 else "", "hello": wire[:200].hex(), "secrets": secrets,
+        "rand": body["rand"], "pid": body["pid"], "ticket": (o.session.id.hex() if o.session else "")})
+    os.unlink(log)
+print(json.dumps(out))
+PY
+
+group tls => sub {
+	SKIP: {
+		skip 'needs openssl', 1 if !have('openssl');
+		system("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout '$dir/key.pem' -out '$dir/cert.pem' -days 2 -subj /CN=localhost 2>/dev/null") == 0 or skip 'no certificate', 1;
+		my (%seen, $pid);
+		for my $from (@monitors) {
+			# one handshake before, so that its generators are in use
+			my ($a, $b) = (free_port(), free_port());
+			my $name = "tls-$from-$$";
+			my @run = ('-p', "127.0.0.1:$a:8012", '-p', "127.0.0.1:$b:8013");
+			my $g = start_guest({}, $COWBELL, 'run', '--monitor', $from, '--name', $name, @run, '-v', "$dir:/keys:ro", $python, "$dir/app/tls.py", '/keys/cert.pem', '/keys/key.pem');
+			my ($st, $out, $err, $end) = (1, '', '', time + 10);
+			while ($st && time < $end) {
+				($st, $out, $err) = run_out({timeout => 10}, 'python3', "$dir/client.py", $a, $b);
+				sleep 0.1 if $st;
+			}
+			is($st, 0, "$from: TLS works before") or diag slurp($g->{err}) . $err;
+			my @all = @{(eval { decode_json($out) } // [])};
+			my $snap = "$dir/snap/tls.$from";
+			($st, undef, $err) = run_out({}, $COWBELL, 'snapshot', 'create', $name, '-o', $snap);
+			is($st, 0, "$from: it is taken") or diag $err;
+			($st, $out, $err) = run_out({timeout => 20}, 'python3', "$dir/client.py", $a, $b);
+			push @all, @{(eval { decode_json($out) } // [])}; # the original goes on: it must not say what a clone says
+			stop_guest($g);
+			for my $to (@monitors) {
+				for my $clone (1, 2) {
+					my $r = start_guest({}, $COWBELL, 'run', '--monitor', $to, '-v', "$dir:/keys:ro", @run, '--snapshot', $snap);
+					($st, $end) = (1, time + 10);
+					while ($st && time < $end) {
+						($st, $out, $err) = run_out({timeout => 10}, 'python3', "$dir/client.py", $a, $b);
+						sleep 0.05 if $st;
+					}
+					is($st, 0, "$from to $to: clone $clone speaks TLS") or diag slurp($r->{err}) . $err;
+					my $j = eval { decode_json($out) } // [];
+					is(scalar @$j, 2, "$from to $to: clone $clone: both versions");
+					is($j->[0]{pid}, $all[0]{pid}, "$from to $to: clone $clone: its program sees the process id that it had");
+					push @all, @$j;
+					stop_guest($r);
+				}
+			}
+			for my $i (0 .. $#all) {
+				my $h = $all[$i];
+				$seen{$_}++ for map({ "random $_" } $h->{random}), map({ "secret $_" } @{$h->{secrets}}), map({ "number $_" } @{$h->{rand}}), $h->{session} ? "session $h->{session}" : ();
+			}
+			cmp_ok(scalar @all, '>=', 4 + 4 * @monitors, "$from: handshakes of original and clones");
+		}
+		my @twice = grep { $seen{$_} > 1 } sort keys %seen;
+		is_deeply(\@twice, [], 'no random number, session id, traffic secret or master secret came twice');
+		ok(scalar(grep { /^secret/ } keys %seen) >= 5 * 4 * @monitors, 'there were such secrets: ' . keys(%seen) . ' values');
+	}
+};
+
+# --- OpenSSL, Node, Ruby, PHP, Perl, Go: numbers of two clones ---------------------------------------------------
+
+group languages => sub {
+	my $wait = '/proc/cowbell/generation';
+	my %program = (
+		node => ["$dir/app/r.js", <<'JS', 'node'],
+const c = require("crypto"), fs = require("fs");
+c.randomBytes(16); c.generateKeyPairSync("ec", {namedCurve: "prime256v1"});
+const t = setInterval(() => {
+	if (fs.readFileSync("/proc/cowbell/generation", "utf8").trim() == "1") return;
+	clearInterval(t);
+	console.log("a", c.randomBytes(16).toString("hex"));
+	console.log("b", c.randomUUID({disableEntropyCache: true}));
+	console.log("c", c.generateKeyPairSync("ec", {namedCurve: "prime256v1"}).privateKey.export({type: "pkcs8", format: "der"}).toString("hex").slice(0, 140));
+	c.randomBytes(16, (e, b) => console.log("d", b.toString("hex")));
+	console.log("e", require("crypto").webcrypto.getRandomValues(new Uint32Array(4)).join("-"));
+}, 5);
+JS
+		ruby => ["$dir/app/r.rb", <<'RB', 'ruby'],
+require "securerandom"; require "openssl"
+SecureRandom.hex(4); OpenSSL::Random.random_bytes(4); pid = $$
+sleep 0.005 while File.read("/proc/cowbell/generation").to_i == 1
+puts "a " + SecureRandom.hex(16), "b " + OpenSSL::Random.random_bytes(16).unpack1("H*"), "c " + OpenSSL::PKey::EC.generate("prime256v1").private_key.to_s(16)
+puts "d " + Random.urandom(16).unpack1("H*")
+puts "pid #{pid == $$ && pid == Process.pid}"
+got = false
+trap("USR1") { got = true }
+Process.kill("USR1", Process.pid)
+20.times { sleep 0.01 unless got }
+puts "signal #{got}"
+RB
+		php => ["$dir/app/r.php", <<'PHP', 'php'],
+<?php
+random_bytes(4); if (function_exists("openssl_random_pseudo_bytes")) openssl_random_pseudo_bytes(4);
+while (trim(file_get_contents("/proc/cowbell/generation")) == "1") usleep(5000);
+echo "a " . bin2hex(random_bytes(16)) . "\n";
+if (function_exists("openssl_random_pseudo_bytes")) echo "b " . bin2hex(openssl_random_pseudo_bytes(16)) . "\n";
+echo "c " . random_int(0, PHP_INT_MAX) . random_int(0, PHP_INT_MAX) . "\n";
+PHP
+		perl => ["$dir/app/r.pl", <<'PL', 'perl'],
+$| = 1;
+sub gen { open(my $f, "<", "/proc/cowbell/generation"); my $g = <$f>; $g + 0 }
+open(my $u, "<:raw", "/dev/urandom"); sysread($u, my $x, 16);
+select(undef, undef, undef, 0.005) while gen() == 1;
+sysread($u, $x, 16); print "a ", unpack("H*", $x), "\n";
+PL
+		python => ["$dir/app/r.py", <<'PY', $python],
+import os, random, secrets, ssl, time, uuid
+ssl.RAND_bytes(4); r = random.SystemRandom(); r.random()
+while int(open("/proc/cowbell/generation").read()) == 1: time.sleep(0.005)
+print("a", ssl.RAND_bytes(16).hex()); print("b", r.getrandbits(128)); print("c", uuid.uuid4()); print("d", os.urandom(16).hex()); print("e", secrets.token_hex(16))
+PY
+	);
+	if (have('go')) {
+		mkdir "$dir/go";
+		spew("$dir/go/main.go", <<'GO');
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	b := make([]byte, 16)
+	rand.Read(b)
+	for {
+		g, _ := os.ReadFile("/proc/cowbell/generation")
+		if strings.TrimSpace(string(g)) != "1" {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	rand.Read(b)
+	fmt.Printf("a %x\n", b)
+	k, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	fmt.Printf("b %x\n", k.D)
+}
+GO
+		local $ENV{CGO_ENABLED} = 0;
+		local $ENV{GOCACHE} = "$dir/gocache";
+		local $ENV{HOME} = $dir;
+		$program{go} = ["$dir/bin/gorand", undef] if system("cd '$dir/go' && go build -o '$dir/bin/gorand' main.go 2>/dev/null") == 0;
+	}
+	for my $lang (sort keys %program) {
+		my ($file, $code, $interpreter) = @{$program{$lang}};
+		next if $interpreter && !have($interpreter);
+		spew($file, $code) if defined $code;
+		my %seen;
+		for my $from (@monitors) {
+			my $snap = take($from, "r-$lang", '1200ms', $interpreter ? ($interpreter, $file) : $file);
+			for my $to (@monitors) {
+				for my $clone (1, 2) {
+					my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+					is($st, 0, "$lang, $from to $to: clone $clone goes on to its end") or diag $err;
+					my @lines = grep { /^[a-e] / } split /\n/, $out;
+					ok(@lines >= 1 && !grep({ $seen{$_}++ } @lines), "$lang, $from to $to: clone $clone has numbers of its own: " . @lines) or diag $out;
+					lines_are("$lang, $from to $to", $out, 'pid true', 'signal true') if $lang eq 'ruby';
+				}
+			}
+		}
+	}
+};
+
 done_testing;
