@@ -20,6 +20,9 @@
  */
 #include "guest/restored.h"
 
+#include <linux/auxvec.h>
+#include <linux/elf.h>
+
 #include "abi/boot.h"
 #include "guest/arch/x86_64/arch.h"
 #include "guest/linux/linux.h"
@@ -31,6 +34,7 @@
 #include "guest/vfs/vfs.h"
 
 #define SHOWN_PID_STEP 32768 /* no thread has such a number */
+#define TAG_GNU_HASH   0x6ffffef5
 
 static bool keeps_own_randomness(const struct vma *v)
 {
@@ -44,12 +48,100 @@ static bool keeps_own_randomness(const struct vma *v)
 	return false;
 }
 
-static bool maps_such_a_library(struct aspace *as)
+/* --- an executable with OpenSSL inside ------------------------------------------------------ */
+
+struct symbols {
+	u64 base, hash, symtab, strtab;
+};
+
+static u64 auxv_of(const struct aspace *as, u64 type)
 {
-	list_for_each (n, &as->vmas)
-		if (keeps_own_randomness(list_entry(n, struct vma, node)))
+	for (u32 i = 0; i + 1 < ARRAY_SIZE(as->auxv) && as->auxv[i]; i += 2)
+		if (as->auxv[i] == type)
+			return as->auxv[i + 1];
+	return 0;
+}
+
+/* What the program's dynamic section names; ld.so may have relocated it. false: it has none. */
+static bool find_symbols(const struct aspace *as, struct symbols *y)
+{
+	u64 phdr = auxv_of(as, AT_PHDR), n = auxv_of(as, AT_PHNUM), dynamic = 0;
+	Elf64_Phdr ph;
+	Elf64_Dyn d;
+
+	*y = (struct symbols){0};
+	for (u64 i = 0; i < n && i < 64; i++) {
+		if (get_user(ph, (const Elf64_Phdr *)phdr + i))
+			return false;
+		if (ph.p_type == PT_PHDR)
+			y->base = phdr - ph.p_vaddr;
+		else if (ph.p_type == PT_DYNAMIC)
+			dynamic = ph.p_vaddr;
+	}
+	for (u64 i = 0; dynamic && i < 256; i++) {
+		if (get_user(d, (const Elf64_Dyn *)(y->base + dynamic) + i) || d.d_tag == DT_NULL)
+			break;
+		u64 at = d.d_un.d_ptr < y->base ? d.d_un.d_ptr + y->base : d.d_un.d_ptr;
+		if (d.d_tag == TAG_GNU_HASH)
+			y->hash = at;
+		else if (d.d_tag == DT_SYMTAB)
+			y->symtab = at;
+		else if (d.d_tag == DT_STRTAB)
+			y->strtab = at;
+	}
+	return y->hash && y->symtab && y->strtab;
+}
+
+static bool is_named(const struct symbols *y, u32 index, const char *name, u32 len)
+{
+	Elf64_Sym sym;
+	char text[32];
+
+	return !get_user(sym, (const Elf64_Sym *)y->symtab + index) && sym.st_shndx &&
+	       !copy_in(text, (const char *)y->strtab + sym.st_name, len + 1) && !memcmp(text, name, len + 1);
+}
+
+/* By the GNU hash table: buckets of chains, whose last entry has bit 0 set. */
+static bool exports(const struct symbols *y, const char *name)
+{
+	u32 head[4], want = 5381, hash, index, len = (u32)strlen(name);
+	const u32 *buckets, *chain;
+
+	for (const char *c = name; *c; c++)
+		want = want * 33 + (u8)*c;
+	if (copy_in(head, (const void *)y->hash, sizeof(head)) || !head[0])
+		return false;
+	buckets = (const u32 *)(y->hash + sizeof(head) + 8ull * head[2]);
+	chain = buckets + head[0];
+	if (get_user(index, buckets + want % head[0]) || index < head[1])
+		return false;
+	for (u32 i = 0; i < 1024; i++, index++) {
+		if (get_user(hash, chain + (index - head[1])))
+			return false;
+		if ((hash | 1) == (want | 1) && is_named(y, index, name, len))
 			return true;
+		if (hash & 1)
+			return false;
+	}
 	return false;
+}
+
+static bool is_openssl_inside(struct aspace *as, const struct vma *caller)
+{
+	static struct aspace *asked;
+	static u64 asked_entry;
+	static bool answer;
+	struct vma *exe = vma_find(as, auxv_of(as, AT_PHDR));
+	struct symbols y;
+
+	if (!exe || !exe->file || !caller->file || exe->file->inode != caller->file->inode)
+		return false;
+	if (asked != as || asked_entry != as->start_code) {
+		asked = as;
+		asked_entry = as->start_code;
+		answer = find_symbols(as, &y) && exports(&y, "openssl_get_fork_id");
+	}
+	return answer;
 }
 
 /*
@@ -66,14 +158,9 @@ s64 restored_getpid(void)
 	if (likely(p->shown_pid == p->pid) || get_user(caller, (const u64 *)current_regs()->rsp))
 		return p->pid;
 	v = vma_find(p->as, caller);
-	return v && v->start <= caller && keeps_own_randomness(v) ? p->shown_pid : p->pid;
-}
-
-static void renew_process(struct process *p)
-{
-	mm_wipe_on_fork(p->as);
-	if (maps_such_a_library(p->as))
-		p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
+	if (!v || v->start > caller)
+		return p->pid;
+	return keeps_own_randomness(v) || is_openssl_inside(p->as, v) ? p->shown_pid : p->pid;
 }
 
 void restored_renew(bool copy)
@@ -85,8 +172,10 @@ void restored_renew(bool copy)
 	list_for_each (n, &all_processes) {
 		struct process *p = list_entry(n, struct process, all_node);
 
-		if (p->as)
-			renew_process(p);
+		if (!p->as)
+			continue;
+		mm_wipe_on_fork(p->as);
+		p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
 	}
 	hostname_restored();
 	timerfds_restored();
