@@ -5,11 +5,11 @@
  *   0        struct snap_header, 4096 bytes
  *   4096     tables: the arrays that the header names, then the strings
  *   ...      zeros up to a multiple of 4096
- *   data_off pages: embedded layers first, then RAM, extent after extent, each page aligned
+ *   data_off pages: embedded layers first, then RAM, extent after extent, each page aligned; then patches, packed
  *
  * The digest covers header (with the digest itself as zeros) and tables, so one look tells that nothing of
- * what the monitor acts upon was changed. Pages have a CRC-32C for each extent, which `verify` checks; a
- * restore maps pages when they are touched and does not. Pages that no extent names are zero.
+ * what the monitor acts upon was changed. Pages have a CRC-32C for each extent, which is looked at by `verify` and before
+ * the first start from a file. Pages that no extent names are zero, or the parent's.
  *
  * What is in it: RAM, and what the monitor kept for the guest: handles, the requests that wait on
  * them, the indices of the ring. No registers but those that the library OS itself left in RAM: an instance is
@@ -85,14 +85,25 @@ enum snap_flag {
 enum snap_extent_flag {
 	SNAP_E_ZERO = 1, /* nothing is stored (off is 0): what the parent has there is zero now */
 	SNAP_E_USER = 2, /* pages of the app only: a restore may fill them when they are touched */
+	SNAP_E_PATCH = 4, /* the parent's pages with changes: `len` bytes at off, a multiple of 8 both; see below */
 };
 
 /* Sorted by gpa, without overlap. Of a delta they lie over the parent's. */
 struct snap_extent {
 	uint64_t gpa, off; /* page aligned; off from the file's start */
 	uint32_t pages, crc; /* CRC-32C of the bytes */
-	uint32_t flags, pad;
+	uint32_t flags, len; /* len: of a PATCH, else 0 */
 };
+
+/*
+ * A PATCH, for each of its pages: uint16_t n, then n times struct snap_change, zeros up to a multiple of 8, then the
+ * words of all changes. Programs that count references write a word here and there: a page costs some 20 bytes.
+ */
+struct snap_change {
+	uint16_t first, count; /* words of 8 bytes; first + count <= 512 */
+};
+#define SNAP_PATCH_PAGES (1u << 14) /* at most in a file */
+#define SNAP_PATCH_BYTES 1024u /* a page that needs more is better stored whole; a reader takes any */
 
 /* A mapping of the initial address space; all but the first lie in RAM or in a layer. */
 struct snap_map {
@@ -168,6 +179,7 @@ struct snap_volume {
 
 _Static_assert(sizeof(struct snap_header) == 4096, "abi");
 _Static_assert(sizeof(struct snap_extent) == 32, "abi");
+_Static_assert(sizeof(struct snap_change) == 4, "abi");
 _Static_assert(sizeof(struct snap_map) == 32, "abi");
 _Static_assert(sizeof(struct snap_layer) == 64, "abi");
 _Static_assert(sizeof(struct snap_handle) == 64, "abi");

@@ -616,7 +616,7 @@ int monitor_run(const struct monitor_config *cfg)
 	tell_started(in);
 	catch_signals(in);
 	trigger_init(in);
-	if (in->restored && in->snap.src) {
+	if (in->restored && (in->snap.src || in->mem.lazy)) { /* the flat list is needed on */
 		snapfile_slim(in->restored);
 		in->snap.under = in->restored;
 	} else if (in->restored) {

@@ -201,20 +201,35 @@ static bool layers_are_sound(const struct snap_file *f)
 	return true;
 }
 
+/* By its kind: what an extent has in the file. */
+static bool stored_well(const struct snap_header *h, const struct snap_extent *e)
+{
+	switch (e->flags & ~(uint32_t)SNAP_E_USER) {
+	case 0:
+		return !e->len && in_file(h, e->off, (uint64_t)e->pages * PG);
+	case SNAP_E_ZERO:
+		return !e->len && !e->off && !e->crc && h->parent;
+	case SNAP_E_PATCH:
+		return h->parent && e->len && e->len % 8 == 0 && e->off % 8 == 0 && e->off >= h->data_off &&
+		       e->off <= h->file_size && e->len <= h->file_size - e->off &&
+		       e->len <= e->pages * 2 * PG;
+	}
+	return false;
+}
+
 /* In the order of their addresses, not overlapping. */
 static bool extents_are_sound(const struct snap_file *f)
 {
-	uint64_t next = 0;
+	uint64_t next = 0, patched = 0;
 
 	for (uint32_t i = 0; i < f->h.extents.count; i++) {
 		const struct snap_extent *e = &f->extents[i];
 
 		if (!e->pages || e->pages > SNAP_EXTENT_PAGES || e->gpa < next ||
-		    !in_ram(&f->h, e->gpa, (uint64_t)e->pages * PG) ||
-		    e->flags & ~(uint32_t)(SNAP_E_ZERO | SNAP_E_USER))
+		    !in_ram(&f->h, e->gpa, (uint64_t)e->pages * PG) || !stored_well(&f->h, e))
 			return false;
-		if (e->flags & SNAP_E_ZERO ? e->off || e->crc || !f->h.parent
-					   : !in_file(&f->h, e->off, (uint64_t)e->pages * PG))
+		patched += e->flags & SNAP_E_PATCH ? e->pages : 0;
+		if (patched > SNAP_PATCH_PAGES)
 			return false;
 		next = e->gpa + (uint64_t)e->pages * PG;
 	}
@@ -238,12 +253,25 @@ static void flat_add(struct flat *to, const struct snap_flat *from, uint64_t gpa
 	to->v[to->n++].pages = (uint32_t)((end - gpa) / PG);
 }
 
+/* What an extent lays over the parent's pages. */
+static struct snap_flat flat_of(const struct snap_file *f, const struct snap_extent *e, uint64_t *patched)
+{
+	struct snap_flat v = {e->gpa, e->off, e->pages, e->flags & (SNAP_E_USER | SNAP_E_ZERO), f->fd};
+
+	if (e->flags & SNAP_E_PATCH) {
+		v.fd = f->own_fd[0];
+		v.off = *patched;
+		*patched += (uint64_t)e->pages * PG;
+	}
+	return v;
+}
+
 /* The extents of f laid over what its parent has. Each of them splits at most one of the parent's entries. */
 static bool flatten(struct snap_file *f)
 {
 	const struct snap_file *p = f->parent;
 	uint32_t n_under = p ? p->n_flat : 0, u = 0;
-	uint64_t covered = 0; /* what lies below was dealt with */
+	uint64_t covered = 0 /* what lies below was dealt with */, patched = 0;
 	struct flat to = {.max = n_under + 2 * f->h.extents.count};
 
 	if (to.max > 2 * SNAP_MAX_EXTENTS)
@@ -252,26 +280,96 @@ static bool flatten(struct snap_file *f)
 	if (!to.v)
 		return false;
 	for (uint32_t i = 0; i <= f->h.extents.count; i++) {
-		const struct snap_extent *e = i < f->h.extents.count ? &f->extents[i] : NULL;
-		uint64_t gpa = e ? e->gpa : UINT64_MAX, end = e ? gpa + (uint64_t)e->pages * PG : UINT64_MAX;
+		struct snap_flat e = {.gpa = UINT64_MAX};
+		uint64_t end = UINT64_MAX;
 
+		if (i < f->h.extents.count) {
+			e = flat_of(f, &f->extents[i], &patched);
+			end = e.gpa + (uint64_t)e.pages * PG;
+		}
 		for (; u < n_under; u++) { /* the parent's, as far as they lie before this one */
 			const struct snap_flat *under = &p->flat[u];
 			uint64_t from = under->gpa > covered ? under->gpa : covered;
 			uint64_t to_gpa = under->gpa + (uint64_t)under->pages * PG;
 
-			flat_add(&to, under, from, to_gpa < gpa ? to_gpa : gpa);
+			flat_add(&to, under, from, to_gpa < e.gpa ? to_gpa : e.gpa);
 			if (to_gpa > end)
 				break;
 		}
 		covered = end;
-		if (e && !(e->flags & SNAP_E_ZERO))
-			flat_add(&to, &(struct snap_flat){e->gpa, e->off, e->pages, e->flags, f->fd}, gpa,
-				 end);
+		if (e.pages && !(e.flags & SNAP_E_ZERO))
+			flat_add(&to, &e, e.gpa, end);
 	}
 	f->flat = to.v;
 	f->n_flat = to.n;
 	return true;
+}
+
+/* --- patches ------------------------------------------------------------------------- */
+
+/* One extent's pages, patched, to the end of the file of patched pages. */
+static int patch_extent(struct snap_file *f, const struct snap_extent *e, struct snap_reader *r, uint8_t *buf,
+			const char **why)
+{
+	uint8_t *data = malloc(e->len), page[PG];
+	uint64_t at = 0;
+	int err = data ? 0 : -ENOMEM;
+
+	if (data && pread(f->fd, data, e->len, (off_t)e->off) != (ssize_t)e->len)
+		err = refuse(why, "it is truncated");
+	for (uint32_t i = 0; i < e->pages && !err; i++) {
+		const uint8_t *below = snap_reader_page(r, e->gpa + (uint64_t)i * PG);
+		uint32_t n;
+
+		memset(page, 0, sizeof(page));
+		if (below)
+			memcpy(page, below, PG);
+		n = snap_patch_apply(page, data + at, e->len - at);
+		if (r->err || !n)
+			err = refuse(why, r->err ? "its parent cannot be read"
+						 : "it is damaged: impossible changes");
+		memcpy(buf + (uint64_t)i * PG, page, PG);
+		at += n;
+	}
+	free(data);
+	return err;
+}
+
+/* Patched pages become a file in memory, which the flat list refers to as to any other. */
+static int patch(struct snap_file *f, const char **why)
+{
+	struct snap_reader *r = NULL;
+	uint64_t off = 0;
+	uint8_t *buf = NULL;
+	int err = 0;
+
+	for (uint32_t i = 0; i < f->h.extents.count && !err; i++) {
+		const struct snap_extent *e = &f->extents[i];
+		uint64_t len = (uint64_t)e->pages * PG;
+
+		if (!(e->flags & SNAP_E_PATCH))
+			continue;
+		if (!r) {
+			r = malloc(sizeof(*r));
+			buf = malloc(SNAP_EXTENT_PAGES * PG);
+			f->own_fd[0] = memfd_create("cowbell-patched", MFD_CLOEXEC);
+			f->n_own = f->own_fd[0] >= 0;
+			if (!r || !buf || !f->n_own) {
+				err = -ENOMEM;
+				break;
+			}
+			snap_reader_start(r, f->parent->flat, f->parent->n_flat);
+		}
+		err = patch_extent(f, e, r, buf, why);
+		if (!err && pwrite(f->own_fd[0], buf, len, (off_t)off) != (ssize_t)len)
+			err = -ENOMEM;
+		off += len;
+	}
+	if (err == -ENOMEM)
+		*why = "out of memory";
+	free(r);
+	free(buf);
+	return err;
 }
 
 static int check_header(struct snap_file *f, uint64_t size, const char **why)
@@ -353,7 +451,7 @@ int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char *
 	} else if ((r = snapfile_open_chain(f->parent, fds + 1, n - 1, why))) {
 		free(f->parent);
 		f->parent = NULL;
-	} else if (!(r = check_parent(f, f->parent, why)) && !flatten(f)) {
+	} else if (!(r = check_parent(f, f->parent, why)) && !(r = patch(f, why)) && !flatten(f)) {
 		*why = "out of memory";
 		r = -ENOMEM;
 	}
@@ -364,8 +462,14 @@ int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char *
 
 void snapfile_slim(struct snap_file *f)
 {
-	if (f->parent)
-		snapfile_close(f->parent);
+	struct snap_file *p = f->parent;
+
+	if (p) { /* what its patched pages are in is needed on */
+		snapfile_slim(p);
+		for (; p->n_own && f->n_own < SNAP_MAX_CHAIN; p->n_own--)
+			f->own_fd[f->n_own++] = p->own_fd[p->n_own - 1];
+		snapfile_close(p);
+	}
 	free(f->parent);
 	free(f->tables);
 	f->parent = NULL;
@@ -374,21 +478,26 @@ void snapfile_slim(struct snap_file *f)
 
 void snapfile_close(struct snap_file *f)
 {
-	snapfile_slim(f);
+	if (f->parent || f->tables)
+		snapfile_slim(f);
+	for (; f->n_own; f->n_own--)
+		close(f->own_fd[f->n_own - 1]);
 	free(f->flat);
 	f->flat = NULL;
 }
 
 int snapfile_verify_pages(const struct snap_file *f, const char **why)
 {
-	uint8_t *buf = malloc(SNAP_EXTENT_PAGES * PG);
+	uint8_t *buf = malloc(2ul * SNAP_EXTENT_PAGES * PG); /* no patch is longer */
 	int r = 0;
 
 	if (!buf)
 		return *why = "out of memory", -ENOMEM;
 	for (uint32_t i = 0; i < f->h.extents.count && !r; i++) {
 		const struct snap_extent *e = &f->extents[i];
-		size_t n = e->flags & SNAP_E_ZERO ? 0 : (size_t)e->pages * PG;
+		size_t n = e->flags & SNAP_E_ZERO    ? 0
+			   : e->flags & SNAP_E_PATCH ? e->len
+						     : (size_t)e->pages * PG;
 
 		if (!n)
 			continue;

@@ -3,6 +3,7 @@
 #ifndef COWBELL_MONITOR_SNAPFILE_H
 #define COWBELL_MONITOR_SNAPFILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "abi/snapshot.h"
@@ -29,6 +30,17 @@ struct snap_file {
 	struct snap_flat *flat;
 	uint32_t n_flat;
 	struct snap_file *parent; /* of a chain; owned */
+	int own_fd[SNAP_MAX_CHAIN], n_own; /* patched pages, which flat refers to */
+};
+
+/* Reads pages of rising addresses from a flat list. */
+#define SNAP_READ_PAGES 32u
+struct snap_reader {
+	const struct snap_flat *v;
+	uint32_t n, at;
+	uint64_t have, n_have; /* gpa of what is in buf; pages */
+	int err;
+	uint8_t buf[SNAP_READ_PAGES * SNAP_PAGE];
 };
 
 /*
@@ -48,6 +60,17 @@ void snapfile_close(struct snap_file *f);
 int snapfile_verify_pages(const struct snap_file *f, const char **why);
 /* A string of the tables; always terminated. "" when off is outside. */
 const char *snapfile_string(const struct snap_file *f, uint32_t off);
+
+void snap_reader_start(struct snap_reader *r, const struct snap_flat *v, uint32_t n);
+/* Is it there without reading? */
+bool snap_reader_has(const struct snap_reader *r, uint64_t gpa);
+/* The page at gpa, until the next call; NULL: no entry has it, it is zero; or r->err. */
+const uint8_t *snap_reader_page(struct snap_reader *r, uint64_t gpa);
+
+/* The changes that make `now` of `below` (NULL: zeros), into out or only counted (NULL). Bytes, a multiple of 8. */
+uint32_t snap_patch_make(const uint8_t *below, const uint8_t *now, uint8_t *out);
+/* The reverse: bytes taken of the n at p, or 0: they make no sense. */
+uint32_t snap_patch_apply(uint8_t *page, const uint8_t *p, uint64_t n);
 
 uint32_t snap_crc32c(uint32_t crc, const void *p, size_t n); /* crc: 0 at first */
 /* The digest of h (its own field does not count) and tables. */

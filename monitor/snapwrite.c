@@ -10,7 +10,7 @@
  * them in content, not what was written to. One that stands alone takes pages that were never written to from there.
  *
  * Neighbouring extents of one that stands alone are joined over a few zero pages: a mapping costs more than they do.
- * In a delta nothing is joined.
+ * In a delta nothing is joined; a page of which little changed is stored as its changes.
  *
  * It runs in a thread of its own. So nothing here calls malloc(), whose arenas need calls that the filter has not.
  */
@@ -30,11 +30,10 @@ HOST_SYSCALL(snapshot, pread64);
 HOST_SYSCALL(snapshot, ftruncate);
 HOST_SYSCALL(snapshot, fdatasync);
 
-#define PG	    SNAP_PAGE
-#define UP(x)	    (((uint64_t)(x) + (PG - 1)) & ~(uint64_t)(PG - 1))
-#define JOIN_PAGES  16u /* zero pages between two extents that are written rather than told apart */
-#define UNDER_PAGES 32u /* read at once */
-#define MAX_IOV	    64
+#define PG	   SNAP_PAGE
+#define UP(x)	   (((uint64_t)(x) + (PG - 1)) & ~(uint64_t)(PG - 1))
+#define JOIN_PAGES 16u /* zero pages between two extents that are written rather than told apart */
+#define MAX_IOV	   64
 
 static void *anonymous(uint64_t len)
 {
@@ -53,59 +52,12 @@ static bool is_zero(const uint8_t *page)
 	return true;
 }
 
-/* --- what is below ------------------------------------------------------------------- */
-
-/* Reads pages of rising addresses. */
-struct under {
-	const struct snap_flat *v;
-	uint32_t n, at;
-	uint64_t have, n_have; /* gpa of what is in buf; pages */
-	int err;
-	uint8_t buf[UNDER_PAGES * PG];
-};
-
-static bool under_has(const struct under *u, uint64_t gpa)
-{
-	return gpa >= u->have && gpa - u->have < u->n_have * PG;
-}
-
-/* The page below gpa; NULL: it is zero there, or u->err. */
-static const uint8_t *under_page(struct under *u, uint64_t gpa)
-{
-	const struct snap_flat *f;
-	uint64_t left, len;
-
-	if (under_has(u, gpa))
-		return u->buf + (gpa - u->have);
-	while (u->at < u->n && u->v[u->at].gpa + (uint64_t)u->v[u->at].pages * PG <= gpa)
-		u->at++;
-	f = &u->v[u->at];
-	if (u->at == u->n || f->gpa > gpa || u->err)
-		return NULL;
-	left = f->pages - (gpa - f->gpa) / PG;
-	len = (left < UNDER_PAGES ? left : UNDER_PAGES) * PG;
-	ssize_t got = pread(f->fd, u->buf, len, (off_t)(f->off + (gpa - f->gpa)));
-	if (got != (ssize_t)len) {
-		u->err = got < 0 ? -errno : -EIO;
-		return NULL;
-	}
-	u->have = gpa;
-	u->n_have = len / PG;
-	return u->buf;
-}
-
-static void under_start(struct under *u)
-{
-	u->at = 0;
-	u->n_have = 0;
-}
-
 /* --- the plan ------------------------------------------------------------------------- */
 
 struct plan {
 	struct snap_extent *e;
 	uint32_t n;
-	uint64_t stored; /* pages */
+	uint64_t stored, patched; /* pages */
 	int err;
 };
 
@@ -116,13 +68,25 @@ static void add_page(struct plan *x, uint64_t gpa, uint32_t flags, uint64_t join
 
 	if (last && gap <= join && last->pages + gap < SNAP_EXTENT_PAGES && last->flags == flags) {
 		last->pages += (uint32_t)gap + 1;
-		x->stored += flags & SNAP_E_ZERO ? 0 : gap + 1;
+		x->stored += flags & (SNAP_E_ZERO | SNAP_E_PATCH) ? 0 : gap + 1;
 	} else if (x->n == SNAP_MAX_EXTENTS) {
 		x->err = -E2BIG;
 	} else {
 		x->e[x->n++] = (struct snap_extent){.gpa = gpa, .pages = 1, .flags = flags};
-		x->stored += !(flags & SNAP_E_ZERO);
+		x->stored += !(flags & (SNAP_E_ZERO | SNAP_E_PATCH));
 	}
+}
+
+/* As changes, if these are few. */
+static void add_changed(struct plan *x, uint64_t gpa, uint32_t user, uint32_t bytes)
+{
+	if (bytes > SNAP_PATCH_BYTES || x->patched == SNAP_PATCH_PAGES) {
+		add_page(x, gpa, user, 0);
+		return;
+	}
+	add_page(x, gpa, user | SNAP_E_PATCH, 0);
+	x->patched++;
+	x->e[x->n - 1].len += bytes;
 }
 
 /* What the copy has for page i, which is the nth that was copied; NULL: zero. */
@@ -133,32 +97,35 @@ static const uint8_t *copied(const struct snap_pages *p, uint64_t i, uint64_t nt
 	return p->state[i] & SNAP_PAGE_COPIED && !is_zero(page) ? page : NULL;
 }
 
-static void plan_page(struct plan *x, const struct snap_write *w, struct under *u, uint64_t i, uint64_t nth)
+static void plan_page(struct plan *x, const struct snap_write *w, struct snap_reader *u, uint64_t i,
+		      uint64_t nth)
 {
 	uint32_t user = (w->pages.state[i] & SNAP_PAGE_FRAME) == SNAP_FRAME_USER ? SNAP_E_USER : 0;
 	const uint8_t *now = copied(&w->pages, i, nth), *below;
 	bool old = w->pages.state[i] & SNAP_PAGE_OLD;
 
 	if (!w->delta) {
-		if (now || (old && under_page(u, i * PG)))
+		if (now || (old && snap_reader_page(u, i * PG)))
 			add_page(x, i * PG, user, JOIN_PAGES);
 		return;
 	}
 	if (old)
 		return;
-	below = under_page(u, i * PG);
-	if (now ? !below || memcmp(now, below, PG) != 0 : below && !is_zero(below))
-		add_page(x, i * PG, now ? user : SNAP_E_ZERO, 0);
+	below = snap_reader_page(u, i * PG);
+	if (!now && below && !is_zero(below))
+		add_page(x, i * PG, SNAP_E_ZERO, 0);
+	if (now && (!below || memcmp(now, below, PG) != 0))
+		add_changed(x, i * PG, user, snap_patch_make(below, now, NULL));
 }
 
-static int plan(struct plan *x, const struct snap_write *w, struct under *u)
+static int plan(struct plan *x, const struct snap_write *w, struct snap_reader *u)
 {
 	uint64_t nth = 0;
 
 	x->e = anonymous(SNAP_MAX_EXTENTS * sizeof(*x->e));
 	if (!x->e)
 		return -ENOMEM;
-	under_start(u);
+	snap_reader_start(u, w->under, w->n_under);
 	for (uint64_t i = 0; i < w->pages.n && !x->err && !u->err; i++) {
 		plan_page(x, w, u, i, nth);
 		nth += !!(w->pages.state[i] & SNAP_PAGE_COPIED);
@@ -259,33 +226,33 @@ static int write_layers(struct snap_write *w, uint64_t *off)
 	return r;
 }
 
-static int write_pages(const struct snap_write *w, struct plan *x, struct under *u, uint64_t *off)
+static int write_pages(const struct snap_write *w, struct plan *x, struct snap_reader *u, uint64_t *off)
 {
 	static const uint8_t zeros[PG];
 	const struct snap_pages *p = &w->pages;
 	struct out o = {.fd = w->fd, .off = *off};
 	uint64_t i = 0, nth = 0;
 
-	under_start(u);
+	snap_reader_start(u, w->under, w->n_under);
 	for (uint32_t k = 0; k < x->n && !o.err && !u->err; k++) {
 		struct snap_extent *e = &x->e[k];
 		uint64_t first = e->gpa / PG;
 
 		for (; i < first; i++)
 			nth += !!(p->state[i] & SNAP_PAGE_COPIED);
-		if (e->flags & SNAP_E_ZERO)
+		if (e->flags & (SNAP_E_ZERO | SNAP_E_PATCH))
 			continue;
 		e->off = o.off + o.len;
 		o.crc = 0;
 		for (; i < first + e->pages; i++) {
 			const uint8_t *page = zeros;
 
-			if (p->state[i] & SNAP_PAGE_OLD && !under_has(u, i * PG))
+			if (p->state[i] & SNAP_PAGE_OLD && !snap_reader_has(u, i * PG))
 				out_flush(&o); /* what is collected may lie where it will be read to */
 			if (p->state[i] & SNAP_PAGE_COPIED)
 				page = p->buf + nth++ * PG;
 			else if (p->state[i] & SNAP_PAGE_OLD)
-				page = under_page(u, i * PG);
+				page = snap_reader_page(u, i * PG);
 			out_page(&o, page ? page : zeros);
 		}
 		e->crc = o.crc;
@@ -293,6 +260,40 @@ static int write_pages(const struct snap_write *w, struct plan *x, struct under 
 	out_flush(&o);
 	*off = o.off;
 	return o.err ? o.err : u->err;
+}
+
+/* Packed, after all pages. */
+static int write_patches(const struct snap_write *w, struct plan *x, struct snap_reader *u, uint64_t *off)
+{
+	const struct snap_pages *p = &w->pages;
+	uint64_t i = 0, nth = 0, max = 0;
+	uint8_t *buf;
+	int r = 0;
+
+	for (uint32_t k = 0; k < x->n; k++)
+		max = x->e[k].len > max ? x->e[k].len : max;
+	buf = anonymous(max + PG);
+	if (!buf)
+		return -ENOMEM;
+	snap_reader_start(u, w->under, w->n_under);
+	for (uint32_t k = 0; k < x->n && !r; k++) {
+		struct snap_extent *e = &x->e[k];
+		uint64_t first = e->gpa / PG, len = 0;
+
+		for (; i < first; i++)
+			nth += !!(p->state[i] & SNAP_PAGE_COPIED);
+		if (!(e->flags & SNAP_E_PATCH))
+			continue;
+		for (; i < first + e->pages; i++) /* such pages were copied, all of them */
+			len += snap_patch_make(snap_reader_page(u, i * PG), p->buf + nth++ * PG, buf + len);
+		e->off = *off;
+		e->crc = snap_crc32c(0, buf, len);
+		r = u->err ? u->err : len != e->len ? -EIO : write_all(w->fd, buf, len, *off);
+		*off += len;
+	}
+	*off = UP(*off);
+	munmap(buf, max + PG);
+	return r;
 }
 
 /* --- the tables --------------------------------------------------------------------------- */
@@ -343,7 +344,7 @@ static int write_tables(struct snap_write *w, const struct plan *x)
 	return r ? r : write_all(w->fd, h, sizeof(*h), 0);
 }
 
-static int write_file(struct snap_write *w, struct plan *x, struct under *u)
+static int write_file(struct snap_write *w, struct plan *x, struct snap_reader *u)
 {
 	int r = plan(x, w, u);
 
@@ -356,6 +357,8 @@ static int write_file(struct snap_write *w, struct plan *x, struct under *u)
 	r = write_layers(w, &w->h.file_size);
 	if (!r)
 		r = write_pages(w, x, u, &w->h.file_size);
+	if (!r && x->patched)
+		r = write_patches(w, x, u, &w->h.file_size);
 	if (!r && ftruncate(w->fd, (off_t)w->h.file_size))
 		r = -errno;
 	if (!r)
@@ -367,13 +370,11 @@ static int write_file(struct snap_write *w, struct plan *x, struct under *u)
 
 int snap_write(struct snap_write *w)
 {
-	struct under *u = anonymous(sizeof(*u));
+	struct snap_reader *u = anonymous(sizeof(*u));
 	struct plan x = {0};
 	int r = -ENOMEM;
 
 	if (u) {
-		u->v = w->under;
-		u->n = w->n_under;
 		r = write_file(w, &x, u);
 		munmap(u, sizeof(*u));
 	}

@@ -3,7 +3,7 @@
  * The reader of snapshot files: a sound one is taken; truncated, flipped in any byte that it acts upon, or with any one
  * number wrong under a right digest, it is refused. A flipped page is found by verify.
  */
-/* unit-sources: monitor/snapfile.c */
+/* unit-sources: monitor/snapfile.c monitor/snappatch.c */
 /* unit-libs: -lnettle */
 #include <stdlib.h>
 #include <string.h>
