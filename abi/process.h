@@ -26,8 +26,9 @@
  *
  *   PROCESS_RING              what is in the ring (0 is returned)
  *   PROCESS_FILL gpa n        a restored instance: fill n pages of RAM from gpa on. How many are filled, at least one
- *   PROCESS_MISSING gpa n     a restored instance: write a bit for each of the first n pages of RAM to gpa, set where
- *                             the page has yet to be filled. How many there are in all
+ *   PROCESS_MISSING gpa n all a restored instance: write a bit for each of the first n pages of RAM to gpa, set where
+ *                             the page has yet to be filled, or with `all`, where it was so before anything of the
+ *                             app's was filled. How many of these there were
  *
  * The last two return -errno for what is not RAM and touch nothing else, so they may be called anywhere.
  */

@@ -9,7 +9,7 @@
  * monitor comes to RAM through gpa_ram(), which fills. A guest that maps one all the same sees zeros and loses what it
  * wrote there when it asks, which harms nobody else.
  *
- *   lazy_open -> [lazy_prefill] -> lazy_fill, lazy_ask ... -> nothing is left
+ *   lazy_open -> lazy_fill, lazy_ask ... -> nothing is left
  *
  * A page is written with pwrite into the memfd and not through a mapping: no fault, and no zeroing of what is
  * overwritten.
@@ -29,13 +29,16 @@ HOST_SYSCALL(snapshot, pwrite64);
 
 #define PG	   SNAP_PAGE
 #define COPY_PAGES 16u
+#define JOIN_PAGES 3u
 
 struct lazy {
 	struct snap_flat *flat; /* what was not filled at the start; by gpa */
 	uint32_t n_flat;
 	uint64_t pages, left; /* of RAM; bits that are set */
 	uint64_t *missing;
-	uint64_t *was; /* `missing` at the start, while a working set is recorded; else NULL */
+	uint64_t *stored, n_stored; /* `missing` and `left` at the start */
+	struct workset ws; /* until lazy_prefill() */
+	bool recording;
 };
 
 static uint8_t copy_buf[COPY_PAGES * PG];
@@ -171,32 +174,44 @@ int64_t lazy_ask(const struct guest_mem *m, uint64_t gpa, uint64_t n)
 	if (gpa % PG || gpa / PG >= ram || !n)
 		return -EINVAL;
 	n = n < ram - gpa / PG ? n : ram - gpa / PG;
-	if (m->lazy && m->lazy->was)
+	if (m->lazy && m->lazy->recording)
 		n = 1;
 	r = lazy_fill(m, gpa, n * PG);
 	return r ? r : (int64_t)n;
 }
 
+static void tell(const struct lazy *z, const uint64_t *from, uint64_t *bits, uint64_t max)
+{
+	uint64_t words = (max + 63) / 64, have = (z->pages + 63) / 64;
+
+	memcpy(bits, from, (words < have ? words : have) * sizeof(*bits));
+}
+
 uint64_t lazy_missing(const struct guest_mem *m, uint64_t *bits, uint64_t max)
 {
-	const struct lazy *z = m->lazy;
-	uint64_t words = (max + 63) / 64, have = z ? (z->pages + 63) / 64 : 0;
-
-	for (uint64_t i = 0; i < words && i < have; i++)
-		bits[i] = z->missing[i];
-	return z ? z->left : 0;
+	if (!m->lazy)
+		return 0;
+	tell(m->lazy, m->lazy->missing, bits, max);
+	return m->lazy->left;
 }
 
-bool lazy_touched(const struct guest_mem *m, uint64_t page)
+uint64_t lazy_stored(const struct guest_mem *m, uint64_t *bits, uint64_t max)
 {
-	const struct lazy *z = m->lazy;
-
-	return z && z->was && page < z->pages && bit(z->was, page) && !bit(z->missing, page);
+	if (!m->lazy)
+		return 0;
+	tell(m->lazy, m->lazy->stored, bits, max);
+	return m->lazy->n_stored;
 }
 
-__attribute__((weak)) bool workset_recording(void) /* until workset.c is there */
+void lazy_touched(const struct guest_mem *m, uint8_t *state, uint64_t pages)
 {
-	return false;
+	struct lazy *z = m->lazy;
+
+	for (uint64_t i = 0; z && z->recording && i < pages && i < z->pages; i++)
+		if (bit(z->stored, i) && !bit(z->missing, i))
+			state[i] = WORKSET_READ; /* how it was touched is not known, and plays no part here */
+	if (z)
+		z->recording = false;
 }
 
 /* --- start ------------------------------------------------------------------------------ */
@@ -213,7 +228,7 @@ static int take_entry(struct guest_mem *m, const struct snap_flat *e)
 	return 0;
 }
 
-int lazy_open(struct guest_mem *m, const struct snap_file *f)
+int lazy_open(struct guest_mem *m, const struct snap_file *f, struct workset *ws)
 {
 	struct lazy *z = calloc(1, sizeof(*z));
 	uint64_t words = (m->ram_size / PG + 63) / 64;
@@ -221,23 +236,38 @@ int lazy_open(struct guest_mem *m, const struct snap_file *f)
 	if (z) {
 		z->pages = m->ram_size / PG;
 		z->missing = calloc(words, sizeof(*z->missing));
-		z->was = workset_recording() ? calloc(words, sizeof(*z->was)) : NULL;
+		z->stored = calloc(words, sizeof(*z->stored));
 		z->flat = malloc((f->n_flat + 1) * sizeof(*z->flat));
+		z->recording = workset_recording();
+		z->ws = *ws;
+		*ws = (struct workset){0};
 	}
-	if (!z || !z->missing || !z->flat)
+	if (!z || !z->missing || !z->stored || !z->flat)
 		return say_fail(-1, "out of memory");
 	m->lazy = z;
 	for (uint32_t i = 0; i < f->n_flat; i++)
 		if (take_entry(m, &f->flat[i]))
 			return -1;
-	if (z->was)
-		memcpy(z->was, z->missing, words * sizeof(*z->was));
+	memcpy(z->stored, z->missing, words * sizeof(*z->stored));
+	z->n_stored = z->left;
 	return 0;
 }
 
-void lazy_prefill(struct guest_mem *m, const struct workset *ws)
+void lazy_prefill(const struct guest_mem *m)
 {
-	for (uint32_t i = 0; m->lazy && i < ws->n; i++)
-		if (lazy_fill(m, ws->range[i].gpa, (uint64_t)ws->range[i].pages * PG))
-			return;
+	struct workset *ws = m->lazy ? &m->lazy->ws : NULL;
+	uint64_t end = 0;
+
+	for (uint32_t i = 0; ws && i < ws->n; i++) {
+		uint64_t first = ws->range[i].gpa / PG;
+
+		/* each piece costs the guest a mapping, which is dearer than a few pages more */
+		if (end && first - end <= JOIN_PAGES)
+			first = end;
+		end = ws->range[i].gpa / PG + ws->range[i].pages;
+		if (fill(m, first, end))
+			break;
+	}
+	if (ws)
+		workset_free(ws);
 }

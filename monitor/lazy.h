@@ -13,12 +13,12 @@
 struct lazy;
 
 /*
- * m->ram_fd is a file without contents: what the library OS owns is filled now, the rest later. Sets m->lazy; the
- * descriptors in the flat list must stay open. 0, or -1 after a message.
+ * m->ram_fd is a file without contents: what the library OS owns is filled now, the working set (it may be empty) by
+ * lazy_prefill(), the rest later. Sets m->lazy, takes *ws over; the descriptors in the flat list must stay open. 0, or -1
+ * after a message.
  */
-int lazy_open(struct guest_mem *m, const struct snap_file *f);
-/* Fill these now, at best effort; ws may be empty. */
-void lazy_prefill(struct guest_mem *m, const struct workset *ws);
+int lazy_open(struct guest_mem *m, const struct snap_file *f, struct workset *ws);
+void lazy_prefill(const struct guest_mem *m);
 /*
  * [gpa, gpa+len) must hold what it should from here on. Pages that are filled already are never filled again. gpa.c
  * calls it for whoever asks for a pointer. 0, or -errno after a message: the snapshot cannot be read.
@@ -35,7 +35,9 @@ int lazy_fill_all(const struct guest_mem *m);
 int64_t lazy_ask(const struct guest_mem *m, uint64_t gpa, uint64_t n);
 /* Bit i is set: page i has yet to be filled; pages up to max. How many are left. */
 uint64_t lazy_missing(const struct guest_mem *m, uint64_t *bits, uint64_t max);
-/* Has page i been filled since lazy_open() because somebody touched it? */
-bool lazy_touched(const struct guest_mem *m, uint64_t page);
+/* The same of what lazy_open() left, whatever was filled since. */
+uint64_t lazy_stored(const struct guest_mem *m, uint64_t *bits, uint64_t max);
+/* What was touched since lazy_open(), as enum workset_touch of each page; ends the recording. */
+void lazy_touched(const struct guest_mem *m, uint8_t *state, uint64_t pages);
 
 #endif

@@ -67,9 +67,6 @@ static int check_grants(const struct snap_file *f, const struct monitor_config *
 		if (strcmp(dir, cfg->volumes[i].guest_dir))
 			return say_fail(-1, "%s: the snapshot cannot be restored: volume %d was %s and is %s here",
 					cfg->name, i + 1, dir, cfg->volumes[i].guest_dir);
-		if (cfg->volumes[i].ro && !f->volumes[i].ro)
-			return say_fail(-1, "%s: the snapshot cannot be restored: volume %s was writable", cfg->name,
-					dir);
 	}
 	return 0;
 }
@@ -225,11 +222,17 @@ static void populate(struct guest_mem *m, const struct snap_file *f, const struc
 	workset_free(&ws);
 }
 
-static int fill_ram(struct guest_mem *m, const struct snap_file *f)
+static int fill_ram(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg, const char *kind)
 {
+	struct workset ws;
+	int r;
+
 	if (ftruncate(m->ram_fd, (off_t)m->ram_size))
 		return say_fail(-1, "no guest memory: %s", strerror(errno));
-	return lazy_open(m, f);
+	workset_open(&ws, cfg->memo_dir, f->h.digest, kind, m->ram_size);
+	r = lazy_open(m, f, &ws);
+	workset_free(&ws);
+	return r;
 }
 
 /* --- the plan ------------------------------------------------------------------------ */
@@ -286,7 +289,7 @@ static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, con
 	bi->plat = plat;
 	bi->flags = (bi->flags & ~asked) | (cfg->strace ? BOOT_F_STRACE : 0) |
 		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE);
-	bi->generation = f->h.generation + 1;
+	bi->generation = f->h.generation + !cfg->given; /* moved: it is the same instance */
 	bi->xcr0 = f->h.xcr0;
 	bi->xstate_size = f->h.xstate_size;
 	snprintf(bi->hostname, sizeof(bi->hostname), "%s", cfg->hostname ? cfg->hostname : "");
@@ -296,6 +299,8 @@ static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, con
 	if (getrandom(bi->seed, sizeof(bi->seed), 0) != sizeof(bi->seed) ||
 	    getrandom(bi->instance_id, sizeof(bi->instance_id), 0) != sizeof(bi->instance_id))
 		__builtin_trap();
+	if (cfg->given)
+		memcpy(bi->instance_id, f->h.instance_id, sizeof(bi->instance_id));
 	bi->host_tty_mask = bi->host_file_mask = 0;
 	for (int fd = 0; fd < 3; fd++) {
 		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
@@ -315,7 +320,7 @@ int restore_guest(struct load_plan *plan, struct guest_mem *m, const struct snap
 	m->ram_size = f->h.ram_size;
 	if (m->ram_size > m->ram_max || fill_plan(plan, m, f))
 		return refuse(cfg, "it is damaged: its memory does not fit together");
-	if (m->ram_fd >= 0 ? fill_ram(m, f) : map_extents(m, f))
+	if (m->ram_fd >= 0 ? fill_ram(m, f, cfg, "process") : map_extents(m, f))
 		return -1;
 	if (m->ram_fd < 0)
 		populate(m, f, cfg, "kvm");

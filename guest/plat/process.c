@@ -158,6 +158,12 @@ static bool any_missing(gpa_t g, u64 len)
 	return unlikely(n_missing) && g.v < BOOT_IMAGE_GPA && next_frame(pfn, end, true) < end;
 }
 
+static void clear_bits(u64 pfn, u64 n)
+{
+	for (; n && pfn < lazy_frames.n; pfn++, n--)
+		lazy_frames.bits[pfn / 64] &= ~(1ull << (pfn % 64));
+}
+
 /* Have n frames filled; how many are, from g on. 0: the monitor cannot. */
 static u64 fill_frames(gpa_t g, u64 n)
 {
@@ -169,9 +175,21 @@ static u64 fill_frames(gpa_t g, u64 n)
 	r = process_gate(PROCESS_DOORBELL_NR, PROCESS_FILL, g.v, n, 0, 0, 0);
 	if (r <= 0 || (u64)r > n)
 		return 0;
-	for (u64 i = pfn; i < pfn + (u64)r && i < lazy_frames.n; i++)
-		lazy_frames.bits[i / 64] &= ~(1ull << (i % 64));
+	clear_bits(pfn, (u64)r);
 	return (u64)r;
+}
+
+/* The library OS's own mappings are never missed: all of it now. */
+static bool fill_all(gpa_t g, u64 pages)
+{
+	u64 pfn = g.v >> PAGE_SHIFT, end = pfn + pages;
+
+	while (any_missing(g, pages << PAGE_SHIFT)) {
+		pfn = next_frame(pfn, end, true);
+		if (!fill_frames(GPA(pfn << PAGE_SHIFT), next_frame(pfn, end, false) - pfn))
+			return false;
+	}
+	return true;
 }
 
 static void drop_app_mappings(void)
@@ -190,10 +208,12 @@ static void process_map(struct aspace *as, u64 va, gpa_t g, u64 len, int prot, b
 
 	if (!is_mirrored(as))
 		return;
-	if (any_missing(g, len)) { /* misses fill them, and map */
+	if (as && any_missing(g, len)) { /* misses fill them, and map */
 		process_gate(__NR_munmap, va, len, 0, 0, 0, 0);
 		return;
 	}
+	if (!as && !fill_all(g, len >> PAGE_SHIFT))
+		panic("process: the monitor cannot read the snapshot");
 	r = host_mmap(va, g, len, prot, fresh);
 	if (!r)
 		return;
@@ -279,16 +299,15 @@ static s64 stretch_map(const struct stretch *s, u64 min_pages)
 
 	if (!(s->entry & PTE_P))
 		return 0;
-	while (!min_pages && next_frame(pfn, end, true) < end)
-		if (!fill_frames(GPA(next_frame(pfn, end, true) << PAGE_SHIFT), 1))
-			return -EIO;
-	for (bool lazy = n_missing && g < BOOT_IMAGE_GPA; !r && pfn < end; pfn = to) {
-		if (lazy)
-			pfn = next_frame(pfn, end, false);
-		to = lazy ? next_frame(pfn, end, true) : end;
-		if (to > pfn && to - pfn >= min_pages)
-			r = host_mmap(s->va + (pfn << PAGE_SHIFT) - g, GPA(pfn << PAGE_SHIFT),
-				      (to - pfn) << PAGE_SHIFT, prot, true);
+	if (!min_pages && !fill_all(GPA(g), s->pages))
+		return -EIO;
+	if (!n_missing || g >= BOOT_IMAGE_GPA)
+		return s->pages < min_pages ? 0 : host_mmap(s->va, GPA(g), s->pages << PAGE_SHIFT, prot, true);
+	/* what is filled of an app's memory is what will be touched */
+	for (; !r && (pfn = next_frame(pfn, end, false)) < end; pfn = to) {
+		to = next_frame(pfn, end, true);
+		r = host_mmap(s->va + (pfn << PAGE_SHIFT) - g, GPA(pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, prot,
+			      false);
 	}
 	return r;
 }
@@ -310,22 +329,31 @@ static s64 map_stretches(struct aspace *as, u64 va, u64 end, u64 min_pages)
 	return r ? r : stretch_map(&s, min_pages);
 }
 
-/* Ask what is to be filled later, and take it out of the direct map. */
+/* The array itself is there whatever it says: the monitor wrote to it. */
+static u64 ask_missing(bool all)
+{
+	gpa_t g = frame_gpa(lazy_frames.bits);
+	s64 r = process_gate(PROCESS_DOORBELL_NR, PROCESS_MISSING, g.v, lazy_frames.n, all, 0, 0);
+
+	clear_bits(g.v >> PAGE_SHIFT, PAGE_UP((lazy_frames.n + 63) / 64 * sizeof(u64)) >> PAGE_SHIFT);
+	return r > 0 ? (u64)r : 0;
+}
+
+/*
+ * Ask what is to be filled later, and take it out of the direct map. So is what was filled of the app's early: the
+ * library OS hardly ever touches it, and without these islands there is much less to unmap.
+ */
 static void find_missing(void)
 {
 	u64 pfn = 0, to;
-	s64 r;
 
-	if (!lazy_frames.n)
-		return;
-	r = process_gate(PROCESS_DOORBELL_NR, PROCESS_MISSING, frame_gpa(lazy_frames.bits).v, lazy_frames.n,
-			 0, 0, 0);
-	n_missing = r > 0 ? (u64)r : 0;
+	n_missing = lazy_frames.n ? ask_missing(true) : 0;
 	for (; n_missing && (pfn = next_frame(pfn, lazy_frames.n, true)) < lazy_frames.n; pfn = to) {
 		to = next_frame(pfn, lazy_frames.n, false);
-		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0,
-			     0, 0, 0);
+		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0, 0, 0, 0);
 	}
+	if (n_missing)
+		ask_missing(false);
 }
 
 /*
@@ -365,7 +393,7 @@ static bool entry_allows(u64 e, u64 error)
 	return e & PTE_P && (!(error & PF_WRITE) || e & PTE_W) && (!(error & PF_EXEC) || !(e & PTE_NX));
 }
 
-/* The direct map: only frames that were not filled are not there. */
+/* The direct map: only frames that were not filled at the start are not there. */
 static bool physmap_miss(u64 addr)
 {
 	u64 pfn = (addr - boot->physmap_va) >> PAGE_SHIFT, n;
@@ -381,15 +409,17 @@ static bool physmap_miss(u64 addr)
 	return true;
 }
 
-/* The pages around va that one mapping can cover: up to an aligned block of MIRROR_AROUND. */
-static u64 neighbours(struct aspace *as, u64 *va, u64 e)
+/* The pages around va that one mapping can cover: up to an aligned block of MIRROR_AROUND; all of them filled, if asked. */
+static u64 neighbours(struct aspace *as, u64 *va, u64 e, bool filled)
 {
 	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1);
 
 	while (at + n * PAGE_SIZE < block + MIRROR_AROUND * PAGE_SIZE &&
-	       pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE)
+	       pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
+	       !(filled && any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
 		n++;
-	while (*va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE)) {
+	while (*va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
+	       !(filled && any_missing(GPA(pte_gpa(e).v - (at - *va + PAGE_SIZE)), PAGE_SIZE))) {
 		*va -= PAGE_SIZE;
 		n++;
 	}
@@ -414,7 +444,7 @@ static bool mirror_miss(u64 addr, u64 *error)
 	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);
 	if (!entry_allows(e, *error))
 		return false;
-	n = neighbours(as, &at, e);
+	n = neighbours(as, &at, e, !any_missing(pte_gpa(e), PAGE_SIZE));
 	if (any_missing(GPA(pte_gpa(e).v - (va - at)), n << PAGE_SHIFT)) {
 		u64 got = fill_frames(GPA(pte_gpa(e).v - (va - at)), n);
 

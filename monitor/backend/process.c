@@ -319,6 +319,7 @@ static bool first_run(struct backend_ctx *c)
 	struct stub_report report = {0};
 	ssize_t r;
 
+	lazy_prefill(c->m); /* while the child gets ready */
 	if (receive(c, &report, 0)) {
 		c->failed_step = report;
 		return false;
@@ -347,14 +348,14 @@ static void divert(struct backend_ctx *c)
 }
 
 /* Bits for n pages to gpa; pages of the array itself are in RAM then. */
-static int64_t tell_missing(struct backend_ctx *c, uint64_t gpa, uint64_t n)
+static int64_t tell_missing(struct backend_ctx *c, uint64_t gpa, uint64_t n, bool all)
 {
 	uint64_t *bits;
 
 	if (gpa % 8 || n > c->m->ram_max / BOOT_PAGE_SIZE)
 		return -EINVAL;
 	bits = gpa_ram(c->m, (gpa_t){gpa}, (n + 63) / 64 * 8);
-	return bits ? (int64_t)lazy_missing(c->m, bits, n) : -EFAULT;
+	return bits ? (int64_t)(all ? lazy_stored(c->m, bits, n) : lazy_missing(c->m, bits, n)) : -EFAULT;
 }
 
 /*
@@ -373,7 +374,7 @@ static bool take_doorbell(struct backend_ctx *c)
 	if (arg[0] == PROCESS_FILL)
 		answer_doorbell(c, lazy_ask(c->m, arg[1], arg[2]));
 	else if (arg[0] == PROCESS_MISSING)
-		answer_doorbell(c, tell_missing(c, arg[1], arg[2]));
+		answer_doorbell(c, tell_missing(c, arg[1], arg[2], arg[3]));
 	else
 		c->exits++;
 	return c->state == RANG;
@@ -466,6 +467,11 @@ static int process_guest_syscalls(struct backend_ctx *c)
 	return stub_allowed_calls();
 }
 
+static void process_touched(struct backend_ctx *c, uint8_t *state, uint64_t pages)
+{
+	lazy_touched(c->m, state, pages);
+}
+
 static uint64_t process_exits(struct backend_ctx *c)
 {
 	return c->exits;
@@ -501,5 +507,6 @@ const struct backend backend_process = {
 	.huge = process_huge,
 	.guest_syscalls = process_guest_syscalls,
 	.exits = process_exits,
+	.touched = process_touched,
 	.destroy = process_destroy,
 };
