@@ -195,7 +195,7 @@ FUZZ_LIBS_registry := -ljansson -lsodium -lnettle
 FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c image/oci/inflate.c lib/host/copy.c lib/host/progress.c
 FUZZ_LIBS_archive := -larchive -lz -lzstd -ljansson -lnettle -lpthread
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
-FUZZ_SRC_snapshot := monitor/snapfile.c
+FUZZ_SRC_snapshot := monitor/snapfile.c monitor/snappatch.c
 FUZZ_LIBS_snapshot := -lnettle
 FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry snapshot
 define fuzz_rule
