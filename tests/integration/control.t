@@ -147,7 +147,8 @@ for my $m (monitors()) {
 	my @clones = map { [split] } split /\n/, $out;
 	is(scalar(@clones), 2, "$m: two lines");
 	for my $c (@clones) {
-		my ($p) = $c->[1] =~ /^(\d+):8000$/;
+		my ($p) = $c->[1] =~ /^127\.0\.0\.1:(\d+):8000$/;
+		$p //= 1;
 		is((wait_http(undef, "http://127.0.0.1:$p/"))[1], 'request 3', "$m: clone $c->[0] goes on where the original was");
 	}
 	is((http("http://127.0.0.1:$port/"))[1], 'request 3', "$m: and so does the original");
@@ -168,6 +169,7 @@ for my $m (monitors()) {
 
 	{
 		local $ENV{XDG_CACHE_HOME} = "$dir/empty";
+		local $ENV{XDG_DATA_HOME} = "$dir/empty";
 		($st, $out, $err) = cow(@run, '--snapshot', "$dir/x.snap");
 		is($st, 125, "$m: a layer that is not here");
 		like($err, qr/layer 1 of its image is not here any more/, "$m: is said to be missing");
