@@ -601,6 +601,8 @@ int monitor_run(const struct monitor_config *cfg)
 	in->backend = choose(cfg);
 	if (!in->backend)
 		return EXIT_MONITOR;
+	if (cfg->restore_fd > 0 && in->backend->prepare)
+		in->backend->prepare();
 	if (open_restored(in, cfg) < 0 || assemble(in) < 0) {
 		ring_server_restore_tty();
 		return EXIT_MONITOR;
@@ -627,6 +629,7 @@ int monitor_run(const struct monitor_config *cfg)
 	features = ring_server_features(cfg) | HOST_control |
 		   (cfg->snapshots || in->mem.lazy || workset_recording() ? HOST_snapshot : 0) |
 		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
+	restore_wait();
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {
 		say("cannot install the system call filter: %s", strerror(-in->n_host_calls));

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "lib/host/say.h"
+#include "monitor/helper.h"
 #include "monitor/lazy.h"
 #include "monitor/load.h"
 #include "monitor/memo.h"
@@ -29,7 +30,8 @@
 #include "monitor/snapshot.h"
 #include "monitor/workset.h"
 
-#define PG BOOT_PAGE_SIZE
+#define PG	     BOOT_PAGE_SIZE
+#define HELPER_PAGES 100 /* to make so many ready takes longer than a thread */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -210,16 +212,41 @@ static int map_extents(struct guest_mem *m, const struct snap_file *f)
  * ahead was measured to cost more than it saves. Without a memo nothing is known, and the run that makes one must
  * leave alone what it does not touch.
  */
+static struct {
+	struct helper helper;
+	uint8_t *ram;
+	struct workset ws;
+} filler;
+
+static void *fill(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < filler.ws.n; i++)
+		if (filler.ws.range[i].flags & WORKSET_WRITTEN)
+			madvise(filler.ram + filler.ws.range[i].gpa, (uint64_t)filler.ws.range[i].pages * PG,
+				MADV_POPULATE_WRITE);
+	return NULL;
+}
+
 static void populate(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg, const char *kind)
 {
-	struct workset ws;
+	uint64_t pages = 0;
 
-	if (!workset_open(&ws, cfg->memo_dir, f->h.digest, kind, m->ram_size))
+	if (!workset_open(&filler.ws, cfg->memo_dir, f->h.digest, kind, m->ram_size))
 		return;
-	for (uint32_t i = 0; i < ws.n; i++)
-		if (ws.range[i].flags & WORKSET_WRITTEN)
-			madvise(m->ram + ws.range[i].gpa, (uint64_t)ws.range[i].pages * PG, MADV_POPULATE_WRITE);
-	workset_free(&ws);
+	filler.ram = m->ram;
+	for (uint32_t i = 0; i < filler.ws.n; i++)
+		pages += filler.ws.range[i].flags & WORKSET_WRITTEN ? filler.ws.range[i].pages : 0;
+	if (pages < HELPER_PAGES)
+		fill(NULL);
+	else
+		helper_start(&filler.helper, fill, NULL);
+}
+
+void restore_wait(void)
+{
+	helper_join(&filler.helper);
+	workset_free(&filler.ws);
 }
 
 static int fill_ram(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg, const char *kind)

@@ -17,6 +17,8 @@ int restore_guest(struct load_plan *plan, struct guest_mem *m, const struct snap
 		  const struct monitor_config *cfg, enum boot_plat plat);
 /* After it: does the CPU that the backend offers suit? */
 int restore_check_cpu(const struct guest_mem *m, const struct load_plan *plan, const struct snap_file *f);
+/* What goes on in the background is done when it returns. Before the filter. */
+void restore_wait(void);
 /* Host's monotonic clock minus the guest's, which goes on from the snapshot's plus what passed. */
 int64_t restore_clock_offset(const struct snap_file *f);
 

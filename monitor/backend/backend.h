@@ -57,6 +57,8 @@ struct backend {
 	const char *name;
 	/* Can it be used here? 0 or -errno; *why gets a phrase. */
 	int (*usable)(const char **why);
+	/* Begin with what create() needs and memory does not matter for, in the background. May be NULL. */
+	void (*prepare)(void);
 	/* Reserve and create guest RAM: fills ram, ram_fd, ram_size (an initial part of ram_max). */
 	int (*mem_create)(struct guest_mem *m, uint64_t ram_max);
 	/* Create the VM or the guest process, not running yet. Regions and RAM are in place. */

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@
 #include "abi/libos.h"
 #include "monitor/backend/backend.h"
 #include "monitor/backend/kvm_stub.h"
+#include "monitor/helper.h"
 #include "monitor/hostcpu.h"
 #include "monitor/load.h"
 #include "monitor/monitor.h"
@@ -299,19 +301,46 @@ static int fail(const char *what, int err)
 	return err;
 }
 
+/* The VM and its CPU, without memory: what kvm_prepare() may have made in the background. */
+static struct {
+	struct helper helper;
+	bool begun;
+	int vm_fd, vm_err, vcpu_fd, vcpu_err;
+} early;
+
+static void *make_vm(void *arg)
+{
+	(void)arg;
+	do
+		early.vm_fd = ioctl(kvm_fd_cached, KVM_CREATE_VM, 0);
+	while (early.vm_fd < 0 && errno == EINTR);
+	early.vm_err = errno;
+	early.vcpu_fd = early.vm_fd < 0 ? -1 : ioctl(early.vm_fd, KVM_CREATE_VCPU, 0);
+	early.vcpu_err = errno;
+	return NULL;
+}
+
+static void kvm_prepare(void)
+{
+	early.begun = true;
+	helper_start(&early.helper, make_vm, NULL);
+}
+
 static int create_vm(struct backend_ctx *c)
 {
 	int size;
 
-	do
-		c->vm_fd = ioctl(c->kvm_fd, KVM_CREATE_VM, 0);
-	while (c->vm_fd < 0 && errno == EINTR);
+	if (!early.begun)
+		make_vm(NULL);
+	helper_join(&early.helper);
+	early.begun = false;
+	c->vm_fd = early.vm_fd;
+	c->vcpu_fd = early.vcpu_fd;
 	if (c->vm_fd < 0)
-		return fail("cannot create a virtual machine", -errno);
-	c->vcpu_fd = ioctl(c->vm_fd, KVM_CREATE_VCPU, 0);
+		return fail("cannot create a virtual machine", -early.vm_err);
 	size = ioctl(c->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (c->vcpu_fd < 0 || size < (int)sizeof(struct kvm_run))
-		return fail("cannot create a virtual CPU", -errno);
+		return fail("cannot create a virtual CPU", c->vcpu_fd < 0 ? -early.vcpu_err : -EINVAL);
 	c->run_size = size;
 	c->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->vcpu_fd, 0);
 	if (c->run == MAP_FAILED)
@@ -511,6 +540,7 @@ static void kvm_destroy(struct backend_ctx *c)
 const struct backend backend_kvm = {
 	.name = "kvm",
 	.usable = kvm_usable,
+	.prepare = kvm_prepare,
 	.mem_create = kvm_mem_create,
 	.create = kvm_create,
 	.run = kvm_run,
