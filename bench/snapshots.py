@@ -17,6 +17,7 @@ import os
 import platform
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -48,30 +49,33 @@ class Work:
         return os.path.join(self.dir, *parts)
 
     def once(self, name, make):
+        """What several need is made once; that it could not be made is remembered, too."""
         if name not in self.made:
-            self.made[name] = make(self)
+            try:
+                self.made[name] = make(self)
+            except Failed as e:
+                self.made[name] = e
+        if isinstance(self.made[name], Failed):
+            raise self.made[name]
         return self.made[name]
 
-    def remembered(self):
-        return {os.path.join(d, n) for top in ("xdg",) for d, _, names in os.walk(self.path(top)) for n in names}
+    def worksets(self):
+        return {os.path.join(d, n) for d, _, names in os.walk(self.path("xdg")) for n in names if n.startswith("workset-")}
 
-    def snapshot(self, monitor, app):
+    def snapshot(self, monitor, app, use="later"):
         """A snapshot of an app that waits for its first connection, taken under a monitor."""
         def make(_):
-            file = self.path(f"{app}.{monitor}.snap")
-            output([COWBELL, "run", "--monitor", monitor, "--snapshot-at", "ready", "--snapshot-stop", "-o", file, "--timeout", "20s", "--",
-                    *APPS[app][1], str(GUEST_PORT)], env=self.env)
-            if not os.path.exists(file):
-                raise Failed("no snapshot was taken")
-            self.made["before " + file] = self.remembered()
+            file = self.path(f"{app}.{monitor}.{use}.snap")
+            take(self, monitor, file, [*APPS[app][1], str(GUEST_PORT)], [GUEST_PORT])
             return file
-        return self.once(f"{app} {monitor}", make)
+        return self.once(f"{app} {monitor} {use}", make)
 
-    def forget(self, file):
-        """What the runs of a snapshot left behind for later ones (its working set) is removed: the next run is a first one."""
-        for f in self.remembered() - self.made["before " + file]:
-            os.unlink(f)
-        self.made = {k: v for k, v in self.made.items() if not k.startswith("warm ")}
+
+def take(work, monitor, file, argv, ports):
+    published = [x for p in ports for x in ("-p", f"127.0.0.1:{free_port()}:{p}")]
+    output([COWBELL, "run", "--monitor", monitor, "--snapshot-at", "ready", "--snapshot-stop", "-o", file, "--timeout", "20s", *published, "--", *argv], env=work.env)
+    if not os.path.exists(file):
+        raise Failed("no snapshot was taken")
 
 
 # --- one start ------------------------------------------------------------------------------------------------------------
@@ -123,9 +127,9 @@ def boot(monitor):
     return command
 
 
-def restore(monitor):
+def restore(monitor, use="later"):
     def command(work, app, port):
-        return [COWBELL, "run", "--monitor", monitor, "-p", f"127.0.0.1:{port}:{GUEST_PORT}", "--snapshot", work.snapshot(monitor, app)]
+        return [COWBELL, "run", "--monitor", monitor, "-p", f"127.0.0.1:{port}:{GUEST_PORT}", "--snapshot", work.snapshot(monitor, app, use)]
     return command
 
 
@@ -137,9 +141,14 @@ def plain(command):
 
 
 def restored_first(monitor):
+    """A snapshot of its own, whose working set is forgotten after each run: every run is the first one."""
     def run(work, app):
-        work.forget(work.snapshot(monitor, app))
-        return plain(restore(monitor))(work, app)
+        work.snapshot(monitor, app, "first")
+        before = work.worksets()
+        ms = plain(restore(monitor, "first"))(work, app)
+        for memo in work.worksets() - before:
+            os.unlink(memo)
+        return ms
     return run
 
 
@@ -167,13 +176,13 @@ def measure_starts(work, monitors):
     """{(app, system): [ms]}, {(app, system): why not}."""
     systems, values, errors = starts(monitors), {}, {}
     for turn in range(work.options.reps + 1):  # the first turn fills caches and is not counted
-        pairs = [(a, s) for a in APPS for s in systems if s not in SLOW or turn <= min(3, work.options.reps)]
+        pairs = [(a, s) for a in APPS for s in systems if s not in SLOW or turn < 3]
         for pair in random.sample(pairs, len(pairs)):
             if pair in errors:
                 continue
             try:
                 ms = systems[pair[1]](work, pair[0])
-                if turn:
+                if turn or pair[1] in SLOW:
                     values.setdefault(pair, []).append(ms)
             except (Failed, OSError, ValueError) as e:
                 errors[pair] = str(e) or type(e).__name__
@@ -210,21 +219,31 @@ class Running:
 
 
 def ask(port, timeout=10):
-    import socket
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as s:
         s.sendall(b"GET / HTTP/1.0\r\n\r\n")
         return b"".join(iter(lambda: s.recv(4096), b"")).split(b" ")[1:2] == [b"200"]
 
 
-def wait_answer(port, p, seconds=60):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and p.poll() is None:
+def until(p, seconds, attempt):
+    """What attempt() gives as soon as it gives something; OSError is another try, as long as p runs."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and p.poll() is None:
         try:
-            if ask(port):
-                return
+            got = attempt()
+            if got:
+                return got
         except OSError:
-            time.sleep(0.005)
+            pass
+        time.sleep(0.005)
     raise Failed("it does not answer")
+
+
+def wait_answer(port, p, seconds=60):
+    until(p, seconds, lambda: ask(port))
+
+
+def connected(port, p):
+    return until(p, 20, lambda: socket.create_connection(("127.0.0.1", port), timeout=10))
 
 
 def longest_gap(work, port, command):
@@ -291,20 +310,26 @@ def memory(work, m):
     return {"instances": n, "private memory of each": private / n, "Pss of each": pss / n, "host's memory for each": host / n, "start of all": took}
 
 
-DELTA_OPTIONS = ("--parent", "--base")
-
-
 def delta(work, m):
-    """A hello-world web app over the snapshot of its runtime (Python with http.server imported)."""
-    help_text = output([COWBELL, "run", "--help"], env=work.env)
-    option = next((o for o in DELTA_OPTIONS if o in help_text), None)
-    if not option:
-        raise Failed("this cowbell takes no delta snapshots")
-    base, app = work.path(f"base.{m}.snap"), work.path(f"app.{m}.snap")
-    for file, more, program in ((base, [], "runtime_base.py"), (app, [option, base], "http_app.py")):
-        output([COWBELL, "run", "--monitor", m, "--snapshot-at", "ready", "--snapshot-stop", "-o", file, "--timeout", "60s", *more, "--", PYTHON, program,
-                str(GUEST_PORT)], env=work.env)
-    return {"delta of the app": os.stat(app).st_blocks * 512 / 1e6, "its base": os.stat(base).st_blocks * 512 / 1e6}
+    """A hello-world web app over the snapshot of its runtime (Python with http.server imported), taken when it listens."""
+    base, app, name = work.path(f"base.{m}.snap"), work.path(f"app.{m}.snap"), f"bench-delta-{os.getpid()}-{m}"
+    take(work, m, base, [PYTHON, "runtime_base.py", "8001"], [8001, GUEST_PORT])
+    load, port = free_ports(2)
+    p = subprocess.Popen([COWBELL, "run", "--monitor", m, "--name", name, "-p", f"127.0.0.1:{load}:8001", "-p", f"127.0.0.1:{port}:{GUEST_PORT}", "--snapshot", base],
+                         env=work.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with open(os.path.join(BIN, "http_app.py"), "rb") as f, connected(load, p) as s:
+            s.sendall(f.read())
+        connected(port, p).close()
+        told = json.loads(output([COWBELL, "snapshot", "create", name, "-o", app, "--json"], env=work.env))
+    finally:
+        end_all([p])
+    if not told.get("delta"):
+        raise Failed("the snapshot is not a delta")
+    sizes = {"delta of the app": os.stat(app).st_blocks * 512 / 1e6, "its base": os.stat(base).st_blocks * 512 / 1e6}
+    for f in (app, base):
+        os.unlink(f)
+    return sizes
 
 
 # name, function, [(value, title, unit, goal)]

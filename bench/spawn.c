@@ -133,7 +133,7 @@ static double first_answer(int port, char **argv)
 	int st;
 
 	while (!answers(port)) {
-		if (bench_now_s() - t > 60 || waitpid(pid, &st, WNOHANG) == pid) {
+		if (bench_now_s() - t > 20 || waitpid(pid, &st, WNOHANG) == pid) {
 			fprintf(stderr, "spawn: no answer on port %d\n", port);
 			kill(pid, SIGKILL);
 			return -1;
