@@ -13,7 +13,7 @@ STYLE = """
     .native { fill: #8a949e } .other { fill: #c9b577 } .boot { fill: #6fb0ea } .restore { fill: #43c783 }
   }
 """
-LEFT, RIGHT, WIDTH, BAR, GAP, TOP = 190, 90, 920, 20, 44, 74
+LEFT, RIGHT, WIDTH, BAR, GAP, TOP = 202, 90, 920, 20, 44, 74
 
 
 def kind(system):

@@ -439,7 +439,7 @@ def main():
             raw["starts"] = {f"{a}/{s}": v for (a, s), v in values.items()}
             raw["start_errors"] = {f"{a}/{s}": v for (a, s), v in errors.items()}
             with open(os.path.join(o.out, "snapshots.svg"), "w") as f:
-                f.write(bars("From spawn to the first HTTP 200", {APPS[a][0]: {s: statistics.median(values[a, s]) for s in starts(monitors) if (a, s) in values}
+                f.write(bars("From spawn to the first HTTP 200", {APPS[a][0]: {s: statistics.median(values[a, s]) for s in starts(monitors) if (a, s) in values and (a, s) not in errors}
                                                                  for a in APPS}))
         values, errors = measure_others(work, monitors)
         text += other_table(values, errors, monitors, o.only)
