@@ -45,8 +45,9 @@ for my $d (@docs) {
 			push @wrong, "make $t (line $.)" unless $make =~ /^\Q$t\E:/m;
 		}
 		while ($line =~ /\]\(([^)#:]+)\)/g) {
+			my $link = $1;
 			my ($dir) = $d =~ m{^(.*/)};
-			push @wrong, "link $1 (line $.)" unless -e (($dir // '') . $1);
+			push @wrong, "link $link (line $.)" unless -e (($dir // '') . $link);
 		}
 	}
 	ok(!@wrong, "$d names only what exists") or diag join("\n", @wrong);
