@@ -119,7 +119,7 @@ my @servers = (
 	{name => 'lua', need => ['lua5.4'], ok => sub { !system("lua5.4 -e 'require(\"socket\")' 2>/dev/null") }, cmd => ['lua5.4', "$dir/app/s.lua"]},
 	{name => 'go', need => ['go'], ok => sub { local $ENV{GOCACHE} = "$dir/gocache"; local $ENV{CGO_ENABLED} = 0; !system("cd '$dir/go' && HOME='$dir' go build -o ../app/go main.go 2>/dev/null") },
 		cmd => ["$dir/app/go"]},
-	{name => 'java', need => ['java', 'javac'], ok => sub { !system("cd '$dir/java' && javac S.java 2>/dev/null") }, cmd => ['java', '-cp', "$dir/java", 'S'], mem => '1G'},
+	{name => 'java', need => ['java', 'javac'], ok => sub { !system("cd '$dir/java' && javac S.java 2>/dev/null") }, dir => "$dir/java", cmd => ['java', '-cp', '.', 'S'], mem => '1G'},
 	{name => 'nginx', need => ['nginx'], dir => "$dir/www", cmd => ['nginx', '-c', "$dir/www/nginx.conf"]},
 	{name => 'redis', need => ['redis-server'], port => 6379, cmd => ['redis-server', '--protected-mode', 'no', '--save', ''],
 		get => sub { ask($_[1], "INCR n\r\n") . ask($_[1], "PING\r\n") }, want => qr/^:1\r\n\+PONG\r\n$/},
