@@ -11,7 +11,8 @@
  *      the features in use. mmap only without PROT_EXEC, clone only for a thread. The declarations are objects in a linker section;
  *      a call that nobody declared ends the monitor with one line that names it.
  *
- * brk and mremap are refused with ENOMEM instead: malloc falls back to mmap.
+ * brk and mremap are refused instead: malloc falls back to mmap. brk knows no errors, only a break that did not move:
+ * -ENOMEM would be an address that is high enough, and malloc would use memory that is not there.
  * The filter looks at numbers only (but for mmap), so that the kernel keeps its
  * answers in a bitmap and an allowed call costs nothing.
  */
@@ -130,7 +131,7 @@ static void build(struct program *p, const struct call_list *l)
 	}
 	if (thread)
 		allow_thread(p);
-	if_equal(p, SYS_brk, SECCOMP_RET_ERRNO | ENOMEM);
+	if_equal(p, SYS_brk, SECCOMP_RET_ERRNO | 0); /* not an errno: a break at 0, below what was asked for */
 	if_equal(p, SYS_mremap, SECCOMP_RET_ERRNO | ENOMEM);
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0);
 	answer(p, SECCOMP_RET_TRAP);
