@@ -39,8 +39,9 @@ GUEST_OBJ := $(patsubst %,$(B)/guest-obj/%.o,$(GUEST_SRC)) $(patsubst $(B)/%,$(B
 # --- the host side --------------------------------------------------------------
 # -Wno-format-truncation: snprintf into a path buffer is how a path is bounded; a cut one is then not found.
 HOST_CFLAGS := -Wno-format-truncation -std=gnu11 $(OPT) -ffunction-sections -fdata-sections -D_GNU_SOURCE -I. -I$(B) -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(WARN)
-# Static where a start of `cowbell run` would pay for loading it; libcurl is loaded when a registry is talked to.
-HOST_LIBS := -lZydis -lZycore -l:libarchive.a -l:libz.a -l:libzstd.a -l:libjansson.a -l:libsodium.a -l:libnettle.a -lpthread -ldl
+# Static where a start of `cowbell run` would pay for loading it; libcurl is loaded when a registry is talked to, Zydis when a
+# program is made ready.
+HOST_LIBS := -l:libarchive.a -l:libz.a -l:libzstd.a -l:libjansson.a -l:libsodium.a -l:libnettle.a -lpthread -ldl
 HOST_SRC := $(sort $(wildcard lib/*.c lib/host/*.c monitor/*.c monitor/backend/*.c image/*.c image/*/*.c cli/*.c))
 HOST_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(HOST_SRC))
 
@@ -188,7 +189,7 @@ FUZZ_SRC_cli := cli/parse.c cli/options.c lib/host/say.c
 FUZZ_SRC_oci := image/dirs.c image/oci/oci.c image/oci/reference.c image/store/blob.c image/store/pending.c image/store/store.c lib/host/say.c lib/host/strings.c
 FUZZ_SRC_layer := $(addprefix image/oci/,layer.c layer_tree.c inflate.c) $(addprefix image/,dirs.c erofs_stream.c erofs_meta.c tree.c sites.c sites_scan.c) \
 	lib/erofs.c lib/host/say.c lib/host/progress.c
-FUZZ_LIBS_layer := -lZydis -lZycore -larchive -lz -lzstd -lnettle -lpthread
+FUZZ_LIBS_layer := -larchive -lz -lzstd -lnettle -lpthread
 FUZZ_LIBS_oci := -ljansson -lnettle
 FUZZ_SRC_registry := image/dirs.c $(addprefix image/oci/,challenge.c credentials.c key.c payload.c) $(addprefix image/store/,blob.c pending.c store.c) lib/host/say.c lib/host/strings.c
 FUZZ_LIBS_registry := -ljansson -lsodium -lnettle

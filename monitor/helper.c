@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
-/* Helper threads: small stacks, no signals. */
+/* Helper threads: small stacks that go with them, or each start would keep some pages for ever; no signals. */
 #include "monitor/helper.h"
 
 #include <limits.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #define STACK (64u << 10)
 
@@ -14,8 +15,9 @@ void helper_start(struct helper *h, void *(*work)(void *), void *arg)
 
 	sigfillset(&all);
 	pthread_attr_init(&a);
-	pthread_attr_setstacksize(&a, STACK);
-	h->runs = !pthread_attr_setsigmask_np(&a, &all) && !pthread_create(&h->thread, &a, work, arg);
+	h->stack = mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	h->runs = h->stack != MAP_FAILED && !pthread_attr_setstack(&a, h->stack, STACK) &&
+		  !pthread_attr_setsigmask_np(&a, &all) && !pthread_create(&h->thread, &a, work, arg);
 	pthread_attr_destroy(&a);
 	if (!h->runs)
 		work(arg);
@@ -23,7 +25,9 @@ void helper_start(struct helper *h, void *(*work)(void *), void *arg)
 
 void helper_join(struct helper *h)
 {
-	if (h->runs)
-		pthread_join(h->thread, NULL);
+	if (!h->runs)
+		return;
+	pthread_join(h->thread, NULL);
+	munmap(h->stack, STACK);
 	h->runs = false;
 }

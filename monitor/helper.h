@@ -11,6 +11,7 @@
 
 struct helper {
 	pthread_t thread;
+	void *stack;
 	bool runs;
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: lib/host/copy.c image/layer.c image/tree.c image/erofs.c image/erofs_meta.c image/erofs_stream.c image/sites.c image/sites_scan.c image/erofs_path.c image/oci/layer_tree.c lib/erofs.c image/dirs.c */
-/* unit-libs: -lZydis -lZycore -l:libnettle.a -lpthread */
+/* unit-sources: lib/host/copy.c lib/host/say.c image/layer.c image/tree.c image/erofs.c image/erofs_meta.c image/erofs_stream.c image/sites.c image/sites_scan.c image/erofs_path.c image/oci/layer_tree.c lib/erofs.c image/dirs.c */
+/* unit-libs: -l:libnettle.a -lpthread */
 /*
  * Layers of directories: equal contents give equal bytes, nothing is followed out of the directory, what changes meanwhile is
  * noticed. The EROFS writer for streams, and the rules by which container layers become one tree.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/sites_scan.c */
-/* unit-libs: -lZydis -lZycore */
+/* unit-sources: image/sites_scan.c lib/host/say.c */
+/* unit-libs: -lpthread */
 /*
  * The scanner of system call sites, on this very program: functions below have
  * sites whose right treatment is known. Then on damaged copies of it: no
