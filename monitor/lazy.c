@@ -30,6 +30,7 @@ HOST_SYSCALL(snapshot, pwrite64);
 #define PG	   SNAP_PAGE
 #define COPY_PAGES 16u
 #define JOIN_PAGES 3u
+#define EXACT_PAGES 4096u /* of a working set; what comes after these is recorded in clusters */
 
 struct lazy {
 	struct snap_flat *flat; /* what was not filled at the start; by gpa */
@@ -174,7 +175,7 @@ int64_t lazy_ask(const struct guest_mem *m, uint64_t gpa, uint64_t n)
 	if (gpa % PG || gpa / PG >= ram || !n)
 		return -EINVAL;
 	n = n < ram - gpa / PG ? n : ram - gpa / PG;
-	if (m->lazy && m->lazy->recording)
+	if (m->lazy && m->lazy->recording && m->lazy->n_stored - m->lazy->left < EXACT_PAGES)
 		n = 1;
 	r = lazy_fill(m, gpa, n * PG);
 	return r ? r : (int64_t)n;
