@@ -317,6 +317,8 @@ static int patch_extent(struct snap_file *f, const struct snap_extent *e, struct
 	uint64_t at = 0;
 	int err = data ? 0 : -ENOMEM;
 
+	r->ahead = e->pages < SNAP_READ_PAGES ? e->pages : SNAP_READ_PAGES;
+
 	if (data && pread(f->fd, data, e->len, (off_t)e->off) != (ssize_t)e->len)
 		err = refuse(why, "it is truncated");
 	for (uint32_t i = 0; i < e->pages && !err; i++) {
@@ -341,9 +343,13 @@ static int patch_extent(struct snap_file *f, const struct snap_extent *e, struct
 static int patch(struct snap_file *f, const char **why)
 {
 	struct snap_reader *r = NULL;
-	uint64_t off = 0;
+	uint64_t off = 0, max = 0;
 	uint8_t *buf = NULL;
 	int err = 0;
+
+	for (uint32_t i = 0; i < f->h.extents.count; i++)
+		if (f->extents[i].flags & SNAP_E_PATCH && f->extents[i].pages > max)
+			max = f->extents[i].pages;
 
 	for (uint32_t i = 0; i < f->h.extents.count && !err; i++) {
 		const struct snap_extent *e = &f->extents[i];
@@ -353,7 +359,7 @@ static int patch(struct snap_file *f, const char **why)
 			continue;
 		if (!r) {
 			r = malloc(sizeof(*r));
-			buf = malloc(SNAP_EXTENT_PAGES * PG);
+			buf = malloc(max * PG);
 			f->own_fd[0] = memfd_create("cowbell-patched", MFD_CLOEXEC);
 			f->n_own = f->own_fd[0] >= 0;
 			if (!r || !buf || !f->n_own) {

@@ -39,6 +39,7 @@ struct snap_reader {
 	const struct snap_flat *v;
 	uint32_t n, at;
 	uint64_t have, n_have; /* gpa of what is in buf; pages */
+	uint32_t ahead; /* pages read at once; SNAP_READ_PAGES, but where few of them are needed */
 	int err;
 	uint8_t buf[SNAP_READ_PAGES * SNAP_PAGE];
 };

@@ -20,6 +20,7 @@ void snap_reader_start(struct snap_reader *r, const struct snap_flat *v, uint32_
 	r->n = n;
 	r->at = 0;
 	r->have = r->n_have = 0;
+	r->ahead = SNAP_READ_PAGES;
 	r->err = 0;
 }
 
@@ -41,7 +42,7 @@ const uint8_t *snap_reader_page(struct snap_reader *r, uint64_t gpa)
 		return NULL;
 	f = &r->v[r->at];
 	left = f->pages - (gpa - f->gpa) / PG;
-	len = (left < SNAP_READ_PAGES ? left : SNAP_READ_PAGES) * PG;
+	len = (left < r->ahead ? left : r->ahead) * PG;
 	ssize_t got = pread(f->fd, r->buf, len, (off_t)(f->off + (gpa - f->gpa)));
 	if (got != (ssize_t)len) {
 		r->n_have = 0;

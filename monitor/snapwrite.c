@@ -10,7 +10,7 @@
  * them in content, not what was written to. One that stands alone takes pages that were never written to from there.
  *
  * Neighbouring extents of one that stands alone are joined over a few zero pages: a mapping costs more than they do.
- * In a delta nothing is joined; a page of which little changed is stored as its changes.
+ * In a delta pages are joined only where it is cheap; a page of which little changed is stored as its changes.
  *
  * It runs in a thread of its own. So nothing here calls malloc(), whose arenas need calls that the filter has not.
  */
@@ -30,10 +30,12 @@ HOST_SYSCALL(snapshot, pread64);
 HOST_SYSCALL(snapshot, ftruncate);
 HOST_SYSCALL(snapshot, fdatasync);
 
-#define PG	   SNAP_PAGE
-#define UP(x)	   (((uint64_t)(x) + (PG - 1)) & ~(uint64_t)(PG - 1))
-#define JOIN_PAGES 16u /* zero pages between two extents that are written rather than told apart */
-#define MAX_IOV	   64
+#define PG		SNAP_PAGE
+#define UP(x)		(((uint64_t)(x) + (PG - 1)) & ~(uint64_t)(PG - 1))
+#define JOIN_PAGES	16u /* zero pages between two extents that are written rather than told apart */
+#define PATCH_JOIN	2u /* the same in deltas, for pages that did not change */
+#define UNCHANGED_BYTES 8u /* of a page without changes, in a patch */
+#define MAX_IOV		64
 
 static void *anonymous(uint64_t len)
 {
@@ -77,16 +79,19 @@ static void add_page(struct plan *x, uint64_t gpa, uint32_t flags, uint64_t join
 	}
 }
 
-/* As changes, if these are few. */
+/* As changes, if these are few. Pages between two such that are as below cost 8 bytes, which is less than an extent. */
 static void add_changed(struct plan *x, uint64_t gpa, uint32_t user, uint32_t bytes)
 {
-	if (bytes > SNAP_PATCH_BYTES || x->patched == SNAP_PATCH_PAGES) {
+	uint32_t before = x->n, pages = x->n ? x->e[x->n - 1].pages : 0;
+
+	if (bytes > SNAP_PATCH_BYTES || x->patched + PATCH_JOIN >= SNAP_PATCH_PAGES) {
 		add_page(x, gpa, user, 0);
 		return;
 	}
-	add_page(x, gpa, user | SNAP_E_PATCH, 0);
-	x->patched++;
-	x->e[x->n - 1].len += bytes;
+	add_page(x, gpa, user | SNAP_E_PATCH, PATCH_JOIN);
+	pages = x->e[x->n - 1].pages - (x->n == before ? pages : 0);
+	x->patched += pages;
+	x->e[x->n - 1].len += bytes + (pages - 1) * UNCHANGED_BYTES;
 }
 
 /* What the copy has for page i, which is the nth that was copied; NULL: zero. */
@@ -126,6 +131,7 @@ static int plan(struct plan *x, const struct snap_write *w, struct snap_reader *
 	if (!x->e)
 		return -ENOMEM;
 	snap_reader_start(u, w->under, w->n_under);
+	u->ahead = w->delta ? SNAP_READ_PAGES / 4 : SNAP_READ_PAGES;
 	for (uint64_t i = 0; i < w->pages.n && !x->err && !u->err; i++) {
 		plan_page(x, w, u, i, nth);
 		nth += !!(w->pages.state[i] & SNAP_PAGE_COPIED);
@@ -284,8 +290,14 @@ static int write_patches(const struct snap_write *w, struct plan *x, struct snap
 			nth += !!(p->state[i] & SNAP_PAGE_COPIED);
 		if (!(e->flags & SNAP_E_PATCH))
 			continue;
-		for (; i < first + e->pages; i++) /* such pages were copied, all of them */
-			len += snap_patch_make(snap_reader_page(u, i * PG), p->buf + nth++ * PG, buf + len);
+		for (; i < first + e->pages; i++) {
+			memset(buf + len, 0,
+			       UNCHANGED_BYTES); /* what was not copied is as below: else it is no patch */
+			len += p->state[i] & SNAP_PAGE_COPIED
+				       ? snap_patch_make(snap_reader_page(u, i * PG), p->buf + nth++ * PG,
+							 buf + len)
+				       : UNCHANGED_BYTES;
+		}
 		e->off = *off;
 		e->crc = snap_crc32c(0, buf, len);
 		r = u->err ? u->err : len != e->len ? -EIO : write_all(w->fd, buf, len, *off);
