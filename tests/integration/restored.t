@@ -1100,4 +1100,57 @@ GO
 	}
 };
 
+# --- a snapshot of a restored one ------------------------------------------------------------------------
+
+group chain => sub {
+	compile('chain', <<'C') or die;
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+static double now(clockid_t id) { struct timespec t; clock_gettime(id, &t); return t.tv_sec + t.tv_nsec / 1e9; }
+int main(void)
+{
+	double start = now(CLOCK_MONOTONIC), rstart = now(CLOCK_REALTIME), last = start;
+	int pid = getpid(), back = 0, g = 0, seen = 1, tf = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+	struct itimerspec its = {.it_value = {0, 900000000}};
+	timerfd_settime(tf, 0, &its, 0);
+	unsigned r;
+	unsigned long n = 0;
+	while (g < 4) {
+		FILE *f = fopen("/proc/cowbell/generation", "r");
+		fscanf(f, "%d", &g), fclose(f);
+		if (g != seen) seen = g, getrandom(&r, 4, 0), printf("at %d %08x\n", g, r), fflush(stdout);
+		double m = now(CLOCK_MONOTONIC);
+		back += m < last, last = m;
+		usleep(2000);
+	}
+	double off = (now(CLOCK_MONOTONIC) - start) - (now(CLOCK_REALTIME) - rstart);
+	read(tf, &n, 8);
+	printf("back %d\noff %d\npid %d\ntimer %lu\n", back, off < 0.1 && off > -0.1, pid == getpid(), n);
+	return 0;
+}
+C
+	for my $m ($monitors[0], $monitors[-1]) {
+		my @on = ($m, (grep { $_ ne $m } @monitors, $m)[0], $m, $monitors[0]);
+		my $snap = take($on[0], "chain1", '400ms', "$dir/bin/chain");
+		my @seen;
+		for my $i (2, 3) {
+			my $next = "$dir/snap/chain$i.$m";
+			my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $on[$i - 1], '--snapshot', $snap, '--snapshot-at', '300ms', '--snapshot-stop', '-o', $next);
+			ok(-s $next, "chain from $m: generation $i is taken on $on[$i - 1]") or diag $err;
+			push @seen, $out =~ /^at $i (\S+)/m;
+			$snap = $next;
+		}
+		my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $on[3], '--snapshot', $snap);
+		is($st, 0, "chain from $m: the fourth goes on to its end") or diag $err;
+		lines_are("chain from $m", $out, 'at 4 \S+', 'back 0', 'off 1', 'pid 1', 'timer 1') or diag $out;
+		push @seen, $out =~ /^at 4 (\S+)/m;
+		is(scalar keys %{{map { $_ => 1 } @seen}}, 3, "chain from $m: all have random numbers of their own");
+	}
+};
+
 done_testing;
