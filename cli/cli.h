@@ -15,6 +15,8 @@
 
 /* CLOCK_MONOTONIC as main() began. */
 extern uint64_t cli_start_ns;
+/* And now. */
+uint64_t cli_now_ns(void);
 
 /* --- commands (main.c) ---------------------------------------------------- */
 int cmd_run(int argc, char **argv);
@@ -84,6 +86,9 @@ int option_max_entries(const char *v, uint64_t *entries);
 /* --- reports (report.c): around the work of a command that has --json; the end gives back the status --------- */
 void report_begin(bool json);
 int report_end(bool json, int status);
+/* A list as JSON, if that is wanted and there is something to tell; frees it and gives back the status. */
+struct json_t;
+int report_list(struct json_t *list, bool json, int status);
 
 /* --- the program's environment (env.c) ------------------------------------- */
 #define GUEST_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

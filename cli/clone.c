@@ -271,13 +271,8 @@ static int run_clone(const struct words *w)
 	ctl_close(&c);
 	if (!status)
 		status = clone_all(&cl, w, (double)res.paused_ns / 1e6, list);
-	if (w->has[OPT_JSON]) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	}
-	json_decref(list);
 	twin_free(&cl.twin);
-	return status;
+	return report_list(list, w->has[OPT_JSON], status);
 }
 
 int cmd_clone(int argc, char **argv)

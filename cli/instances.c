@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -237,9 +236,7 @@ static int run_ps(const struct words *w)
 		json_t *list = json_array();
 		for (size_t i = 0; i < n; i++)
 			json_array_append_new(list, row_json(&v[i]));
-		json_dumpf(list, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-		putchar('\n');
-		json_decref(list);
+		report_list(list, true, 0);
 	} else {
 		if (!w->has[OPT_QUIET])
 			printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-12s  %s\n", "ID", "NAME", "PROGRAM",
@@ -271,14 +268,6 @@ static const struct option_def stop_options[] = {
 	{0, 0, NULL, NULL, NULL},
 };
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000u + (uint64_t)ts.tv_nsec / 1000000u;
-}
-
 /* The process that owns the socket, as long as the connection lives: no number that could be another's by now. */
 static int kill_owner(struct ctl *c)
 {
@@ -308,12 +297,12 @@ static int stop_one(const char *word, int sig, uint64_t timeout_ns)
 	struct ctl_status st;
 	char why[CTL_WHY_MAX] = "";
 	int status = instance_find("stop", word, &c, &st), r;
-	uint64_t end = now_ms() + timeout_ns / 1000000u;
+	uint64_t end = cli_now_ns() / 1000000u + timeout_ns / 1000000u;
 
 	if (status)
 		return status;
 	for (;;) {
-		uint64_t now = now_ms(), left = now < end ? end - now : 0;
+		uint64_t now = cli_now_ns() / 1000000u, left = now < end ? end - now : 0;
 
 		r = left ? ask_to_stop(&c, sig, left > INT32_MAX ? -1 : (int)left, why) : -ETIMEDOUT;
 		if (r == -EAGAIN && left) { /* it is being moved */

@@ -108,13 +108,18 @@ static void occupy_streams(void)
 			_exit(EXIT_OURS);
 }
 
-int main(int argc, char **argv)
+uint64_t cli_now_ns(void)
 {
 	struct timespec ts;
 
-	occupy_streams();
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	cli_start_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+	occupy_streams();
+	cli_start_ns = cli_now_ns();
 	if (argc < 2)
 		return say_fail(EXIT_OURS, "no command; try: cowbell run PROGRAM, or cowbell --help");
 	const char *name = argv[1];

@@ -20,7 +20,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -98,14 +97,6 @@ static int run_new(struct monitor_config *cfg, const struct twin *t)
 }
 
 /* --- this one ------------------------------------------------------------------------ */
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 /* What the new monitor said before it gave up: it is at the end of the instance's log. */
 static void show_log(int log, off_t from)
@@ -227,12 +218,12 @@ static int run_move(const struct words *w)
 	if (r)
 		return say_fail(EXIT_OURS, "move: %s was not moved: %s", w->names[0],
 				*why ? why : strerror(-r));
-	uint64_t start = now_ns() - res.paused_ns;
+	uint64_t start = cli_now_ns() - res.paused_ns;
 	status = move_held(&t, kind, file, &st);
 	twin_free(&t);
 	ctl_close(&to_old);
 	close(file);
-	return status ? status : show(w, &t.st, &st, (double)(now_ns() - start) / 1e6);
+	return status ? status : show(w, &t.st, &st, (double)(cli_now_ns() - start) / 1e6);
 }
 
 int cmd_move(int argc, char **argv)

@@ -28,6 +28,16 @@ void report_begin(bool json)
 	say_on_failure(remember);
 }
 
+int report_list(json_t *list, bool json, int status)
+{
+	if (json && (!status || json_array_size(list))) {
+		json_dumpf(list, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+		putchar('\n');
+	}
+	json_decref(list);
+	return status;
+}
+
 int report_end(bool json, int status)
 {
 	if (!json || !status || __fpending(stdout) || !*reason)

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -126,14 +125,6 @@ struct run {
 	const char *snapshot, *snapshot_to;
 	uint64_t progress_start_ns;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static int run_help(void)
 {
@@ -349,7 +340,7 @@ static void progress(void *arg, const char *what)
 {
 	struct run *r = arg;
 
-	if (r->cfg.verbose || (isatty(STDERR_FILENO) && now_ns() - r->progress_start_ns > PROGRESS_AFTER_NS))
+	if (r->cfg.verbose || (isatty(STDERR_FILENO) && cli_now_ns() - r->progress_start_ns > PROGRESS_AFTER_NS))
 		say("%s", what);
 }
 
@@ -491,7 +482,7 @@ static int start(struct run *r)
 		status = env_finish(&r->env);
 	if (status)
 		return status;
-	r->progress_start_ns = now_ns();
+	r->progress_start_ns = cli_now_ns();
 	r->req.progress = progress;
 	r->req.progress_arg = r;
 	r->req.verbose = r->cfg.verbose;
@@ -503,7 +494,7 @@ static int start(struct run *r)
 	status = image_prepare(&r->req, &set);
 	if (status)
 		return status;
-	r->cfg.image_ns = now_ns();
+	r->cfg.image_ns = cli_now_ns();
 	status = take_set(r, &set);
 	r->cfg.program = r->req.program;
 	return status ? status : go(r);
@@ -528,7 +519,7 @@ static int start_restored(struct run *r)
 		return status;
 	r->cfg.restore_name = snap_call(r->snapshot, fd);
 	status = snap_restore(&r->cfg, r->snapshot, fd, r->req.root);
-	r->cfg.image_ns = now_ns();
+	r->cfg.image_ns = cli_now_ns();
 	return status ? status : go(r);
 }
 

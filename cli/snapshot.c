@@ -268,13 +268,8 @@ static int run_ls(const struct words *w)
 			info_line(names.v[i], fd, &si);
 		close(fd);
 	}
-	if (w->has[OPT_JSON]) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	}
-	json_decref(list);
 	strings_free(&names);
-	return status;
+	return report_list(list, w->has[OPT_JSON], status);
 }
 
 static void info_text(const char *name, int fd, const struct snapshot_info *si)
@@ -327,12 +322,7 @@ static int run_inspect(const struct words *w)
 		if (fd >= 0)
 			close(fd);
 	}
-	if (w->has[OPT_JSON]) {
-		json_dumpf(list, stdout, JSON_INDENT(2));
-		putchar('\n');
-	}
-	json_decref(list);
-	return status;
+	return report_list(list, w->has[OPT_JSON], status);
 }
 
 /* --- rm, verify --------------------------------------------------------------------------- */

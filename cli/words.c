@@ -41,6 +41,14 @@ static int read_words(const struct option_def *defs, const char *name, const cha
 	}
 }
 
+static bool wants_json(const struct option_def *defs, const struct words *w)
+{
+	for (; defs->id; defs++)
+		if (!strcmp(defs->name, "json"))
+			return w->has[defs->id];
+	return false;
+}
+
 int words_command(const struct option_def *defs, const char *name, const char *usage, int from, int to,
 		  int argc, char **argv, int (*run)(const struct words *w))
 {
@@ -54,8 +62,12 @@ int words_command(const struct option_def *defs, const char *name, const char *u
 	else if (!status && !done && to >= 0 && w.n > to)
 		status = say_fail(EXIT_OURS, "%s: '%s' is too much: cowbell %s %.*s", name, w.names[to], name,
 				  line, usage);
-	else if (!status && !done)
-		status = run(&w);
+	else if (!status && !done) {
+		bool json = wants_json(defs, &w);
+
+		report_begin(json);
+		status = report_end(json, run(&w));
+	}
 	free(w.names);
 	for (int i = 0; i < WORDS_OPTIONS; i++)
 		strings_free(&w.all[i]);
