@@ -22,17 +22,17 @@
 int instance_find(const char *command, const char *word, struct ctl *c, struct ctl_status *st)
 {
 	struct strings ids = {0};
-	int r = ctl_find(word, c, st, &ids);
+	int r = ctl_find(word, c, st, &ids), status = r == -ENOENT ? EXIT_NOT_FOUND : r ? EXIT_OURS : 0;
 
 	if (r == -EEXIST)
-		say("%s: several instances are called '%s'; say which by its ID: %s, %s%s", command, word,
-		    ids.v[0], ids.v[1], ids.n > 2 ? ", ..." : "");
+		say_fail(status, "%s: several instances are called '%s'; say which by its ID: %s, %s%s",
+			 command, word, ids.v[0], ids.v[1], ids.n > 2 ? ", ..." : "");
 	else if (r == -ENOENT)
-		say("%s: no instance '%s' is running; all that run: cowbell ps", command, word);
+		say_fail(status, "%s: no instance '%s' is running; all that run: cowbell ps", command, word);
 	else if (r)
-		say("%s: %s does not answer: %s", command, word, strerror(-r));
+		say_fail(status, "%s: %s does not answer: %s", command, word, strerror(-r));
 	strings_free(&ids);
-	return r == -ENOENT ? EXIT_NOT_FOUND : r ? EXIT_OURS : 0;
+	return status;
 }
 
 static void port_text(const struct ctl_port *p, char *out, size_t size)

@@ -180,7 +180,7 @@ int snap_open(const char *command, const char *word)
 	if (fd < 0)
 		fd = open(word, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
-		return say_fail(-1, "%s: no snapshot '%s'%s%s; all of the store: cowbell snapshot ls",
+		say_fail(EXIT_NOT_FOUND, "%s: no snapshot '%s'%s%s; all of the store: cowbell snapshot ls",
 				command, word, errno == ENOENT ? "" : ": ",
 				errno == ENOENT ? "" : strerror(errno));
 	return fd;
