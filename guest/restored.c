@@ -5,7 +5,7 @@
  *   seed            the library OS's generator; so getrandom, /dev/urandom, ports and addresses chosen from then on
  *   WIPEONFORK      pages are wiped, as for a child: BoringSSL and others notice by them
  *   getpid          as libcrypto and its like see it, which ask it whether they are a copy; all others see the old one
- *   host name       the new instance's, unless the app set one itself; boot_id and /proc/cowbell/id, generation
+ *   host name       the new instance's, also in /etc/hosts, unless the app set one itself; boot_id and /proc/cowbell/id, generation
  *   timerfd         that wants to hear of clock steps (TFD_TIMER_CANCEL_ON_SET)
  *   UDP             options of the new host sockets; who is connected to somebody outside gets an error, once
  *   volumes         files are other open files of the host now: attributes, cached pages, locks
@@ -22,6 +22,7 @@
 
 #include <linux/auxvec.h>
 #include <linux/elf.h>
+#include <linux/fcntl.h>
 
 #include "abi/boot.h"
 #include "guest/arch/x86_64/arch.h"
@@ -163,6 +164,69 @@ s64 restored_getpid(void)
 	return keeps_own_randomness(v) || is_openssl_inside(p->as, v) ? p->shown_pid : p->pid;
 }
 
+/* --- the host's name in files ---------------------------------------------------------------- */
+
+#define ETC_MAX 4096u
+
+static s64 move_bytes(struct file *f, char *buf, u64 n, bool write)
+{
+	struct iovec iov;
+	struct uio u;
+	u64 pos = 0;
+
+	uio_single(&u, &iov, buf, n, true);
+	return write ? f->ops->write(f, &u, &pos) : f->ops->read(f, &u, &pos);
+}
+
+/* Length of the file's text in buf, terminated; 0: none, or it is not a small one. */
+static u64 read_text(const char *path, char *buf)
+{
+	int err;
+	struct file *f = vfs_open(AT_FDCWD, path, O_RDONLY, 0, &err);
+	s64 n = f && f->ops->read ? move_bytes(f, buf, ETC_MAX, false) : 0;
+
+	if (f)
+		file_put(f);
+	n = n > 0 && n < (s64)ETC_MAX ? n : 0;
+	buf[n] = 0;
+	return (u64)n;
+}
+
+/* Put `to` where `from` stands in the file, if it does. An image's files that are not as `cowbell` writes them stay. */
+static void replace_in(const char *path, const char *from, const char *to)
+{
+	char *buf = kmalloc(ETC_MAX + 160);
+	u64 n = buf ? read_text(path, buf) : 0, len = strlen(from), with = strlen(to), at = 0;
+	struct file *f;
+	int err;
+
+	while (at + len <= n && memcmp(buf + at, from, len))
+		at++;
+	f = n && at + len <= n ? vfs_open(AT_FDCWD, path, O_WRONLY | O_TRUNC, 0, &err) : NULL;
+	if (f) {
+		memmove(buf + at + with, buf + at + len, n - at - len);
+		memcpy(buf + at, to, with);
+		move_bytes(f, buf, n - len + with, true);
+		file_put(f);
+	}
+	kfree(buf);
+}
+
+static char old_name[65];
+
+/* A thread of its own: files may sleep. Programs look their own host's name up in /etc/hosts. */
+static void rename_host(void *arg)
+{
+	char from[80], to[80];
+
+	snprintf(from, sizeof(from), "127.0.1.1\t%s\n", old_name);
+	snprintf(to, sizeof(to), "127.0.1.1\t%s\n", system_hostname());
+	replace_in("/etc/hosts", from, to);
+	snprintf(from, sizeof(from), "%s\n", old_name);
+	snprintf(to, sizeof(to), "%s\n", system_hostname());
+	replace_in("/etc/hostname", from, to);
+}
+
 void restored_renew(bool copy)
 {
 	random_init((struct boot_info *)boot);
@@ -177,7 +241,8 @@ void restored_renew(bool copy)
 		mm_wipe_on_fork(p->as);
 		p->shown_pid = p->pid + (s32)(SHOWN_PID_STEP * (1 + boot->generation % 1024));
 	}
-	hostname_restored();
+	if (hostname_restored(old_name))
+		kthread_start(rename_host, NULL, "hostname");
 	timerfds_restored();
 	udp_restored();
 }

@@ -11,7 +11,7 @@ void restored_renew(bool copy);
 s64 restored_getpid(void);
 
 /* The parts. */
-void hostname_restored(void); /* linux/sys_misc.c */
+bool hostname_restored(char old[65]); /* linux/sys_misc.c: is it another one now? */
 void timerfds_restored(void); /* vfs/timerfd.c */
 void udp_restored(void); /* net/udp.c */
 void volumes_restored(void); /* vfs/volume.c */

@@ -34,10 +34,14 @@ const char *system_hostname(void)
 	return hostname;
 }
 
-void hostname_restored(void)
+bool hostname_restored(char old[65])
 {
-	if (boot->hostname[0] && !hostname_is_apps)
-		memcpy(hostname, boot->hostname, sizeof(hostname));
+	memcpy(old, system_hostname(), sizeof(hostname));
+	if (!boot->hostname[0] || hostname_is_apps)
+		return false;
+	memcpy(hostname, boot->hostname, sizeof(hostname));
+	hostname[sizeof(hostname) - 1] = 0;
+	return strcmp(old, hostname);
 }
 
 SYSCALL1(uname, struct new_utsname *, uts)

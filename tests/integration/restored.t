@@ -269,6 +269,8 @@ int main(int argc, char **argv)
 	printf("kill %d\n", kill(getpid(), 0));
 	gethostname(name1, 63), uname(&u);
 	printf("host %s %s %s\n", name1, u.nodename, line("/proc/sys/kernel/hostname"));
+	{ FILE *f = fopen("/etc/hosts", "r"); char l[256], hosts[1024] = ""; while (f && fgets(l, 255, f)) if (!strncmp(l, "127.0.1.1", 9)) strcat(hosts, l); printf("hosts %s", hosts); }
+	printf("hostname %s\n", line("/etc/hostname"));
 	printf("boot_id %s %d\n", line("/proc/sys/kernel/random/boot_id"), strcmp(boot0, line("/proc/sys/kernel/random/boot_id")) != 0);
 	printf("same %d\n", !strcmp(line("/proc/sys/kernel/random/boot_id"), line("/proc/sys/kernel/random/boot_id")));
 	printf("id %s %d\n", line("/proc/cowbell/id"), strcmp(id0, line("/proc/cowbell/id")) != 0);
@@ -285,7 +287,7 @@ C
 				my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $to, '--name', "r-$clone-$$", '--snapshot', $snap);
 				is($st, 0, "$from to $to: identity: clone $clone goes on to its end") or diag $err;
 				lines_are("$from to $to", $out, 'wiped 1 kept', 'conts 1', 'generation 2', 'pid 1 1', 'kill 0', "host r-$clone-$$ r-$clone-$$ r-$clone-$$",
-					'boot_id \S+ 1', 'same 1', 'id \S+ 1') or diag $out;
+					"hosts 127.0.1.1\tr-$clone-$$", "hostname r-$clone-$$", 'boot_id \S+ 1', 'same 1', 'id \S+ 1') or diag $out;
 				for my $what (qw(getrandom urandom arc4random RAND_bytes uuid boot_id id)) {
 					my ($v) = $out =~ /^$what (\S+)/m or next;
 					ok(length $v >= 32 && !$seen{$what}{$v}++, "$from to $to: $what of clone $clone is its own");
