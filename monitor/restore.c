@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -157,6 +158,7 @@ int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct m
 {
 	struct known k;
 	bool changed = false;
+	struct stat st;
 	const char *why = "";
 	int chain[SNAP_MAX_CHAIN] = {cfg->restore_fd};
 
@@ -167,12 +169,14 @@ int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct m
 	out->ram_max = f->h.ram_max;
 	out->uid = f->h.uid;
 	out->gid = f->h.gid;
-	known_read(&k, cfg->memo_dir, f->h.digest);
-	if (check_libos(f, cfg, &k, &changed) || check_cpu(&f->h, cfg) || check_grants(f, cfg) ||
+	if (!fstat(cfg->restore_fd, &st) && !st.st_nlink)
+		out->memo_dir = 0; /* made for this start only: of a clone or a move */
+	known_read(&k, out->memo_dir, f->h.digest);
+	if (check_libos(f, out, &k, &changed) || check_cpu(&f->h, cfg) || check_grants(f, cfg) ||
 	    check_layers(f, out, &k, &changed))
 		return -1;
 	if (changed)
-		known_write(&k, cfg->memo_dir);
+		known_write(&k, out->memo_dir);
 	return 0;
 }
 
