@@ -74,7 +74,8 @@ struct snap_header {
 	uint32_t stored_pages;
 	uint32_t parent; /* of a delta: in strings, how its owner calls the parent; 0: it stands alone */
 	uint8_t parent_digest[32]; /* the parent's own `digest` */
-	uint8_t pad[4096 - 492];
+	uint32_t stop_signal; /* what SIGTERM is to its program, by its image's word; 0: the same */
+	uint8_t pad[4096 - 496];
 };
 
 enum snap_flag {

@@ -168,6 +168,8 @@ int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct m
 		return refuse(cfg, why);
 	out->ram_max = f->h.ram_max;
 	out->uid = f->h.uid;
+	if (!out->stop_signal && f->h.stop_signal <= 64)
+		out->stop_signal = (int)f->h.stop_signal;
 	out->gid = f->h.gid;
 	if (!fstat(cfg->restore_fd, &st) && !st.st_nlink)
 		out->memo_dir = 0; /* made for this start only: of a clone or a move */

@@ -357,6 +357,7 @@ static void describe(struct instance *in, struct snap_header *h)
 		.xstate_size = bi->xstate_size,
 		.generation = bi->generation,
 		.uid = in->cfg->uid,
+		.stop_signal = (uint32_t)in->cfg->stop_signal,
 		.gid = in->cfg->gid,
 		.boot_flags = bi->flags,
 		.cfg_flags = (in->cfg->n_egress ? SNAP_F_EGRESS : 0) | (in->cfg->tty ? SNAP_F_TTY : 0),

@@ -306,6 +306,15 @@ for $m (monitors()) {
 		is(slurp($g->{out}), "ready\nsignal $want\n", "$m: StopSignal " . ($stop // 'none') . ", SIG$sig: the program gets $want") or diag slurp($g->{err});
 		is($st, 40 + $want % 20, 'and ends by itself');
 	}
+	my $snap = scratch() . '/x';
+	my $first = start_guest({}, $COWBELL, 'run', '--monitor', $m, '--name', "stop-$m-$$", oci("snap$m", {Entrypoint => ['/bin/busybox', 'sh', '-c',
+		'trap "echo quit; exit 5" QUIT; echo ready; while :; do :; done'], StopSignal => 'SIGQUIT'}, $base));
+	for (1 .. 200) { last if slurp($first->{out}) =~ /ready/; sleep 0.05 }
+	run_out({}, $COWBELL, 'snapshot', 'create', "stop-$m-$$", '--stop', '-o', $snap);
+	stop_guest($first, 0);
+	my $later = start_guest({}, $COWBELL, 'run', '--monitor', $m, '--snapshot', $snap);
+	sleep 0.3;
+	is(stop_guest($later, 'TERM'), 5, "$m: StopSignal is in a snapshot") or diag slurp($later->{err});
 	my $g = start_guest({}, $COWBELL, 'run', '--monitor', $m, oci("kill$m", {Entrypoint => ['/bin/probe', 'wait'], StopSignal => 'SIGKILL'}, $base));
 	for (1 .. 200) { last if slurp($g->{out}) =~ /ready/; sleep 0.05 }
 	is(stop_guest($g, 'TERM'), 137, "$m: StopSignal SIGKILL");
