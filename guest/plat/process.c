@@ -49,6 +49,7 @@
 #define HUGE_FAILURES 16
 #define STRETCH_MIN   4 /* pages: shorter ones come by misses */
 #define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
+#define FILL_AHEAD    8 /* pages filled by one miss, at most */
 #define FLAGS_TF      0x100ull
 
 s64 process_gate(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
@@ -409,17 +410,22 @@ static bool physmap_miss(u64 addr)
 	return true;
 }
 
-/* The pages around va that one mapping can cover: up to an aligned block of MIRROR_AROUND; all of them filled, if asked. */
-static u64 neighbours(struct aspace *as, u64 *va, u64 e, bool filled)
+/*
+ * The pages that one mapping can cover: around va, up to an aligned block of MIRROR_AROUND, as far as they are filled.
+ * If the page at va is missing, from it on, at most FILL_AHEAD: whether they are needed is a guess, and costs memory.
+ */
+static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 {
-	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1);
+	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1), max = MIRROR_AROUND - (at - block) / PAGE_SIZE;
+	bool missing = any_missing(pte_gpa(e), PAGE_SIZE);
 
-	while (at + n * PAGE_SIZE < block + MIRROR_AROUND * PAGE_SIZE &&
-	       pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
-	       !(filled && any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
+	if (missing)
+		max = FILL_AHEAD;
+	while (n < max && pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
+	       (missing || !any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
 		n++;
-	while (*va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
-	       !(filled && any_missing(GPA(pte_gpa(e).v - (at - *va + PAGE_SIZE)), PAGE_SIZE))) {
+	while (!missing && *va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
+	       !any_missing(GPA(pte_gpa(e).v - (at - *va + PAGE_SIZE)), PAGE_SIZE)) {
 		*va -= PAGE_SIZE;
 		n++;
 	}
@@ -444,21 +450,12 @@ static bool mirror_miss(u64 addr, u64 *error)
 	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);
 	if (!entry_allows(e, *error))
 		return false;
-	n = neighbours(as, &at, e, !any_missing(pte_gpa(e), PAGE_SIZE));
-	if (any_missing(GPA(pte_gpa(e).v - (va - at)), n << PAGE_SHIFT)) {
-		u64 got = fill_frames(GPA(pte_gpa(e).v - (va - at)), n);
-
-		if (got <= (va - at) >>
-		    PAGE_SHIFT) { /* while it is found out who needs what: this page alone */
-			at = va;
-			got = fill_frames(pte_gpa(e), 1);
-		}
-		if (!got)
-			panic("process: the monitor cannot read the snapshot");
-		n = got;
-	}
-	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);
+	n = neighbours(as, &at, e);
 	e -= va - at;
+	n = fill_frames(pte_gpa(e), n);
+	if (!n)
+		panic("process: the monitor cannot read the snapshot");
+	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);
 	if (host_mmap(at, pte_gpa(e), n * PAGE_SIZE, prot, false)) {
 		drop_app_mappings();
 		if (host_mmap(at, pte_gpa(e), n * PAGE_SIZE, prot, false))
