@@ -10,9 +10,11 @@ use File::Basename qw(dirname);
 use File::Temp qw(tempdir);
 use IO::Socket::INET;
 use POSIX qw(:sys_wait_h);
+use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(own_network $TOP $COWBELL monitors free_port run_out start_guest stop_guest wait_http http have slurp spew scratch);
+our @EXPORT_OK = qw(cowbell succeeds refused);
 our $TOP = abs_path(dirname(__FILE__) . '/../..');
 our $COWBELL = $ENV{COWBELL} // "$TOP/build/release/cowbell";
 my %running;
@@ -82,6 +84,25 @@ sub run_out {
 	waitpid $pid, 0;
 	my $st = $? & 127 ? 128 + ($? & 127) : $? >> 8;
 	return ($st, slurp("$d/out"), slurp("$d/err"));
+}
+
+# A command of ours: (status, stdout, stderr).
+sub cowbell { return run_out({timeout => 60}, $COWBELL, @_) }
+
+# It must succeed; its output.
+sub succeeds {
+	my ($name, @cmd) = @_;
+	my ($status, $out, $err) = cowbell(@cmd);
+	Test::More::is($status, 0, $name) or Test::More::diag("$out$err");
+	return $out;
+}
+
+# It must fail with our status and one line that matches, which is returned.
+sub refused {
+	my ($name, $want, @cmd) = @_;
+	my ($status, $out, $err) = cowbell(@cmd);
+	Test::More::ok($status == 125 && $err =~ $want && $err =~ /^cowbell: [^\n]*\n\z/, $name) or Test::More::diag("status $status: $out$err");
+	return $err;
 }
 
 # Start a guest in the background; returns a handle.

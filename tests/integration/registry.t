@@ -9,7 +9,7 @@ use MIME::Base64 qw(encode_base64);
 use Test::More;
 use Time::HiRes qw(sleep time);
 use lib $FindBin::Bin;
-use Cowbell;
+use Cowbell qw(:DEFAULT cowbell succeeds refused);
 use Registry;
 
 plan skip_all => 'needs docker-registry, curl, openssl and mkfs.erofs' unless have('docker-registry', 'curl', 'openssl', 'mkfs.erofs');
@@ -21,24 +21,10 @@ delete @ENV{qw(REGISTRY_AUTH_FILE XDG_RUNTIME_DIR DOCKER_CONFIG)};
 my ($monitor) = monitors();
 
 sub store { $ENV{XDG_DATA_HOME} = "$d/$_[0]" }
-sub cowbell { return run_out({timeout => 60}, $COWBELL, @_) }
 # What a store holds: names, blobs, temporary files.
 sub names { return sort map { s{.*/}{}r } glob "$ENV{XDG_DATA_HOME}/cowbell/refs/*" }
 sub blobs { return map { s{.*/}{}r } glob "$ENV{XDG_DATA_HOME}/cowbell/blobs/sha256/*" }
 sub temporary { return glob "$ENV{XDG_DATA_HOME}/cowbell/tmp/*" }
-sub succeeds {
-	my ($name, @cmd) = @_;
-	my ($status, $out, $err) = cowbell(@cmd);
-	is($status, 0, $name) or diag "$out$err";
-	return $out;
-}
-# Fails with our status and one line that matches; and leaves nothing.
-sub refused {
-	my ($name, $want, @cmd) = @_;
-	my ($status, $out, $err) = cowbell(@cmd);
-	ok($status == 125 && $err =~ $want && $err =~ /^cowbell: [^\n]*\n\z/, $name) or diag "status $status: $out$err";
-	return $err;
-}
 
 make_ca($d);
 mkdir "$d/root";

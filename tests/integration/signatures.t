@@ -8,7 +8,7 @@ use FindBin;
 use MIME::Base64 qw(decode_base64 encode_base64);
 use Test::More;
 use lib $FindBin::Bin;
-use Cowbell;
+use Cowbell qw(:DEFAULT cowbell succeeds refused);
 use Registry;
 
 plan skip_all => 'needs openssl and mkfs.erofs' unless have('openssl', 'mkfs.erofs');
@@ -20,18 +20,6 @@ $ENV{XDG_CACHE_HOME} = "$d/cache";
 my $store = "$d/data/cowbell";
 my ($monitor) = monitors();
 
-sub cowbell { return run_out({timeout => 60}, $COWBELL, @_) }
-sub succeeds {
-	my ($name, @cmd) = @_;
-	my ($status, $out, $err) = cowbell(@cmd);
-	is($status, 0, $name) or diag "$out$err";
-	return $out;
-}
-sub refused {
-	my ($name, $want, @cmd) = @_;
-	my ($status, $out, $err) = cowbell(@cmd);
-	ok($status == 125 && $err =~ $want && $err =~ /^cowbell: [^\n]*\n\z/, $name) or diag "status $status: $out$err";
-}
 sub openssl { return system("openssl @_ >/dev/null 2>&1") == 0 }
 sub layout {
 	my ($dir, $img) = @_;
