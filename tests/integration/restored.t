@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Cowbell;
+use Digest::SHA qw(sha256);
 use IO::Socket::INET;
 use JSON::PP;
 use POSIX ();
@@ -212,8 +213,27 @@ C
 		my ($real) = $out =~ /^real (\S+)$/m;
 		ok($real && $real > $before - 0.1 && $real < time + 0.1, "$from to $to: the wall clock is right") or diag $out;
 	}
+	# the host's clock is behind that of the snapshot (another machine, a clock that was set): time goes on all the same
+	my $offsets = compile('offsets', '#include <stddef.h>
+#include <stdio.h>
+#include "abi/snapshot.h"
+int main(void) { printf("%zu %zu %zu", offsetof(struct snap_header, real_ns), offsetof(struct snap_header, digest), offsetof(struct snap_header, tables_len)); }',
+		"-I$TOP") or die;
+	my ($real_at, $digest_at, $len_at) = split / /, `$offsets`;
+	for my $m (@monitors) {
+		my $file = slurp($snap{$m});
+		substr($file, $real_at, 8) = pack('Q<', unpack('Q<', substr($file, $real_at, 8)) + 3600 * 10**9);
+		substr($file, $digest_at, 32) = "\0" x 32;
+		substr($file, $digest_at, 32) = sha256(substr($file, 0, 4096 + unpack('Q<', substr($file, $len_at, 8))));
+		spew("$dir/snap/ahead", $file);
+		my $before = time;
+		my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $m, '--snapshot', "$dir/snap/ahead");
+		is($st, 0, "$m: a snapshot of the future goes on") or diag $err;
+		lines_are("$m, of the future", $out, 'back 0 0', 'sleep 1') or diag $out;
+		my ($real) = $out =~ /^real (\S+)$/m;
+		ok($real && $real > $before - 0.1 && $real < time + 0.1, "$m, of the future: the wall clock is the host's") or diag $out;
+	}
 };
-
 
 # --- randomness, identity ----------------------------------------------------------------------
 
