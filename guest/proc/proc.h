@@ -91,7 +91,7 @@ struct thread {
 
 struct process {
 	s32 pid, ppid, pgid, sid;
-	s32 shown_pid; /* what getpid answers: pid, or another since a restore (snapshot.c); both name the process */
+	s32 shown_pid; /* getpid's answer to libraries that ask whether they are a copy (restored.c); both name the process */
 	struct process *parent;
 	struct list children, sibling, all_node;
 	struct list threads;
