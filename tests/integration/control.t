@@ -88,7 +88,9 @@ for my $m (monitors()) {
 
 	# nonsense on the socket: the instance lives on, and only the connection goes
 	for my $bytes ('', 'x', "\0" x 16, 'CCTL', pack('LSSLL', 0x4c544343, 1, 99, 0, 0), pack('LSSLL', 0x4c544343, 9, 1, 0, 0),
-		pack('LSSLL', 0x4c544343, 1, 2, 77, 0), pack('LSSLL', 0x4c544343, 1, 3, 0, 0), 'y' x 5000) {
+		pack('LSSLL', 0x4c544343, 1, 2, 77, 0), pack('LSSLL', 0x4c544343, 1, 3, 0, 0), pack('LSSLL', 0x4c544343, 1, 3, 6, 0),
+		# a move that nobody holds
+		pack('LSSLL', 0x4c544343, 1, 5, 0, 0), pack('LSSLL', 0x4c544343, 1, 5, 1, 0), pack('LSSLL', 0x4c544343, 1, 6, 0, 0), 'y' x 5000) {
 		socket(my $s, AF_UNIX, SOCK_SEQPACKET, 0) or die $!;
 		connect($s, pack('S a*', AF_UNIX, "\0cowbell/$>/i/$id")) or die "connect: $!";
 		send($s, $bytes, 0);
