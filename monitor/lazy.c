@@ -33,9 +33,9 @@
 HOST_SYSCALL(snapshot, pread64);
 HOST_SYSCALL(snapshot, pwrite64);
 
-#define PG	   SNAP_PAGE
-#define COPY_PAGES 16u
-#define JOIN_PAGES 1u
+#define PG	    SNAP_PAGE
+#define COPY_PAGES  16u
+#define JOIN_PAGES  1u
 #define EXACT_PAGES 4096u /* of a working set; what comes after these is recorded in clusters */
 
 struct lazy {
@@ -260,8 +260,8 @@ static void add_piece(struct lazy *z, const struct snap_flat *e)
 	if (p && p->fd == (uint32_t)e->fd && p->gpa + len == e->gpa && p->off + len == e->off)
 		p->pages += e->pages;
 	else
-		z->pieces[z->n_pieces++] =
-			(struct process_piece){.gpa = e->gpa, .off = e->off, .pages = e->pages, .fd = (uint32_t)e->fd};
+		z->pieces[z->n_pieces++] = (struct process_piece){
+			.gpa = e->gpa, .off = e->off, .pages = e->pages, .fd = (uint32_t)e->fd};
 }
 
 static int take_entry(struct guest_mem *m, const struct snap_flat *e)

@@ -55,7 +55,8 @@
 #define HUGE_FAILURES 16
 #define STRETCH_MIN   4 /* pages: shorter ones come by misses */
 #define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
-#define FILL_AHEAD    4 /* pages filled by one miss, at most */
+#define FILL_AHEAD    8 /* pages filled by one miss, at most */
+#define WRITE_AHEAD   4 /* the same where only who writes has them filled */
 #define FILE_AROUND   64 /* pages mapped from the file by one miss, to either side */
 #define MAX_PIECES    2048
 #define MAX_RUNS      1024
@@ -517,7 +518,7 @@ static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 	bool missing = any_missing(pte_gpa(e), PAGE_SIZE);
 
 	if (missing)
-		max = FILL_AHEAD;
+		max = n_pieces ? WRITE_AHEAD : FILL_AHEAD;
 	while (n < max && pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
 	       (missing || !any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
 		n++;
