@@ -43,6 +43,12 @@ HOST_SYSCALL(snapshot, rt_sigaction); /* pthread_create(), the first time */
 HOST_SYSCALL(snapshot, futex);
 HOST_SYSCALL(snapshot, exit);
 HOST_SYSCALL(snapshot, kill);
+#ifdef __SANITIZE_ADDRESS__ /* its start of a thread */
+HOST_SYSCALL(snapshot, gettid);
+HOST_SYSCALL(snapshot, sigaltstack);
+HOST_SYSCALL(snapshot, sched_yield);
+HOST_SYSCALL(snapshot, madvise);
+#endif
 
 #define PG	   SNAP_PAGE
 #define STACK_SIZE (256u << 10)
