@@ -47,6 +47,7 @@ HOST_SYSCALL(snapshot, kill);
 HOST_SYSCALL(snapshot, gettid);
 HOST_SYSCALL(snapshot, sigaltstack);
 HOST_SYSCALL(snapshot, sched_yield);
+HOST_SYSCALL(snapshot, sched_getaffinity);
 HOST_SYSCALL(snapshot, madvise);
 #endif
 
