@@ -73,6 +73,12 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share');
 	is(get(port_of((lines($out))[0])), '2 ok', "$m: shared") or diag $err;
 	is(slurp("$dir/vol/count"), "1\n2\n", "$m: it writes to the same file");
+	for my $pid (map { $_->{pid} } @{decode_json((cow('ps', '--json'))[1])}) { # they share it, and guest processes map it
+		my ($top) = grep { (readlink // '') =~ /cowbell-top/ } glob("/proc/$pid/fd/*");
+		my $h;
+		my $open = $top && open($h, '+<', $top);
+		ok(!$open || !syswrite($h, 'x'), "$m: the layer that is made for a run cannot be written to any more");
+	}
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'read-only');
 	is(get(port_of((lines($out))[0])), '2 Read-only file system', "$m: read-only") or diag $err;
 	($st, $out, $err) = cow('clone', 'orig', '-v', "$dir/other:/vol");
@@ -113,6 +119,8 @@ for my $m (monitors()) {
 	my $layers = "$dir/data/cowbell/snapshots/layers";
 	cow('run', '--monitor', $m, '--snapshot-at', 'ready', '--snapshot-stop', '--name', 'base', '-p', '127.0.0.1:0:8000', './count');
 	isnt(left($layers), '', "$m: layers are kept beside the snapshot");
+	($st, $out, $err) = cow('run', '--monitor', $m, '-m', '64M', '--snapshot', 'base');
+	is("$st $err", "125 cowbell: --snapshot base: its limit of memory is 512 MiB, which is more than -m allows\n", "$m: -m bounds what a snapshot may take");
 	cow('cache', 'clear');
 	is(left("$dir/cache/cowbell/layers"), '', "$m: the cache is empty");
 	($st, $out, $err) = cow('run', '-d', '--monitor', $m, '--snapshot', 'base', '--name', 'again', '-p', "127.0.0.1:$port:8000");
