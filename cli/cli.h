@@ -158,7 +158,8 @@ struct snap_out {
 	char name[256]; /* of the file */
 	char tmp[300]; /* while it has a name that is not its own; or "" */
 	bool stored, replaces; /* in the store; another one of that name */
-	int layer_fd[MONITOR_MAX_LAYERS], n_layers; /* known descriptors of its image's layers, or -1; not ours */
+	int layer_fd[MONITOR_MAX_LAYERS],
+		n_layers; /* known descriptors of its image's layers, or -1; not ours */
 };
 
 /* file: -o FILE; or NULL: `name` in the store. 0, or an exit status after one line. */

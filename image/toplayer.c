@@ -113,7 +113,8 @@ static void put_etc(struct tree *t, const struct overlay *o, const char *hostnam
 int toplayer_put(struct image_set *set, struct tree *t)
 {
 	bool room = t && set->n < IMAGE_MAX_LAYERS;
-	int fd = room ? memfd_create("cowbell-top", MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1, r = fd < 0 ? -ENOMEM : 0;
+	int fd = room ? memfd_create("cowbell-top", MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1,
+	    r = fd < 0 ? -ENOMEM : 0;
 	uint64_t bytes = 0;
 
 	if (!r) {

@@ -303,8 +303,10 @@ static int hook_signal(void *arg, int sig)
 
 static int open_control(struct instance *in)
 {
-	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request, handover_give, handover_peers, handover_end};
-	int given[2] = {handover_given(in->cfg, CTL_FD_CONTROL, 0), handover_given(in->cfg, CTL_FD_CONTROL, 1)};
+	struct control_hooks hooks = {
+		in, hook_status, hook_signal, trigger_request, handover_give, handover_peers, handover_end};
+	int given[2] = {handover_given(in->cfg, CTL_FD_CONTROL, 0),
+			handover_given(in->cfg, CTL_FD_CONTROL, 1)};
 	char id[CTL_ID_LEN + 1];
 
 	control_id(id, load_boot_info(&in->mem, &in->plan)->instance_id);
@@ -543,7 +545,8 @@ static int assemble(struct instance *in)
 
 	in->mem.restored = in->restored;
 	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
-	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped, hook_answered};
+	struct ring_server_hooks hooks = {in,	     hook_grow,	   hook_release,
+					  hook_huge, hook_stopped, hook_answered};
 	int r;
 
 	r = in->backend->mem_create(&in->mem, cfg->ram_max);

@@ -59,7 +59,8 @@ struct instance {
 		struct snap_job *job;
 		struct snap_file *under; /* the snapshot that we come from: its flat list and header only */
 		int pagemap_fd; /* kvm: which pages of RAM are ours; or -1 */
-		uint8_t *dropped; /* of a restored instance: one bit a page that the guest gave back; or NULL */
+		uint8_t *
+			dropped; /* of a restored instance: one bit a page that the guest gave back; or NULL */
 	} snap;
 	struct snap_file *restored; /* while it is assembled */
 	struct monitor_config restored_cfg;

@@ -27,9 +27,9 @@
 HOST_SYSCALL(snapshot, pread64);
 HOST_SYSCALL(snapshot, pwrite64);
 
-#define PG	   SNAP_PAGE
-#define COPY_PAGES 16u
-#define JOIN_PAGES 1u
+#define PG	    SNAP_PAGE
+#define COPY_PAGES  16u
+#define JOIN_PAGES  1u
 #define EXACT_PAGES 4096u /* of a working set; what comes after these is recorded in clusters */
 
 struct lazy {

@@ -362,7 +362,12 @@ void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe
 		net_bind(rs, h, sqe);
 		break;
 	case RING_OP_LISTEN:
-		net_listen(rs, h, sqe);
+		if (h) {
+			net_listen(rs, h, sqe);
+		} else {
+			net_settle(rs);
+			rs_complete(rs, sqe, 0, 0, 0, 0);
+		}
 		break;
 	case RING_OP_ACCEPT:
 		op_accept(rs, h, sqe);

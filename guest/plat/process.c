@@ -303,12 +303,13 @@ static s64 stretch_map(const struct stretch *s, u64 min_pages)
 	if (!min_pages && !fill_all(GPA(g), s->pages))
 		return -EIO;
 	if (!n_missing || g >= BOOT_IMAGE_GPA)
-		return s->pages < min_pages ? 0 : host_mmap(s->va, GPA(g), s->pages << PAGE_SHIFT, prot, true);
+		return s->pages < min_pages ? 0
+					    : host_mmap(s->va, GPA(g), s->pages << PAGE_SHIFT, prot, true);
 	/* what is filled of an app's memory is what will be touched */
 	for (; !r && (pfn = next_frame(pfn, end, false)) < end; pfn = to) {
 		to = next_frame(pfn, end, true);
-		r = host_mmap(s->va + (pfn << PAGE_SHIFT) - g, GPA(pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, prot,
-			      false);
+		r = host_mmap(s->va + (pfn << PAGE_SHIFT) - g, GPA(pfn << PAGE_SHIFT),
+			      (to - pfn) << PAGE_SHIFT, prot, false);
 	}
 	return r;
 }
@@ -351,7 +352,8 @@ static void find_missing(void)
 	n_missing = lazy_frames.n ? ask_missing(true) : 0;
 	for (; n_missing && (pfn = next_frame(pfn, lazy_frames.n, true)) < lazy_frames.n; pfn = to) {
 		to = next_frame(pfn, lazy_frames.n, false);
-		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0, 0, 0, 0);
+		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0,
+			     0, 0, 0);
 	}
 	if (n_missing)
 		ask_missing(false);
@@ -416,7 +418,8 @@ static bool physmap_miss(u64 addr)
  */
 static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 {
-	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1), max = MIRROR_AROUND - (at - block) / PAGE_SIZE;
+	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1),
+	    max = MIRROR_AROUND - (at - block) / PAGE_SIZE;
 	bool missing = any_missing(pte_gpa(e), PAGE_SIZE);
 
 	if (missing)
@@ -424,7 +427,8 @@ static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 	while (n < max && pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
 	       (missing || !any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
 		n++;
-	while (!missing && *va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
+	while (!missing && *va > block &&
+	       pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
 	       !any_missing(GPA(pte_gpa(e).v - (at - *va + PAGE_SIZE)), PAGE_SIZE)) {
 		*va -= PAGE_SIZE;
 		n++;

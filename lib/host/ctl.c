@@ -154,8 +154,8 @@ static ssize_t receive(int conn, void *buf, size_t size, int *fds, int max, int 
 	return m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : n;
 }
 
-static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, int *fds, int max,
-		int *n_fds, char *why, int timeout_ms)
+static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, int *fds,
+		int max, int *n_fds, char *why, int timeout_ms)
 {
 	struct ctl_request q = {.magic = CTL_MAGIC, .version = CTL_VERSION, .op = (uint16_t)op, .arg = arg};
 	union {
@@ -185,7 +185,8 @@ static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, 
 	return 0;
 }
 
-int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why, int timeout_ms)
+int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why,
+	     int timeout_ms)
 {
 	int none;
 
