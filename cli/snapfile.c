@@ -225,26 +225,9 @@ static int find_layer(struct monitor_config *cfg, int i, const struct snapshot_l
 	return 0;
 }
 
-/* What listens inside already, on a port that was not forwarded then, is inside only: said, for nobody would answer. */
-static void warn_ports(const struct monitor_config *cfg, const struct snapshot_info *si)
-{
-	for (int k = 0; k < cfg->n_ports; k++) {
-		bool had = false;
-
-		for (int i = 0; i < si->n_ports; i++)
-			had |= cfg->ports[k].guest == si->ports[i];
-		if (!had)
-			say("-p: port %u was not forwarded when the snapshot was taken: what listened on it "
-			    "then "
-			    "is not reached; take the snapshot with -p, too",
-			    cfg->ports[k].guest);
-	}
-}
-
 /* Ports of the snapshot that no -p forwards get free ones of this host's own address. */
 static int add_ports(struct monitor_config *cfg, const struct snapshot_info *si)
 {
-	warn_ports(cfg, si);
 	for (int i = 0; i < si->n_ports; i++) {
 		bool have = false;
 
