@@ -52,7 +52,7 @@ static int open_dir(bool make)
 
 	if (!choose_dir(path, sizeof(path)))
 		return -1;
-	for (char *p = path; make && p && (p = strchr(p + 1, '/'));) {
+	for (char *p = path; make && (p = strchr(p + 1, '/'));) {
 		*p = 0;
 		mkdir(path, 0755);
 		*p = '/';

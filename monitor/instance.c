@@ -309,7 +309,8 @@ static int open_control(struct instance *in)
 			handover_given(in->cfg, CTL_FD_CONTROL, 1)};
 	char id[CTL_ID_LEN + 1];
 
-	control_id(id, load_boot_info(&in->mem, &in->plan)->instance_id);
+	memcpy(in->id, load_boot_info(&in->mem, &in->plan)->instance_id, sizeof(in->id));
+	control_id(id, in->id);
 	in->control = control_open(id, in->cfg->unique_name, given, &hooks);
 	return in->control ? 0 : -1;
 }
@@ -329,7 +330,7 @@ static void tell_started(struct instance *in)
 
 	if (!in->cfg->started)
 		return;
-	control_id(st.id, load_boot_info(&in->mem, &in->plan)->instance_id);
+	control_id(st.id, in->id);
 	hook_status(in, &st);
 	in->cfg->started(in->cfg->started_arg, &st);
 }

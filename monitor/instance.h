@@ -31,6 +31,7 @@ struct instance {
 	struct load_plan plan;
 	struct ring_server *rs;
 	struct control *control;
+	uint8_t id[16]; /* as told to the guest; its copy is its own */
 	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
 	uint64_t here_mono_ns; /* since when it is in this process */
 	bool killed; /* SIGKILL came by the control socket */

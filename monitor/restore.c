@@ -162,7 +162,7 @@ static int check_layers(const struct snap_file *f, struct monitor_config *c, str
 
 int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct monitor_config *out)
 {
-	struct known k;
+	struct known k = {0};
 	bool changed = false;
 	struct stat st;
 	const char *why = "";

@@ -384,7 +384,7 @@ static void describe(struct instance *in, struct snap_header *h)
 	};
 	memcpy(h->libos, in->snap.src->libos, sizeof(h->libos));
 	memcpy(h->cpu_features, bi->cpu_features, sizeof(h->cpu_features));
-	memcpy(h->instance_id, bi->instance_id, sizeof(h->instance_id));
+	memcpy(h->instance_id, in->id, sizeof(h->instance_id));
 	clock_guest_now(in->time, &h->mono_ns, &h->real_ns);
 }
 
