@@ -562,6 +562,10 @@ static int assemble(struct instance *in)
 	in->vcpu = (struct boot_vcpu *)(in->mem.ram + in->plan.vcpu_gpa);
 	in->time = (struct boot_time *)(in->mem.ram + in->plan.time_gpa);
 	in->stats = (struct boot_stats *)(in->mem.ram + in->plan.stats_gpa);
+	if (in->restored && cfg->stats != STATS_NONE) {
+		in->stats_before = *in->stats;
+		in->kicks_before = in->vcpu->stat_kicks;
+	}
 	if (open_control(in) < 0)
 		return -1;
 	in->rs = ring_server_new(cfg, &in->mem, (gpa_t){in->plan.ring_gpa}, &hooks);

@@ -39,6 +39,8 @@ struct instance {
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;
 	struct boot_stats *stats;
+	struct boot_stats stats_before; /* of a restored instance: what the snapshot had; else zeros */
+	uint64_t kicks_before;
 	pid_t pid;
 	int n_host_calls; /* that the monitor's filter allows */
 	uint64_t signals; /* bit n: signal n arrived */
