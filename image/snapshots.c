@@ -40,9 +40,9 @@ int image_snapshot_dir(void)
 	char *path = textf("%s/snapshots", store_dir(s));
 	int fd = -1;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
-		say("%s: %s", path, strerror(errno));
-	else if ((fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	if (!mkdir(path, 0700) || errno == EEXIST)
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
 		say("%s: %s", path, strerror(errno));
 	free(path);
 	store_close(s);

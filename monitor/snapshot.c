@@ -212,7 +212,8 @@ static bool start_thread(struct snap_job *j)
 		j->stack = NULL;
 		return false;
 	}
-	mmap(j->stack, PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (mmap(j->stack, PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return false;
 	sigfillset(&all);
 	pthread_attr_init(&a);
 	pthread_attr_setstack(&a, j->stack, STACK_SIZE);

@@ -256,10 +256,20 @@ static int by_name(const char *word, struct ctl *c, struct ctl_status *st)
 	return r;
 }
 
+/* One that has no name goes by what it runs; a copy of another one goes not by that one's name. */
+static bool is_called(const struct ctl_status *st, const char *word)
+{
+	const char *slash = strrchr(st->program, '/');
+
+	if (st->flags & CTL_F_NAMED || !(st->flags & CTL_F_RESTORED))
+		return !strcmp(st->name, word);
+	return !strcmp(st->program, word) || (slash && !strcmp(slash + 1, word));
+}
+
 int ctl_find(const char *word, struct ctl *c, struct ctl_status *st, struct strings *ids)
 {
 	struct strings all = {0};
-	const char *hit = NULL;
+	const char *hit = "";
 	size_t len = strlen(word);
 	int r = by_name(word, c, st);
 
@@ -271,7 +281,7 @@ int ctl_find(const char *word, struct ctl *c, struct ctl_status *st, struct stri
 		bool mine = len >= 3 && !strncmp(id, word, len);
 
 		if (!mine && !ctl_open(all.v[i], c)) {
-			mine = !ctl_status(c, st, STATUS_MS) && !strcmp(st->name, word);
+			mine = !ctl_status(c, st, STATUS_MS) && is_called(st, word);
 			ctl_close(c);
 		}
 		if (mine) {
