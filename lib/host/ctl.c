@@ -180,6 +180,8 @@ static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, 
 	memcpy(why, a.head.why, CTL_WHY_MAX);
 	if (a.head.error)
 		return a.head.error < 0 && a.head.error > -4096 ? a.head.error : -EPROTO;
+	if (!size)
+		return 0;
 	memset(out, 0, size);
 	memcpy(out, a.bytes + sizeof(a.head), a.head.len < size ? a.head.len : size);
 	return 0;
