@@ -384,12 +384,7 @@ void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe
 		net_bind(rs, h, sqe);
 		break;
 	case RING_OP_LISTEN:
-		if (h) {
-			net_listen(rs, h, sqe);
-		} else {
-			net_settle(rs);
-			rs_complete(rs, sqe, 0, 0, 0, 0);
-		}
+		net_listen(rs, h, sqe);
 		break;
 	case RING_OP_ACCEPT:
 		op_accept(rs, h, sqe);

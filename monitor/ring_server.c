@@ -285,7 +285,10 @@ static void execute(struct ring_server *rs, const struct ring_sqe *sqe)
 		rs_complete(rs, sqe, -EINVAL, 0, 0, 0);
 		return;
 	}
-	if (sqe->op == RING_OP_SOCKET || (sqe->op == RING_OP_LISTEN && sqe->handle == RING_NO_HANDLE))
+	if (sqe->op == RING_OP_LISTEN && sqe->handle == RING_NO_HANDLE) {
+		net_settle(rs);
+		rs_complete(rs, sqe, 0, 0, 0, 0);
+	} else if (sqe->op == RING_OP_SOCKET)
 		net_op(rs, NULL, sqe);
 	else if ((sqe->op >= RING_OP_READ && sqe->op <= RING_OP_POLL) ||
 		 (sqe->op > RING_OP_SOCKET && sqe->op <= RING_OP_GETNAME))

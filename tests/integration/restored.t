@@ -719,7 +719,7 @@ group newports => sub {
 			my $what = "@$p: not forwarded when it was taken" . ($had ? ', another was' : '');
 			my @ports = (8001, 8002, 8004, 8005, 8006);
 			my %port = map { $_ => free_port() } @ports;
-			my $g = start_guest({}, $COWBELL, 'run', '--monitor', $p->[1], (map { ('-p', "127.0.0.1:$port{$_}:$_") } @ports), '--snapshot', $snap{$p->[0]});
+			my $g = start_guest({}, $COWBELL, 'run', '--stats=json', '--monitor', $p->[1], (map { ('-p', "127.0.0.1:$port{$_}:$_") } @ports), '--snapshot', $snap{$p->[0]});
 			my ($first, $refused, $reset, $end) = (undef, 0, 0, time + 5);
 			while (time < $end) { # refused until the port is open, never reset
 				my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{8001}) or $refused++, next;
@@ -738,7 +738,12 @@ group newports => sub {
 			my @many = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{8001}) } 1 .. 30;
 			is(scalar(grep { my $l = $_ ? <$_> : ''; $l =~ /^blocked/ } @many), 30, "$what: many at once");
 			unlike(slurp($g->{err}), qr/port 8001|not reach/, "$what: nothing is said");
-			is(stop_guest($g), 143, "$what: it ends");
+			my ($end_ok, $j) = (stop_guest($g), {});
+			is($end_ok, 143, "$what: it ends");
+			$j = eval { decode_json((grep { /^\{/ } split /\n/, slurp($g->{err}))[-1]) } // {};
+			ok($j->{restored} && 0 < $j->{first_insn_us} && $j->{first_insn_us} < $j->{first_user_us} && $j->{first_user_us} < $j->{first_accept_us}
+				&& $j->{first_accept_us} < $j->{first_answer_us} && $j->{first_answer_us} < $j->{total_us}, "$what: --stats: phases in order") or diag slurp($g->{err});
+			ok($j->{main_us} == 0 && $j->{syscalls} > 10 && $j->{syscalls} < 4000 && $j->{exits} >= $j->{doorbells}, "$what: --stats: of this run only") or diag slurp($g->{err});
 		}
 	}
 	# and again: a snapshot of such a one, restored with no -p, has it still
