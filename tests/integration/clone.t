@@ -104,8 +104,6 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share', '--name', 'copy-2');
 	like($err, qr/which is running, has this name/, "$m: a name is unique here, too");
 	is((cow('clone', 'orig', '--volumes', 'share', '--name', 'a b'))[0], 125, "$m: and has its letters");
-	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share', '-p', '1:99');
-	like($err, qr/orig has no port 99/, "$m: no port that it has not");
 	for my $to (monitors()) {
 		($st, $out, $err) = cow('clone', 'copy-1', '--volumes', 'share', '--monitor', $to);
 		is(get(port_of((lines($out))[0])), '5 ok', "$m to $to: a copy of a copy") or diag $err;
@@ -113,6 +111,24 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share', '-n', '25');
 	is(scalar(lines($out)), 25, "$m: 25 copies") or diag $err;
 	is(scalar(grep { get(port_of($_)) eq '4 ok' } (lines($out))[0, 12, 24]), 3, "$m: they serve");
+	stop_all();
+
+	# the original has no ports, the copies get some; and no name
+	cow('run', '-d', '--monitor', $m, '--name', 'bare', './count');
+	sleep 0.3;
+	for my $to (monitors()) {
+		$p = free_port();
+		($st, $out, $err) = cow('clone', 'bare', '--monitor', $to, '-n', '2', '-p', "127.0.0.1:$p:8000");
+		is($st, 0, "$m to $to: copies with a port that the original does not forward") or diag $err;
+		like(get($p + $_), qr/^1 /, "$m to $to: copy $_ is reached there") for 0, 1;
+	}
+	my @names = map { $_->{name} // 'none' } @{decode_json((cow('ps', '--json'))[1])};
+	is(join(' ', sort @names), join(' ', 'bare', ('none') x (2 * monitors())), "$m: only the original has its name");
+	is(scalar(grep { /^[0-9a-f]{12} +- +\S/ } split(/\n/, (cow('ps'))[1])), 2 * monitors(), "$m: ps shows none for the others");
+	is((cow('stop', 'bare'))[0], 0, "$m: the name means the original");
+	($st, $out, $err) = cow('stop', 'bare');
+	like($err, qr/no instance 'bare'/, "$m: and then nobody");
+	is(scalar(grep { /^[0-9a-f]{12} +- +\S/ } split(/\n/, (cow('ps', '-a'))[1])) >= 2 * monitors(), 1, "$m: ps -a");
 	stop_all();
 
 	# layers of snapshots
