@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Cowbell;
+use Digest::SHA 'sha256';
 use JSON::PP;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -137,6 +138,16 @@ for my $m (monitors()) {
 	isnt(left($layers), '', "$m: layers are kept beside the snapshot");
 	($st, $out, $err) = cow('run', '--monitor', $m, '-m', '64M', '--snapshot', 'base');
 	is("$st $err", "125 cowbell: --snapshot base: its limit of memory is 512 MiB, which is more than -m allows\n", "$m: -m bounds what a snapshot may take");
+	my $forged = slurp("$dir/data/cowbell/snapshots/base.snap"); # with names that would drive a terminal, and a digest that fits
+	my $tables = unpack('Q<', substr($forged, 24, 8));
+	substr($forged, 4096, $tables) =~ s{/count\0}{\e[2J]\0}g;
+	substr($forged, 40, 32) = "\0" x 32;
+	substr($forged, 40, 32) = sha256(substr($forged, 0, 4096 + $tables));
+	spew("$dir/forged.snap", $forged);
+	($st, $out, $err) = cow('snapshot', 'inspect', "$dir/forged.snap");
+	is($st, 0, "$m: a forged snapshot is shown") or diag $err;
+	like($out, qr/\?\[2J\]/, "$m: with what it says");
+	unlike("$out$err", qr/\e/, "$m: but it does not drive the terminal");
 	cow('cache', 'clear');
 	is(left("$dir/cache/cowbell/layers"), '', "$m: the cache is empty");
 	($st, $out, $err) = cow('run', '-d', '--monitor', $m, '--snapshot', 'base', '--name', 'again', '-p', "127.0.0.1:$port:8000");
