@@ -223,8 +223,8 @@ static void row_text(const struct row *r)
 	if (r->st.mem_max)
 		snprintf(memory, sizeof(memory), "%.1fM/%.0fM", (double)r->st.mem_used / 1048576,
 			 (double)r->st.mem_max / 1048576);
-	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-12s  %s\n", r->st.id, name ? name : "-",
-	       program, monitor_name(r), state, memory, *ports ? ports : "-");
+	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-12s  %s\n", r->st.id, name ? name : "-", program,
+	       monitor_name(r), state, memory, *ports ? ports : "-");
 	free(ports);
 }
 

@@ -143,7 +143,8 @@ struct ring_server {
 	struct rs_ready ready;
 	const uint64_t *listened; /* not 0: the program has listened, ever */
 	bool answered; /* something was sent on an accepted connection; until hooks.answered was called */
-	uint64_t accept_ns, answer_ns; /* first connection accepted, first answer; 0: not yet, or nobody wants to know */
+	uint64_t accept_ns,
+		answer_ns; /* first connection accepted, first answer; 0: not yet, or nobody wants to know */
 	bool had_peer; /* a connection was accepted, or a datagram received on a forwarded port, ever */
 	int wait_status;
 	char why[160]; /* not empty: TURN_BROKEN */
