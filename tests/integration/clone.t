@@ -140,7 +140,7 @@ for my $m (monitors()) {
 	is("$st $err", "125 cowbell: --snapshot base: its limit of memory is 512 MiB, which is more than -m allows\n", "$m: -m bounds what a snapshot may take");
 	my $forged = slurp("$dir/data/cowbell/snapshots/base.snap"); # with names that would drive a terminal, and a digest that fits
 	my $tables = unpack('Q<', substr($forged, 24, 8));
-	substr($forged, 4096, $tables) =~ s{/count\0}{\e[2J]\0}g;
+	substr($forged, 4096, $tables) =~ s{/count\0}{\e[2J]]\0}g;
 	substr($forged, 40, 32) = "\0" x 32;
 	substr($forged, 40, 32) = sha256(substr($forged, 0, 4096 + $tables));
 	spew("$dir/forged.snap", $forged);
