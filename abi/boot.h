@@ -92,7 +92,7 @@ struct boot_vcpu {
 	uint64_t pad[10];
 };
 
-/* Guest counters that --stats prints; written by the guest only. */
+/* Guest counters that --stats prints; written by the guest only. A snapshot keeps them; the first two marks are new then. */
 struct boot_stats {
 	uint64_t syscalls; /* entered, any way */
 	uint64_t syscall_traps; /* of these, entered by a trap (unpatched site) */

@@ -41,9 +41,11 @@ enum ctl_op {
 		2, /* arg: number, 0: what asks the program to stop. As the same signal to the monitor's process */
 	CTL_SNAPSHOT = 3, /* descriptor: a file open for reading and writing, empty; arg: CTL_SNAP_*.
 			     reply: struct ctl_snapshot */
-	CTL_FDS = 4, /* arg: how many of them were fetched before. reply: struct ctl_fds, with `count` descriptors */
+	CTL_FDS =
+		4, /* arg: how many of them were fetched before. reply: struct ctl_fds, with `count` descriptors */
 	CTL_PEERS = 6, /* of the holder; arg: index of a port. reply: struct ctl_peers */
-	CTL_HANDOVER = 5, /* of the connection that holds it. arg 1: it runs elsewhere from now on, this process
+	CTL_HANDOVER =
+		5, /* of the connection that holds it. arg 1: it runs elsewhere from now on, this process
 			     ends after the (empty) reply; 0: it goes on here */
 };
 
@@ -115,7 +117,8 @@ struct ctl_status {
 	uint32_t n_egress, pad; /* 3208, 3212 */
 	uint64_t timeout_ns; /* 3216: left of its time; 0: without end */
 	uint32_t stop_signal, pad2; /* 3224: what SIGTERM is to its program; 0: the same */
-	uint8_t parent_digest[32]; /* 3232: of the snapshot that it comes from and a delta would lie over; zeros: none */
+	uint8_t parent_digest
+		[32]; /* 3232: of the snapshot that it comes from and a delta would lie over; zeros: none */
 	char parent[224]; /* 3264: how that is called */
 };
 

@@ -88,7 +88,8 @@ enum ring_op {
 	RING_OP_BIND = 17, /* the monitor maps guest ports to host ports by its policy;
 				 * -EADDRNOTAVAIL: not forwarded, keep it inside the guest.
 				 * res = 0; val = bound port as the guest sees it */
-	RING_OP_LISTEN = 18, /* arg = backlog */
+	RING_OP_LISTEN = 18, /* arg = backlog. RING_NO_HANDLE, of a restored instance: whoever listened is
+				 * listening again; from now on the other forwarded ports refuse connections */
 	RING_OP_ACCEPT = 19, /* val = handle; peer address written to addr2 (128 bytes), val2 = its length;
 				 * with RING_SQE_MORE one completion per connection (addr2 unused then),
 				 * val2 = RING_PEER_IPV4 | address << 16 | port (both in host order) for an
@@ -139,10 +140,12 @@ enum ring_op {
 	RING_OP_LOG = 83, /* addr/len: one line of text; arg = enum boot_log, | RING_LOG_RAW: without the
 				 * "cowbell: " before it (strace lines) */
 	RING_OP_MEM_HUGE = 84, /* off = gpa, addr2 = length: back by huge host pages now, if possible */
-	RING_OP_SNAPSHOT = 86, /* the guest is at rest as RING_EV_SNAPSHOT asked: alone, as the last of a turn. A restored
+	RING_OP_SNAPSHOT =
+		86, /* the guest is at rest as RING_EV_SNAPSHOT asked: alone, as the last of a turn. A restored
 				 * instance goes on at libos_header.resume and never sees it complete.
 				 * -EAGAIN: completions wait for room, again after these */
-	RING_OP_READY = 87, /* arg = 1: the program says that it is ready for its first request; 0: that it will say so */
+	RING_OP_READY =
+		87, /* arg = 1: the program says that it is ready for its first request; 0: that it will say so */
 	RING_OP_STOP = 85, /* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
 };
 

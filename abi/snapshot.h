@@ -48,7 +48,8 @@ struct snap_header {
 	uint64_t tables_len; /* from 4096 on */
 	uint64_t data_off;
 	uint8_t digest[32]; /* SHA-256 of header and tables */
-	uint8_t libos[32]; /* of the library OS's text and read-only data: CRC-32C of each eighth, begun with 0..7. Tells
+	uint8_t libos
+		[32]; /* of the library OS's text and read-only data: CRC-32C of each eighth, begun with 0..7. Tells
 			    * builds apart; nobody is protected from who would forge it */
 
 	uint32_t plat; /* enum boot_plat it was taken under */
@@ -86,7 +87,8 @@ enum snap_flag {
 enum snap_extent_flag {
 	SNAP_E_ZERO = 1, /* nothing is stored (off is 0): what the parent has there is zero now */
 	SNAP_E_USER = 2, /* pages of the app only: a restore may fill them when they are touched */
-	SNAP_E_PATCH = 4, /* the parent's pages with changes: `len` bytes at off, a multiple of 8 both; see below */
+	SNAP_E_PATCH =
+		4, /* the parent's pages with changes: `len` bytes at off, a multiple of 8 both; see below */
 };
 
 /* Sorted by gpa, without overlap. Of a delta they lie over the parent's. */

@@ -128,6 +128,8 @@ int words_command(const struct option_def *defs, const char *name, const char *u
 struct ctl;
 /* The one that the user means, connected; else an exit status after one line. */
 int instance_find(const char *command, const char *word, struct ctl *c, struct ctl_status *st);
+/* The name that the user gave it; NULL: none. */
+const char *instance_name(const struct ctl_status *st);
 /* ADDR:HOST:GUEST,... as -p takes it, ADDR only if it is not any; malloc. */
 char *instance_ports(const struct ctl_status *st);
 
@@ -158,7 +160,8 @@ struct snap_out {
 	char name[256]; /* of the file */
 	char tmp[300]; /* while it has a name that is not its own; or "" */
 	bool stored, replaces; /* in the store; another one of that name */
-	int layer_fd[MONITOR_MAX_LAYERS], n_layers; /* known descriptors of its image's layers, or -1; not ours */
+	int layer_fd[MONITOR_MAX_LAYERS],
+		n_layers; /* known descriptors of its image's layers, or -1; not ours */
 };
 
 /* file: -o FILE; or NULL: `name` in the store. 0, or an exit status after one line. */
@@ -199,6 +202,7 @@ struct state {
 	char id[16], name[CTL_NAME_MAX], program[CTL_PROGRAM_MAX];
 	long long started, ended; /* seconds, CLOCK_REALTIME; ended 0: not recorded */
 	int status; /* -1: not recorded */
+	bool named; /* by the user; else name is what it goes by */
 };
 
 /* Fork: -1 in the new process, which goes on with cfg; in the old one 0 and *st when the instance is ready, or an

@@ -81,9 +81,11 @@ static int take_port(struct clone *cl, const char *v)
 		return say_fail(EXIT_OURS, "-p %s: %s", v, why);
 	while (i < cfg->n_ports && cfg->ports[i].guest != p.guest)
 		i++;
+	if (i == MONITOR_MAX_PORTS)
+		return say_fail(EXIT_OURS, "-p %s: more than %d ports", v, MONITOR_MAX_PORTS);
+	cfg->ports[i] = p; /* one more, if the original does not forward it */
 	if (i == cfg->n_ports)
-		return say_fail(EXIT_OURS, "-p %s: %s has no port %u", v, cl->twin.st.name, p.guest);
-	cfg->ports[i] = p;
+		cfg->n_ports++;
 	return 0;
 }
 
@@ -202,8 +204,8 @@ static void show(const struct words *w, const struct ctl_status *st, double ms, 
 	char *ports = instance_ports(st);
 
 	if (w->has[OPT_JSON])
-		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:f}", "id", st->id, "name", st->name,
-						      "ports", ports, "paused_ms", ms));
+		json_array_append_new(list, json_pack("{s:s,s:s?,s:s,s:f}", "id", st->id, "name",
+						      instance_name(st), "ports", ports, "paused_ms", ms));
 	else
 		printf("%s%s%s\n", st->id, *ports ? " " : "", ports);
 	fflush(stdout);
@@ -243,7 +245,7 @@ static int take(struct clone *cl, struct ctl *c, const char *word, struct ctl_sn
 static int run_clone(const struct words *w)
 {
 	static struct clone cl; /* large */
-	struct ctl_snapshot res;
+	struct ctl_snapshot res = {0};
 	struct ctl c;
 	json_t *list = json_array();
 	char *end = NULL;

@@ -50,6 +50,11 @@ static void port_text(const struct ctl_port *p, char *out, size_t size)
 			 p->guest);
 }
 
+const char *instance_name(const struct ctl_status *st)
+{
+	return st->flags & CTL_F_NAMED ? st->name : NULL;
+}
+
 char *instance_ports(const struct ctl_status *st)
 {
 	struct strings s = {0};
@@ -152,7 +157,7 @@ static void collect_ended(struct row **v, size_t *n)
 		snprintf(row->st.name, sizeof(row->st.name), "%s", s[i].name);
 		snprintf(row->st.program, sizeof(row->st.program), "%s", s[i].program);
 		row->st.started_ns = (uint64_t)s[i].started * 1000000000u;
-		row->st.flags = CTL_F_DETACHED;
+		row->st.flags = CTL_F_DETACHED | (s[i].named ? CTL_F_NAMED : 0);
 		row->status = s[i].status;
 		row->ended = s[i].ended;
 	}
@@ -176,6 +181,7 @@ static const char *monitor_name(const struct row *r)
 static json_t *row_json(const struct row *r)
 {
 	json_t *ports = json_array(), *o;
+	const char *name = instance_name(&r->st);
 	char ip[INET6_ADDRSTRLEN];
 
 	for (uint32_t i = 0; i < r->st.n_ports; i++) {
@@ -185,8 +191,8 @@ static json_t *row_json(const struct row *r)
 		json_array_append_new(
 			ports, json_pack("{s:s,s:i,s:i}", "address", ip, "host", p->host, "guest", p->guest));
 	}
-	o = json_pack("{s:s,s:s,s:s,s:b,s:s,s:I,s:f,s:f,s:I,s:I,s:i,s:b,s:b,s:o}", "id", r->st.id, "name",
-		      r->st.name, "program", r->st.program, "running", r->running, "monitor", monitor_name(r),
+	o = json_pack("{s:s,s:s?,s:s,s:b,s:s,s:I,s:f,s:f,s:I,s:I,s:i,s:b,s:b,s:o}", "id", r->st.id, "name",
+		      name, "program", r->st.program, "running", r->running, "monitor", monitor_name(r),
 		      "pid", (json_int_t)r->st.pid, "started", (double)r->st.started_ns / 1e9, "uptime",
 		      (double)r->st.uptime_ns / 1e9, "memory_bytes", (json_int_t)r->st.mem_used,
 		      "memory_max_bytes", (json_int_t)r->st.mem_max, "volumes", (int)r->st.n_volumes,
@@ -202,7 +208,7 @@ static json_t *row_json(const struct row *r)
 static void row_text(const struct row *r)
 {
 	char state[32], age[16], memory[24] = "-", *ports = instance_ports(&r->st);
-	const char *program = *r->st.program ? r->st.program : "-";
+	const char *program = *r->st.program ? r->st.program : "-", *name = instance_name(&r->st);
 
 	if (strlen(program) > 28 && strrchr(program, '/'))
 		program = strrchr(program, '/') + 1;
@@ -217,8 +223,8 @@ static void row_text(const struct row *r)
 	if (r->st.mem_max)
 		snprintf(memory, sizeof(memory), "%.1fM/%.0fM", (double)r->st.mem_used / 1048576,
 			 (double)r->st.mem_max / 1048576);
-	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-12s  %s\n", r->st.id, *r->st.name ? r->st.name : "-",
-	       program, monitor_name(r), state, memory, *ports ? ports : "-");
+	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-12s  %s\n", r->st.id, name ? name : "-", program,
+	       monitor_name(r), state, memory, *ports ? ports : "-");
 	free(ports);
 }
 
@@ -356,17 +362,17 @@ static const struct option_def logs_options[] = {
 	{0, 0, NULL, NULL, NULL},
 };
 
-/* The newest detached instance with this name, or the one with this ID: running or not. */
+/* The newest detached instance with this name, or that goes by it, or the one with this ID: running or not. */
 static bool find_log(const char *word, char id[16])
 {
 	int n;
 	struct state *s = state_all(&n);
 	bool found = false;
 
-	for (int pass = 0; pass < 2 && !found; pass++)
+	for (int pass = 0; pass < 3 && !found; pass++)
 		for (int i = 0; i < n && !found; i++)
-			if (pass ? strlen(word) >= 3 && !strncmp(s[i].id, word, strlen(word))
-				 : !strcmp(s[i].name, word)) {
+			if (pass == 2 ? strlen(word) >= 3 && !strncmp(s[i].id, word, strlen(word))
+				      : s[i].named == !pass && !strcmp(s[i].name, word)) {
 				memcpy(id, s[i].id, 16);
 				found = true;
 			}

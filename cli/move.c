@@ -189,7 +189,7 @@ static int run_move(const struct words *w)
 {
 	static struct twin t; /* large */
 	struct ctl_snapshot res;
-	struct ctl_status st;
+	struct ctl_status st = {0};
 	enum monitor_kind kind;
 	char why[CTL_WHY_MAX];
 	int status = instance_find("move", w->names[0], &to_old, &t.st), file, r;

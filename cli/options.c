@@ -193,7 +193,8 @@ int open_volume(const char *host, int *fd)
 	if (*fd >= 0)
 		return 0;
 	if (errno == ENOENT)
-		return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'", host, host);
+		return say_fail(EXIT_OURS, "-v %s: no such directory; create it first: mkdir -p '%s'", host,
+				host);
 	return say_fail(EXIT_OURS, "-v %s: %s", host,
 			errno == ENOTDIR ? "not a directory; a volume is a directory" : strerror(errno));
 }

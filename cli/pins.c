@@ -30,7 +30,8 @@ static void keep_layer(const char *name, int pins, const struct snapshot_layer_i
 		return; /* a file system of the user's own: theirs to keep */
 	r = fd < 0 ? fd : image_layer_pin(pins, l->id, fd);
 	if (r && r != -EINVAL)
-		say("%s: its layer %s is not kept for it: %s; prune may take it away", name, l->id, say_errno(-r));
+		say("%s: its layer %s is not kept for it: %s; prune may take it away", name, l->id,
+		    say_errno(-r));
 	if (fd >= 0 && given < 0)
 		close(fd);
 }

@@ -124,6 +124,7 @@ struct run {
 	bool publish_all, detach;
 	const char *snapshot, *snapshot_to;
 	uint64_t progress_start_ns;
+	uint64_t memory; /* -m, or 0 */
 };
 
 static int run_help(void)
@@ -156,7 +157,7 @@ static int set_memory(struct run *r, const char *v)
 		return say_fail(EXIT_OURS, "-m %s: must be a size such as 64M or 2G", v);
 	if (n < MIN_RAM || n > MAX_RAM)
 		return say_fail(EXIT_OURS, "-m %s: must be between 8M and 64G", v);
-	r->cfg.ram_max = (n + 4095) & ~4095ull;
+	r->memory = r->cfg.ram_max = (n + 4095) & ~4095ull;
 	return 0;
 }
 
@@ -340,7 +341,8 @@ static void progress(void *arg, const char *what)
 {
 	struct run *r = arg;
 
-	if (r->cfg.verbose || (isatty(STDERR_FILENO) && cli_now_ns() - r->progress_start_ns > PROGRESS_AFTER_NS))
+	if (r->cfg.verbose ||
+	    (isatty(STDERR_FILENO) && cli_now_ns() - r->progress_start_ns > PROGRESS_AFTER_NS))
 		say("%s", what);
 }
 
@@ -519,6 +521,11 @@ static int start_restored(struct run *r)
 		return status;
 	r->cfg.restore_name = snap_call(r->snapshot, fd);
 	status = snap_restore(&r->cfg, r->snapshot, fd, r->req.root);
+	if (!status && r->memory && r->cfg.ram_max > r->memory) /* the guest has been told its limit */
+		status = say_fail(
+			EXIT_OURS,
+			"--snapshot %s: its limit of memory is %llu MiB, which is more than -m allows",
+			r->snapshot, (unsigned long long)(r->cfg.ram_max >> 20));
 	r->cfg.image_ns = cli_now_ns();
 	return status ? status : go(r);
 }
@@ -540,7 +547,7 @@ static int check_snapshot_options(const struct run *r, const char *program)
 	if ((r->snapshot_to || r->cfg.snapshot_stop || r->cfg.snapshot_full) && !r->cfg.snapshot_at)
 		return say_fail(EXIT_OURS,
 				"%s: when is the snapshot taken? --snapshot-at ready|listen|TIME|SIGNAL",
-				r->snapshot_to		 ? "-o"
+				r->snapshot_to	       ? "-o"
 				: r->cfg.snapshot_stop ? "--snapshot-stop"
 						       : "--snapshot-full");
 	return 0;

@@ -131,14 +131,12 @@ int snap_chain(const char *word, int fd, int *parents, int *n)
 	static struct snapshot_info si; /* large */
 	struct snapshot_ids ids;
 	const char *why = "", *name = word;
-	int dir = snap_dir_of(word), status = 0, r;
+	int dir = snap_dir_of(word), status = 0;
 	bool other;
 
 	*n = 0;
-	while (!status && !(r = snapshot_ids(fd, &ids)) && !(status = check(name, fd, ids.digest)) &&
-	       ids.delta) {
-		r = snapshot_info(fd, &si, &why);
-		if (r)
+	while (!status && !snapshot_ids(fd, &ids) && !(status = check(name, fd, ids.digest)) && ids.delta) {
+		if (snapshot_info(fd, &si, &why))
 			break; /* whoever restores it says so */
 		if (*n == SNAP_MAX_CHAIN - 1) {
 			status = say_fail(EXIT_OURS, "--snapshot %s: more than %d snapshots under it", word,

@@ -96,10 +96,11 @@ int snap_out_open(struct snap_out *o, const char *file, const char *name)
 		if (o->dir < 0)
 			return EXIT_OURS;
 		if (snap_needed(o->dir, name, by, sizeof(by)))
-			return say_fail(EXIT_OURS,
-					"the snapshot %s stores only what differs from %s, which would be replaced; "
-					"remove it first (cowbell snapshot rm %s), or write elsewhere: -o FILE",
-					by, name, by);
+			return say_fail(
+				EXIT_OURS,
+				"the snapshot %s stores only what differs from %s, which would be replaced; "
+				"remove it first (cowbell snapshot rm %s), or write elsewhere: -o FILE",
+				by, name, by);
 	}
 	clean(o->dir);
 	o->fd = openat(o->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -144,7 +145,8 @@ int snap_out_commit(struct snap_out *o)
 		snap_out_abort(o);
 		return EXIT_OURS;
 	}
-	if (!snapshot_ids(o->fd, &ids)) /* what was written this moment need not be read again at the first start */
+	if (!snapshot_ids(o->fd,
+			  &ids)) /* what was written this moment need not be read again at the first start */
 		image_snapshot_mark(o->fd, ids.digest, true);
 	close(o->fd);
 	close(o->dir);
@@ -181,8 +183,7 @@ int snap_open(const char *command, const char *word)
 		fd = open(word, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		say_fail(EXIT_NOT_FOUND, "%s: no snapshot '%s'%s%s; all of the store: cowbell snapshot ls",
-				command, word, errno == ENOENT ? "" : ": ",
-				errno == ENOENT ? "" : strerror(errno));
+			 command, word, errno == ENOENT ? "" : ": ", errno == ENOENT ? "" : strerror(errno));
 	return fd;
 }
 
@@ -224,25 +225,9 @@ static int find_layer(struct monitor_config *cfg, int i, const struct snapshot_l
 	return 0;
 }
 
-/* What listens inside already, on a port that was not forwarded then, is inside only: said, for nobody would answer. */
-static void warn_ports(const struct monitor_config *cfg, const struct snapshot_info *si)
-{
-	for (int k = 0; k < cfg->n_ports; k++) {
-		bool had = false;
-
-		for (int i = 0; i < si->n_ports; i++)
-			had |= cfg->ports[k].guest == si->ports[i];
-		if (!had)
-			say("-p: port %u was not forwarded when the snapshot was taken: what listened on it then "
-			    "is not reached; take the snapshot with -p, too",
-			    cfg->ports[k].guest);
-	}
-}
-
 /* Ports of the snapshot that no -p forwards get free ones of this host's own address. */
 static int add_ports(struct monitor_config *cfg, const struct snapshot_info *si)
 {
-	warn_ports(cfg, si);
 	for (int i = 0; i < si->n_ports; i++) {
 		bool have = false;
 
@@ -304,7 +289,8 @@ int snap_restore(struct monitor_config *cfg, const char *word, int fd, const cha
 		cfg->n_egress = 0; /* it believes that there is no network: let that be so */
 	bool own_layers = cfg->n_layers > 0;
 	if (own_layers && cfg->n_layers != si.n_layers)
-		return say_fail(EXIT_OURS, "%s: it has %d layers and gives %d", word, si.n_layers, cfg->n_layers);
+		return say_fail(EXIT_OURS, "%s: it has %d layers and gives %d", word, si.n_layers,
+				cfg->n_layers);
 	cfg->n_layers = si.n_layers;
 	cfg->exe = si.exe;
 	cfg->program = si.exe;

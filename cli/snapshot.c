@@ -51,7 +51,8 @@ static bool parent_is_there(const struct ctl_status *st, int dir)
 {
 	static const uint8_t none[32];
 	bool other;
-	int fd = memcmp(st->parent_digest, none, 32) ? snap_find(st->parent_digest, st->parent, dir, &other) : -1;
+	int fd = memcmp(st->parent_digest, none, 32) ? snap_find(st->parent_digest, st->parent, dir, &other)
+						     : -1;
 
 	if (fd >= 0)
 		close(fd);
@@ -63,7 +64,8 @@ static bool is_parent(const struct ctl_status *st, const struct snap_out *out)
 {
 	struct snapshot_ids ids;
 	int fd = openat(out->dir, out->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	bool is = fd >= 0 && !snapshot_ids(fd, &ids) && !memcmp(ids.digest, st->parent_digest, sizeof(ids.digest));
+	bool is = fd >= 0 && !snapshot_ids(fd, &ids) &&
+		  !memcmp(ids.digest, st->parent_digest, sizeof(ids.digest));
 
 	if (fd >= 0)
 		close(fd);
@@ -188,16 +190,17 @@ static json_t *info_json(const char *name, int fd, const struct snapshot_info *s
 	for (size_t i = 0; i < missing.n; i++)
 		json_array_append_new(lacks, json_string(missing.v[i]));
 	strings_free(&missing);
-	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o,s:o,s:o,s:o,s:o}",
-		"name", name, "digest", hex, "instance", id, "instance_name", si->name, "program", si->exe,
-		"monitor", plat_name(si->plat), "version", (int)si->version, "taken",
-		(double)si->real_ns / 1e9, "bytes", (json_int_t)si->file_size, "disk_bytes",
-		(json_int_t)disk_bytes(fd), "stored_bytes", (json_int_t)si->stored_bytes, "memory_bytes",
-		(json_int_t)si->ram_size, "memory_max_bytes", (json_int_t)si->ram_max, "generation",
-		(json_int_t)si->generation, "egress", si->egress, "terminal", si->tty, "handles",
-		(int)si->n_handles, "connections", (int)si->n_connections, "layers", layers, "ports", ports,
-		"volumes", volumes, "parent", parent, "missing", lacks);
+	return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:i,s:i,s:o,s:o,s:"
+			 "o,s:o,s:o}",
+			 "name", name, "digest", hex, "instance", id, "instance_name", si->name, "program",
+			 si->exe, "monitor", plat_name(si->plat), "version", (int)si->version, "taken",
+			 (double)si->real_ns / 1e9, "bytes", (json_int_t)si->file_size, "disk_bytes",
+			 (json_int_t)disk_bytes(fd), "stored_bytes", (json_int_t)si->stored_bytes,
+			 "memory_bytes", (json_int_t)si->ram_size, "memory_max_bytes",
+			 (json_int_t)si->ram_max, "generation", (json_int_t)si->generation, "egress",
+			 si->egress, "terminal", si->tty, "handles", (int)si->n_handles, "connections",
+			 (int)si->n_connections, "layers", layers, "ports", ports, "volumes", volumes,
+			 "parent", parent, "missing", lacks);
 }
 
 static void info_line(const char *name, int fd, const struct snapshot_info *si)
@@ -209,9 +212,9 @@ static void info_line(const char *name, int fd, const struct snapshot_info *si)
 	taken_text(si->real_ns, taken, sizeof(taken));
 	for (int i = 0; i < si->n_ports && n < sizeof(ports) - 8; i++)
 		n += (size_t)snprintf(ports + n, sizeof(ports) - n, "%s%u", i ? "," : "", si->ports[i]);
-	printf("%-20s  %8.1fM  %7.0fM  %-7s  %-19s  %-10s  %-12s  %s\n", name, (double)disk_bytes(fd) / 1048576,
-	       (double)si->ram_max / 1048576, plat_name(si->plat), taken, *ports ? ports : "-",
-	       si->delta ? si->parent : "-", si->exe);
+	printf("%-20s  %8.1fM  %7.0fM  %-7s  %-19s  %-10s  %-12s  %s\n", name,
+	       (double)disk_bytes(fd) / 1048576, (double)si->ram_max / 1048576, plat_name(si->plat), taken,
+	       *ports ? ports : "-", si->delta ? si->parent : "-", si->exe);
 	find_missing(name, si, &missing);
 	for (size_t i = 0; i < missing.n; i++)
 		printf("  missing: %s\n", missing.v[i]);
@@ -347,10 +350,11 @@ static int run_rm(const struct words *w)
 				say_fail(EXIT_OURS, "snapshot rm %s: not the name of a snapshot of the store",
 					 w->names[i]);
 		else if (!w->has[OPT_FORCE] && snap_needed(dir, w->names[i], by, sizeof(by)))
-			status = say_fail(EXIT_OURS,
-					  "snapshot rm %s: the snapshot %s stores only what differs from it and "
-					  "would be lost; remove that first, or force it: -f",
-					  w->names[i], by);
+			status = say_fail(
+				EXIT_OURS,
+				"snapshot rm %s: the snapshot %s stores only what differs from it and "
+				"would be lost; remove that first, or force it: -f",
+				w->names[i], by);
 		else if (unlinkat(dir, name, 0) && !(errno == ENOENT && w->has[OPT_FORCE]))
 			status = errno == ENOENT ? say_fail(EXIT_NOT_FOUND, "snapshot rm: no snapshot '%s'",
 							    w->names[i])
@@ -400,8 +404,8 @@ static int verify_one(const char *word)
 		if (fd < 0)
 			status = say_fail(EXIT_OURS, "%s: it lies over %s, which %s", shown, si.parent,
 					  depth == SNAP_MAX_CHAIN ? "is one too many"
-					  : other		   ? "is another one now"
-								   : "is not here any more");
+					  : other		  ? "is another one now"
+								  : "is not here any more");
 		free(shown);
 		shown = textf("%s", si.parent);
 	}

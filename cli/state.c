@@ -52,7 +52,7 @@ static int open_dir(bool make)
 
 	if (!choose_dir(path, sizeof(path)))
 		return -1;
-	for (char *p = path; make && p && (p = strchr(p + 1, '/'));) {
+	for (char *p = path; make && (p = strchr(p + 1, '/'));) {
 		*p = 0;
 		mkdir(path, 0755);
 		*p = '/';
@@ -90,6 +90,8 @@ bool state_read(int dir, const char *file, struct state *s)
 	for (char *l = strtok_r(buf, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
 		if (!strncmp(l, "name ", 5))
 			snprintf(s->name, sizeof(s->name), "%s", l + 5);
+		else if (!strcmp(l, "named"))
+			s->named = true;
 		else if (!strncmp(l, "program ", 8))
 			snprintf(s->program, sizeof(s->program), "%s", l + 8);
 		else if (!strncmp(l, "started ", 8))
@@ -188,7 +190,8 @@ static void on_started(void *arg, const struct ctl_status *st)
 	renameat(dir_fd, tmp_log, dir_fd, name);
 	snprintf(name, sizeof(name), "%s.state", st->id);
 	state_fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-	int n = snprintf(line, sizeof(line), "name %s\nprogram %s\nstarted %lld\n", st->name, st->program,
+	int n = snprintf(line, sizeof(line), "name %s\n%sprogram %s\nstarted %lld\n", st->name,
+			 st->flags & CTL_F_NAMED ? "named\n" : "", st->program,
 			 (long long)(st->started_ns / 1000000000u));
 	if ((state_fd >= 0 && write(state_fd, line, (size_t)n) < 0) ||
 	    write(started_pipe, st, sizeof(*st)) != sizeof(*st))

@@ -8,6 +8,7 @@
  *   host name       the new instance's, also in /etc/hosts, unless the app set one itself; boot_id and /proc/cowbell/id, generation
  *   timerfd         that wants to hear of clock steps (TFD_TIMER_CANCEL_ON_SET)
  *   UDP             options of the new host sockets; who is connected to somebody outside gets an error, once
+ *   ports           what listens inside on a port that is forwarded only now is reached from outside
  *   volumes         files are other open files of the host now: attributes, cached pages, locks
  *
  * An instance that was moved is the same one, with the same sockets and files: little is renewed.
@@ -245,4 +246,5 @@ void restored_renew(bool copy)
 		kthread_start(rename_host, NULL, "hostname");
 	timerfds_restored();
 	udp_restored();
+	ports_restored();
 }

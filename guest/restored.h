@@ -14,6 +14,7 @@ s64 restored_getpid(void);
 bool hostname_restored(char old[65]); /* linux/sys_misc.c: is it another one now? */
 void timerfds_restored(void); /* vfs/timerfd.c */
 void udp_restored(void); /* net/udp.c */
+void ports_restored(void); /* net/forward.c */
 void volumes_restored(void); /* vfs/volume.c */
 
 /* net/unix.c: RING_OP_READY. now false: the program will tell. */

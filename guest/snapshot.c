@@ -67,11 +67,13 @@ static void restored(void)
 {
 	struct boot_vcpu *v = this_cpu()->shared;
 
+	stats->first_insn_tsc = __builtin_ia32_rdtsc();
 	restored_renew(is_copy());
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
 	v->kick = 1; /* the way back to the app looks at timers */
 	sched_update_tick();
+	stats->first_user_tsc = __builtin_ia32_rdtsc();
 	log_line(LOG_DEBUG, "restored on %s, generation %lu", plat->name, boot->generation);
 }
 

@@ -34,12 +34,12 @@
 #include "image/sites.h"
 #include "lib/host/say.h"
 
-#define PAGE	     4096u
-#define REACH	     140u /* jmp rel8 and the longest instruction */
-#define MAX_FILE     (2ull << 30)
-#define MAX_FUNCTION (1u << 20) /* bytes disassembled around one hit */
-#define MAX_SECTION  (64u << 20) /* disassembled as a whole */
-#define JMP32	     5
+#define PAGE	      4096u
+#define REACH	      140u /* jmp rel8 and the longest instruction */
+#define MAX_FILE      (2ull << 30)
+#define MAX_FUNCTION  (1u << 20) /* bytes disassembled around one hit */
+#define MAX_SECTION   (64u << 20) /* disassembled as a whole */
+#define JMP32	      5
 
 #define ZYDIS_LIBRARY "libZydis.so.4.0"
 
@@ -55,7 +55,8 @@ static void load_zydis(void)
 	void *decode = lib ? dlsym(lib, "ZydisDecoderDecodeInstruction") : NULL;
 
 	if (!init || !decode) {
-		say("programs are made ready with Zydis, and %s is not there; on Debian: apt-get install libzydis4.0",
+		say("programs are made ready with Zydis, and %s is not there; on Debian: apt-get install "
+		    "libzydis4.0",
 		    ZYDIS_LIBRARY);
 		return;
 	}

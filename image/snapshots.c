@@ -40,9 +40,9 @@ int image_snapshot_dir(void)
 	char *path = textf("%s/snapshots", store_dir(s));
 	int fd = -1;
 
-	if (mkdir(path, 0700) && errno != EEXIST)
-		say("%s: %s", path, strerror(errno));
-	else if ((fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+	if (!mkdir(path, 0700) || errno == EEXIST)
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
 		say("%s: %s", path, strerror(errno));
 	free(path);
 	store_close(s);
@@ -63,7 +63,8 @@ static const char *digest_word(const char *id)
 static int open_pins(bool make)
 {
 	struct store *s = make || store_is_there() ? store_open() : NULL;
-	char *path = s ? textf("%s/snapshots", store_dir(s)) : NULL, *layers = s ? textf("%s/layers", path) : NULL;
+	char *path = s ? textf("%s/snapshots", store_dir(s)) : NULL,
+	     *layers = s ? textf("%s/layers", path) : NULL;
 	int fd = -ENOENT;
 
 	if (!s)
@@ -147,7 +148,8 @@ void image_pins_keep(int pins, const struct strings *ids)
 
 static int pinned(const char *word, uint64_t *size)
 {
-	int pins = open_pins(false), fd = pins < 0 ? -1 : openat(pins, word, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int pins = open_pins(false),
+	    fd = pins < 0 ? -1 : openat(pins, word, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	struct stat st;
 
 	if (pins >= 0)
@@ -201,9 +203,9 @@ static bool describe(int fd, const uint8_t digest[32], struct stat *st, char hex
 		snprintf(hex + 2 * i, 3, "%02x", digest[i]);
 	if (fstat(fd, st))
 		return false;
-	snprintf(now, size, "%llx %llx %llx %llx %llx", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino,
-		 (unsigned long long)st->st_size, (unsigned long long)ns_of(st->st_mtim),
-		 (unsigned long long)ns_of(st->st_ctim));
+	snprintf(now, size, "%llx %llx %llx %llx %llx", (unsigned long long)st->st_dev,
+		 (unsigned long long)st->st_ino, (unsigned long long)st->st_size,
+		 (unsigned long long)ns_of(st->st_mtim), (unsigned long long)ns_of(st->st_ctim));
 	return true;
 }
 

@@ -113,13 +113,17 @@ static void put_etc(struct tree *t, const struct overlay *o, const char *hostnam
 int toplayer_put(struct image_set *set, struct tree *t)
 {
 	bool room = t && set->n < IMAGE_MAX_LAYERS;
-	int fd = room ? memfd_create("cowbell-top", MFD_CLOEXEC) : -1, r = fd < 0 ? -ENOMEM : 0;
+	int fd = room ? memfd_create("cowbell-top", MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1,
+	    r = fd < 0 ? -ENOMEM : 0;
 	uint64_t bytes = 0;
 
 	if (!r) {
 		tree_sort(t);
 		r = erofs_write(t, fd, &bytes);
 	}
+	/* Guest processes map it, and clones share it: who holds the descriptor must not be able to make that writable. */
+	if (!r && fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL))
+		r = -errno;
 	tree_free(t);
 	if (!r) {
 		set->fd[set->n] = fd;

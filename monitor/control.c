@@ -153,8 +153,8 @@ struct control *control_open(const char id[CTL_ID_LEN + 1], const char *name, co
 	for (int i = 0; i < 2 && !r; i++) {
 		if (i && !name)
 			break;
-		c->listen_fd[i] =
-			given[i] >= 0 ? listen_again(given[i]) : listen_on(c->uid, i ? 'n' : 'i', i ? name : id);
+		c->listen_fd[i] = given[i] >= 0 ? listen_again(given[i])
+						: listen_on(c->uid, i ? 'n' : 'i', i ? name : id);
 		r = c->listen_fd[i] < 0 ? c->listen_fd[i] : watch(c, c->listen_fd[i], (uint64_t)i);
 	}
 	if (!r)

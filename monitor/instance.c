@@ -303,11 +303,14 @@ static int hook_signal(void *arg, int sig)
 
 static int open_control(struct instance *in)
 {
-	struct control_hooks hooks = {in, hook_status, hook_signal, trigger_request, handover_give, handover_peers, handover_end};
-	int given[2] = {handover_given(in->cfg, CTL_FD_CONTROL, 0), handover_given(in->cfg, CTL_FD_CONTROL, 1)};
+	struct control_hooks hooks = {
+		in, hook_status, hook_signal, trigger_request, handover_give, handover_peers, handover_end};
+	int given[2] = {handover_given(in->cfg, CTL_FD_CONTROL, 0),
+			handover_given(in->cfg, CTL_FD_CONTROL, 1)};
 	char id[CTL_ID_LEN + 1];
 
-	control_id(id, load_boot_info(&in->mem, &in->plan)->instance_id);
+	memcpy(in->id, load_boot_info(&in->mem, &in->plan)->instance_id, sizeof(in->id));
+	control_id(id, in->id);
 	in->control = control_open(id, in->cfg->unique_name, given, &hooks);
 	return in->control ? 0 : -1;
 }
@@ -327,7 +330,7 @@ static void tell_started(struct instance *in)
 
 	if (!in->cfg->started)
 		return;
-	control_id(st.id, load_boot_info(&in->mem, &in->plan)->instance_id);
+	control_id(st.id, in->id);
 	hook_status(in, &st);
 	in->cfg->started(in->cfg->started_arg, &st);
 }
@@ -543,7 +546,8 @@ static int assemble(struct instance *in)
 
 	in->mem.restored = in->restored;
 	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
-	struct ring_server_hooks hooks = {in, hook_grow, hook_release, hook_huge, hook_stopped, hook_answered};
+	struct ring_server_hooks hooks = {in,	     hook_grow,	   hook_release,
+					  hook_huge, hook_stopped, hook_answered};
 	int r;
 
 	r = in->backend->mem_create(&in->mem, cfg->ram_max);
@@ -558,6 +562,10 @@ static int assemble(struct instance *in)
 	in->vcpu = (struct boot_vcpu *)(in->mem.ram + in->plan.vcpu_gpa);
 	in->time = (struct boot_time *)(in->mem.ram + in->plan.time_gpa);
 	in->stats = (struct boot_stats *)(in->mem.ram + in->plan.stats_gpa);
+	if (in->restored && cfg->stats != STATS_NONE) {
+		in->stats_before = *in->stats;
+		in->kicks_before = in->vcpu->stat_kicks;
+	}
 	if (open_control(in) < 0)
 		return -1;
 	in->rs = ring_server_new(cfg, &in->mem, (gpa_t){in->plan.ring_gpa}, &hooks);

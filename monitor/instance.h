@@ -31,6 +31,7 @@ struct instance {
 	struct load_plan plan;
 	struct ring_server *rs;
 	struct control *control;
+	uint8_t id[16]; /* as told to the guest; its copy is its own */
 	uint64_t started_ns, started_mono_ns; /* CLOCK_REALTIME, CLOCK_MONOTONIC */
 	uint64_t here_mono_ns; /* since when it is in this process */
 	bool killed; /* SIGKILL came by the control socket */
@@ -38,6 +39,8 @@ struct instance {
 	struct boot_vcpu *vcpu; /* the guest's own, as are the next two: hostile */
 	struct boot_time *time;
 	struct boot_stats *stats;
+	struct boot_stats stats_before; /* of a restored instance: what the snapshot had; else zeros */
+	uint64_t kicks_before;
 	pid_t pid;
 	int n_host_calls; /* that the monitor's filter allows */
 	uint64_t signals; /* bit n: signal n arrived */
@@ -59,7 +62,8 @@ struct instance {
 		struct snap_job *job;
 		struct snap_file *under; /* the snapshot that we come from: its flat list and header only */
 		int pagemap_fd; /* kvm: which pages of RAM are ours; or -1 */
-		uint8_t *dropped; /* of a restored instance: one bit a page that the guest gave back; or NULL */
+		uint8_t *
+			dropped; /* of a restored instance: one bit a page that the guest gave back; or NULL */
 	} snap;
 	struct snap_file *restored; /* while it is assembled */
 	struct monitor_config restored_cfg;

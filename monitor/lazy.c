@@ -293,9 +293,9 @@ int lazy_open(struct guest_mem *m, const struct snap_file *f, struct workset *ws
 		z->ws = *ws;
 		*ws = (struct workset){0};
 	}
+	m->lazy = z;
 	if (!z || !z->missing || !z->stored || !z->flat || !z->pieces)
 		return say_fail(-1, "out of memory");
-	m->lazy = z;
 	for (uint32_t i = 0; i < f->n_flat; i++)
 		if (take_entry(m, &f->flat[i]))
 			return -1;

@@ -34,7 +34,7 @@ void memo_name(char name[MEMO_NAME], const char *kind, const uint8_t digest[32])
 
 bool memo_read(int dir, const char *name, void *p, size_t size)
 {
-	struct memo_head h;
+	struct memo_head h = {0};
 	struct iovec v[2] = {{&h, sizeof(h)}, {p, size}};
 	int fd = dir > 0 ? openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
 	ssize_t n = fd < 0 ? -1 : readv(fd, v, 2);

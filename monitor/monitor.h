@@ -71,7 +71,8 @@ struct monitor_config {
 			 * looked at; ports, volumes, egress, streams are ours and must offer what it has */
 	/* of a delta: its parents in order, opened by the caller, who trusts none of them */
 	int n_restore_parents, restore_parent_fd[SNAP_MAX_CHAIN - 1];
-	const char *restore_name; /* what a delta over it calls it, so that it is found again; NULL: none can be taken */
+	const char *
+		restore_name; /* what a delta over it calls it, so that it is found again; NULL: none can be taken */
 	int memo_dir; /* not 0: a directory of the user's where restores leave what they found out (memo.h) */
 	bool snapshots; /* snapshot_begin() will be called */
 	bool snapshot_full; /* cfg.snapshot_at: stands alone, whatever we come from */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "monitor/net.h"
@@ -119,6 +120,22 @@ static bool step_connect(struct ring_server *rs, struct handle *h, struct rs_req
 
 /* --- accept --------------------------------------------------------------------------- */
 
+static void note_first(const struct ring_server *rs, uint64_t *at)
+{
+	struct timespec t;
+
+	if (*at || rs->cfg->stats == STATS_NONE)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	*at = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void ring_server_firsts(const struct ring_server *rs, uint64_t *accept_ns, uint64_t *answer_ns)
+{
+	*accept_ns = rs->accept_ns;
+	*answer_ns = rs->answer_ns;
+}
+
 /* One connection: 0, or -errno. */
 static int accept_one(struct ring_server *rs, struct handle *h, struct handle **out)
 {
@@ -140,6 +157,7 @@ static int accept_one(struct ring_server *rs, struct handle *h, struct handle **
 	n->guest_port = h->guest_port;
 	n->peer = peer;
 	rs->had_peer = true;
+	note_first(rs, &rs->accept_ns);
 	handle_watch(rs, n);
 	n->writable = true;
 	*out = n;
@@ -264,7 +282,10 @@ static bool step_send(struct ring_server *rs, struct handle *h, struct rs_req *r
 		}
 		r->done += (uint32_t)n;
 	} while (!h->dgram && r->done < r->sqe.len);
-	rs->answered |= !h->dgram && h->guest_port; /* on a connection that was accepted */
+	if (!h->dgram && h->guest_port) { /* on a connection that was accepted */
+		rs->answered = true;
+		note_first(rs, &rs->answer_ns);
+	}
 	req_done(rs, r, (int32_t)r->done, 0, 0);
 	return true;
 }
@@ -350,14 +371,15 @@ static void op_shutdown(struct ring_server *rs, struct handle *h, const struct r
 
 void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
-	if (h && h->dead && !(sqe->op == RING_OP_GETNAME && sqe->arg == 1)) {
+	if (!h) { /* RING_OP_SOCKET, which alone needs none */
+		op_socket(rs, sqe);
+		return;
+	}
+	if (h->dead && !(sqe->op == RING_OP_GETNAME && sqe->arg == 1)) {
 		rs_complete(rs, sqe, sqe->op == RING_OP_CONNECT ? -ECONNRESET : -ENOTCONN, 0, 0, 0);
 		return;
 	}
 	switch (sqe->op) {
-	case RING_OP_SOCKET:
-		op_socket(rs, sqe);
-		break;
 	case RING_OP_BIND:
 		net_bind(rs, h, sqe);
 		break;

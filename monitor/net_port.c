@@ -30,7 +30,8 @@ HOST_SYSCALL(net, connect);
 HOST_SYSCALL(net, setsockopt);
 HOST_SYSCALL(core, recvmsg);
 
-#define MAX_BACKLOG 4096
+#define MAX_BACKLOG   4096
+#define EARLY_BACKLOG 64 /* clients that wait for a restored program */
 
 /*
  * SO_REUSEADDR lets a port be taken over from connections in TIME_WAIT, but it
@@ -224,10 +225,13 @@ static void addr_text(const struct sockaddr_storage *ss, char *buf, size_t size)
 	snprintf(buf, size, v6 ? "[%s]:%u" : "%s:%u", ip, ntohs(v6 ? a->in6.sin6_port : a->in.sin_port));
 }
 
-/* restored: its program listens already, in all likelihood; net_settle() looks after the others. */
+/*
+ * restored: its program listens already, in all likelihood, and early clients wait for it here. Where it had no
+ * host socket for that yet, the library OS makes one; then it says so, and net_settle() looks after the rest.
+ */
 static int claim(int fd, bool restored)
 {
-	if (listen(fd, 1))
+	if (listen(fd, restored ? EARLY_BACKLOG : 1))
 		return -errno;
 	if (!restored)
 		stop_listening(fd);

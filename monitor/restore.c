@@ -62,14 +62,16 @@ static int check_cpu(const struct snap_header *h, const struct monitor_config *c
 static int check_grants(const struct snap_file *f, const struct monitor_config *cfg)
 {
 	if (f->h.volumes.count != (uint32_t)cfg->n_volumes)
-		return say_fail(-1, "%s: the snapshot cannot be restored: its program had %u volumes, here are %d",
-				cfg->name, f->h.volumes.count, cfg->n_volumes);
+		return say_fail(
+			-1, "%s: the snapshot cannot be restored: its program had %u volumes, here are %d",
+			cfg->name, f->h.volumes.count, cfg->n_volumes);
 	for (int i = 0; i < cfg->n_volumes; i++) {
 		const char *dir = snapfile_string(f, f->volumes[i].dir);
 
 		if (strcmp(dir, cfg->volumes[i].guest_dir))
-			return say_fail(-1, "%s: the snapshot cannot be restored: volume %d was %s and is %s here",
-					cfg->name, i + 1, dir, cfg->volumes[i].guest_dir);
+			return say_fail(
+				-1, "%s: the snapshot cannot be restored: volume %d was %s and is %s here",
+				cfg->name, i + 1, dir, cfg->volumes[i].guest_dir);
 	}
 	return 0;
 }
@@ -104,7 +106,8 @@ static void known_write(const struct known *k, int dir)
 }
 
 /* *changed: something had to be read. */
-static int check_libos(const struct snap_file *f, const struct monitor_config *cfg, struct known *k, bool *changed)
+static int check_libos(const struct snap_file *f, const struct monitor_config *cfg, struct known *k,
+		       bool *changed)
 {
 	struct memo_stamp exe = {0};
 	uint8_t libos[32];
@@ -122,7 +125,8 @@ static int check_libos(const struct snap_file *f, const struct monitor_config *c
 	return 0;
 }
 
-static bool layer_fits(const struct snap_layer *l, int fd, uint64_t off, struct memo_stamp *seen, bool *changed)
+static bool layer_fits(const struct snap_layer *l, int fd, uint64_t off, struct memo_stamp *seen,
+		       bool *changed)
 {
 	struct memo_stamp now = memo_stamp(fd, NULL);
 	uint8_t print[32];
@@ -148,15 +152,17 @@ static int check_layers(const struct snap_file *f, struct monitor_config *c, str
 		}
 		if (c->layer_fd[i] < 0 || c->layer_size[i] != l->size ||
 		    !layer_fits(l, c->layer_fd[i], c->layer_off[i], &k->layer[i], changed))
-			return say_fail(-1, "%s: the snapshot cannot be restored: image layer %u (%s) is not the same",
-					c->name, i + 1, snapfile_string(f, l->id));
+			return say_fail(
+				-1,
+				"%s: the snapshot cannot be restored: image layer %u (%s) is not the same",
+				c->name, i + 1, snapfile_string(f, l->id));
 	}
 	return 0;
 }
 
 int restore_open(struct snap_file *f, const struct monitor_config *cfg, struct monitor_config *out)
 {
-	struct known k;
+	struct known k = {0};
 	bool changed = false;
 	struct stat st;
 	const char *why = "";
@@ -205,8 +211,8 @@ static int map_extents(struct guest_mem *m, const struct snap_file *f)
 		const struct snap_flat *e = &f->flat[i];
 
 		next = run_of(f, i, &len);
-		if (mmap(m->ram + e->gpa, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, e->fd, (off_t)e->off) ==
-		    MAP_FAILED)
+		if (mmap(m->ram + e->gpa, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, e->fd,
+			 (off_t)e->off) == MAP_FAILED)
 			return say_fail(-1, "cannot map a snapshot: %s", strerror(errno));
 	}
 	return 0;
@@ -234,7 +240,8 @@ static void *fill(void *arg)
 	return NULL;
 }
 
-static void populate(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg, const char *kind)
+static void populate(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg,
+		     const char *kind)
 {
 	uint64_t pages = 0;
 
@@ -255,7 +262,8 @@ void restore_wait(void)
 	workset_free(&filler.ws);
 }
 
-static int fill_ram(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg, const char *kind)
+static int fill_ram(struct guest_mem *m, const struct snap_file *f, const struct monitor_config *cfg,
+		    const char *kind)
 {
 	struct workset ws;
 	int r;
@@ -364,7 +372,8 @@ int restore_guest(struct load_plan *plan, struct guest_mem *m, const struct snap
 int restore_check_cpu(const struct guest_mem *m, const struct load_plan *plan, const struct snap_file *f)
 {
 	if (load_boot_info(m, plan)->xcr0 != f->h.xcr0)
-		return say_fail(-1, "the snapshot cannot be restored: this monitor offers other vector registers");
+		return say_fail(
+			-1, "the snapshot cannot be restored: this monitor offers other vector registers");
 	return 0;
 }
 

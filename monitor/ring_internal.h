@@ -98,7 +98,8 @@ struct rs_port {
 struct rs_ready {
 	bool watch; /* somebody wants to know */
 	bool is, told, marker; /* it is so; the program said so; it said something about it */
-	uint64_t since_ns, slept_ns, sleeps_ns; /* of the quiet: since when, how much of it asleep, the sleep under way */
+	uint64_t since_ns, slept_ns,
+		sleeps_ns; /* of the quiet: since when, how much of it asleep, the sleep under way */
 };
 
 struct ring_server {
@@ -142,6 +143,8 @@ struct ring_server {
 	struct rs_ready ready;
 	const uint64_t *listened; /* not 0: the program has listened, ever */
 	bool answered; /* something was sent on an accepted connection; until hooks.answered was called */
+	uint64_t accept_ns,
+		answer_ns; /* first connection accepted, first answer; 0: not yet, or nobody wants to know */
 	bool had_peer; /* a connection was accepted, or a datagram received on a forwarded port, ever */
 	int wait_status;
 	char why[160]; /* not empty: TURN_BROKEN */
@@ -201,11 +204,11 @@ void ready_told(struct ring_server *rs, bool now); /* RING_OP_READY */
 /* The forwarded port of `guest` becomes the handle's, as BIND does it. 0 or -errno. */
 int net_take_port(struct ring_server *rs, struct handle *h, uint16_t guest, bool v6only);
 int net_relisten(struct ring_server *rs, struct handle *h, uint32_t backlog);
-/* All handles are there: nobody can connect to a forwarded port on which none of them listens. */
+/* Whoever listened does again: from now on nobody can connect to a forwarded port on which no handle listens. */
 void net_settle(struct ring_server *rs);
-/* Descriptor of a file or directory of a volume that the guest had open, or -errno. */
 /* Does its path still lead to this open file? */
 bool volume_has_name(struct ring_server *rs, const struct handle *h);
+/* Descriptor of a file or directory of a volume that the guest had open, or -errno. */
 int volume_reopen(struct ring_server *rs, int volume, const char *path, uint32_t open_flags, bool dir);
 
 /* --- the parts: 0 or -1 after a message --- */

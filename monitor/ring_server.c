@@ -285,7 +285,10 @@ static void execute(struct ring_server *rs, const struct ring_sqe *sqe)
 		rs_complete(rs, sqe, -EINVAL, 0, 0, 0);
 		return;
 	}
-	if (sqe->op == RING_OP_SOCKET)
+	if (sqe->op == RING_OP_LISTEN && sqe->handle == RING_NO_HANDLE) {
+		net_settle(rs);
+		rs_complete(rs, sqe, 0, 0, 0, 0);
+	} else if (sqe->op == RING_OP_SOCKET)
 		net_op(rs, NULL, sqe);
 	else if ((sqe->op >= RING_OP_READ && sqe->op <= RING_OP_POLL) ||
 		 (sqe->op > RING_OP_SOCKET && sqe->op <= RING_OP_GETNAME))
@@ -464,8 +467,9 @@ static void wait_and_gather(struct ring_server *rs)
 
 		gather(rs, until);
 		ready_after_sleep(rs);
-	} while (!rs->n_urgent && !rs->interrupted && !rs->outside && !rs->why[0] && list_empty(&rs->stalled) &&
-		 !rs->ready.is && (deadline == UINT64_MAX || now_ns() < deadline));
+	} while (!rs->n_urgent && !rs->interrupted && !rs->outside && !rs->why[0] &&
+		 list_empty(&rs->stalled) && !rs->ready.is &&
+		 (deadline == UINT64_MAX || now_ns() < deadline));
 }
 
 enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, const char **why)

@@ -49,6 +49,8 @@ int ring_server_watch(struct ring_server *rs, int fd);
 bool ring_server_outside(const struct ring_server *rs);
 /* -p with host port 0: the port that was given. */
 uint16_t ring_server_host_port(struct ring_server *rs, int index);
+/* With --stats: when the first connection was accepted and the first answer was sent on one; CLOCK_MONOTONIC, 0: never. */
+void ring_server_firsts(const struct ring_server *rs, uint64_t *accept_ns, uint64_t *answer_ns);
 /* The result of a write to this standard stream is known when write() returns (files, most devices). */
 bool ring_server_writes_at_once(int fd);
 /* Async-signal-safe: put the terminal back as it was; for handlers of fatal signals and every other way out. */

@@ -131,7 +131,8 @@ static void build(struct program *p, const struct call_list *l)
 	}
 	if (thread)
 		allow_thread(p);
-	if_equal(p, SYS_brk, SECCOMP_RET_ERRNO | 0); /* not an errno: a break at 0, below what was asked for */
+	if_equal(p, SYS_brk,
+		 SECCOMP_RET_ERRNO | 0); /* not an errno: a break at 0, below what was asked for */
 	if_equal(p, SYS_mremap, SECCOMP_RET_ERRNO | ENOMEM);
 	emit(p, BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 1, 0);
 	answer(p, SECCOMP_RET_TRAP);
@@ -168,7 +169,8 @@ static int drop_capabilities(void)
 	 */
 	prctl(PR_SET_SECUREBITS,
 	      SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
-		      SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED,
+		      SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+		      SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED,
 	      0, 0, 0);
 	return syscall(SYS_capset, &h, none) ? -errno : 0;
 }

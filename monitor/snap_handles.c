@@ -88,10 +88,11 @@ static void save_handle(struct ring_server *rs, struct snap_tables *t, const str
 	*s = (struct snap_handle){
 		.id = h->id,
 		.kind = (uint16_t)kind_of(h),
-		.flags = (uint16_t)((h->listening ? SNAP_HF_LISTENING : 0) | (h->v6only ? SNAP_HF_V6ONLY : 0) |
-				    (h->writable_file ? SNAP_HF_WRITABLE : 0) | (h->is_dir ? SNAP_HF_DIR : 0) |
-				    (h->dgram ? SNAP_HF_DGRAM : 0) | (h->closing ? SNAP_HF_CLOSING : 0) |
-				    (h->kind == H_FILE && !volume_has_name(rs, h) ? SNAP_HF_GONE : 0)),
+		.flags =
+			(uint16_t)((h->listening ? SNAP_HF_LISTENING : 0) | (h->v6only ? SNAP_HF_V6ONLY : 0) |
+				   (h->writable_file ? SNAP_HF_WRITABLE : 0) | (h->is_dir ? SNAP_HF_DIR : 0) |
+				   (h->dgram ? SNAP_HF_DGRAM : 0) | (h->closing ? SNAP_HF_CLOSING : 0) |
+				   (h->kind == H_FILE && !volume_has_name(rs, h) ? SNAP_HF_GONE : 0)),
 		.family = h->family,
 		.guest_port = h->port >= 0 || s->kind == SNAP_H_DEAD ? h->guest_port : 0,
 		.backlog = h->backlog,
@@ -153,11 +154,13 @@ static int no(struct loader *l, const char *what)
 }
 
 /* The entry of number id, in the state in which handle_new() leaves one. */
-static struct handle *place_handle(struct ring_server *rs, const struct snap_handle *s, enum handle_kind kind, int fd)
+static struct handle *place_handle(struct ring_server *rs, const struct snap_handle *s, enum handle_kind kind,
+				   int fd)
 {
 	struct handle *h = &rs->handles[s->id];
 
-	*h = (struct handle){.id = s->id, .gen = h->gen + 1, .kind = kind, .fd = fd, .port = -1, .volume = -1};
+	*h = (struct handle){
+		.id = s->id, .gen = h->gen + 1, .kind = kind, .fd = fd, .port = -1, .volume = -1};
 	list_init(&h->in);
 	list_init(&h->out);
 	list_init(&h->polls);
@@ -245,13 +248,15 @@ static int load_file(struct loader *l, const struct snap_handle *s)
 		return no(l, "it is damaged: an impossible volume");
 	if (s->flags & SNAP_HF_GONE) {
 		snprintf(l->why, l->size,
-			 "its program had a file open, %s in %s, that was removed or renamed before the snapshot", path,
-			 l->rs->cfg->volumes[s->volume].guest_dir);
+			 "its program had a file open, %s in %s, that was removed or renamed before the "
+			 "snapshot",
+			 path, l->rs->cfg->volumes[s->volume].guest_dir);
 		return -1;
 	}
 	fd = volume_reopen(l->rs, s->volume, path, s->open_flags, s->flags & SNAP_HF_DIR);
 	if (fd < 0) {
-		snprintf(l->why, l->size, "a file that its program has open, %s in %s, cannot be opened again: %s", path,
+		snprintf(l->why, l->size,
+			 "a file that its program has open, %s in %s, cannot be opened again: %s", path,
 			 l->rs->cfg->volumes[s->volume].guest_dir, strerror(-fd));
 		return -1;
 	}
@@ -305,7 +310,8 @@ static int load_handle(struct loader *l, const struct snap_handle *s)
 	case SNAP_H_DGRAM:
 	case SNAP_H_STREAM:
 		if ((s->kind == SNAP_H_DGRAM) != !!(s->flags & SNAP_HF_DGRAM) ||
-		    (s->kind == SNAP_H_STREAM && s->guest_port) || (s->kind == SNAP_H_LISTEN && !s->guest_port))
+		    (s->kind == SNAP_H_STREAM && s->guest_port) ||
+		    (s->kind == SNAP_H_LISTEN && !s->guest_port))
 			break;
 		return load_socket(l, s);
 	case SNAP_H_DEAD:
@@ -333,7 +339,8 @@ static int load_handles(struct loader *l)
 		if (id < next || id > h->handle_max || (s && id == h->handle_max))
 			return no(l, "it is damaged: impossible handle numbers");
 		for (; next < id; next++) {
-			if (next > 2) { /* never used here; a stream that the guest closed gives its place up */
+			if (next >
+			    2) { /* never used here; a stream that the guest closed gives its place up */
 				rs->handles[next].id = next;
 				rs->handles[next].fd = -1;
 				rs->handles[next].port = -1;
@@ -380,7 +387,8 @@ static int load_request(struct loader *l, const struct snap_request *r)
 	struct ring_server *rs = l->rs;
 	struct rs_req *q;
 	struct handle *h;
-	bool has_data = r->sqe.op != RING_OP_POLL && r->sqe.op != RING_OP_SHUTDOWN && r->sqe.op != RING_OP_CLOSE;
+	bool has_data =
+		r->sqe.op != RING_OP_POLL && r->sqe.op != RING_OP_SHUTDOWN && r->sqe.op != RING_OP_CLOSE;
 
 	if (r->sqe.handle >= rs->handles_fresh)
 		return no(l, "it is damaged: a request without a handle");
@@ -417,9 +425,7 @@ int ring_server_load(struct ring_server *rs, const struct snap_file *f, char *wh
 	for (uint32_t i = 0; i < f->h.requests.count; i++)
 		if (load_request(&l, &f->requests[i]))
 			return -1;
-	if (!rs->cfg->given) {
-		net_settle(rs);
+	if (!rs->cfg->given)
 		ring_server_event(rs, RING_EV_RESTORED, 0);
-	}
 	return 0;
 }

@@ -359,7 +359,7 @@ static int patch(struct snap_file *f, const char **why)
 			continue;
 		if (!r) {
 			r = malloc(sizeof(*r));
-			buf = malloc(max * PG);
+			buf = malloc((max + 1) * PG);
 			f->own_fd[0] = memfd_create("cowbell-patched", MFD_CLOEXEC);
 			f->n_own = f->own_fd[0] >= 0;
 			if (!r || !buf || !f->n_own) {
@@ -453,13 +453,12 @@ int snapfile_open_chain(struct snap_file *f, const int *fds, int n, const char *
 		return r;
 	if (n < 2) {
 		r = refuse(why, "its parent is not here");
-	} else if (!(f->parent = malloc(sizeof(*f->parent)))) {
-		*why = "out of memory";
-		r = -ENOMEM;
-	} else if ((r = snapfile_open_chain(f->parent, fds + 1, n - 1, why))) {
+	} else if ((f->parent = malloc(sizeof(*f->parent))) &&
+		   (r = snapfile_open_chain(f->parent, fds + 1, n - 1, why))) {
 		free(f->parent);
 		f->parent = NULL;
-	} else if (!(r = check_parent(f, f->parent, why)) && !(r = patch(f, why)) && !flatten(f)) {
+	} else if (!f->parent ||
+		   (!(r = check_parent(f, f->parent, why)) && !(r = patch(f, why)) && !flatten(f))) {
 		*why = "out of memory";
 		r = -ENOMEM;
 	}

@@ -8,9 +8,13 @@
 #include "monitor/snapfile.h"
 #include "monitor/snapshot.h"
 
+/* Commands print it: a file must not drive the terminal. */
 static void text(char *to, size_t size, const struct snap_file *f, uint32_t off)
 {
 	snprintf(to, size, "%s", snapfile_string(f, off));
+	for (; *to; to++)
+		if ((unsigned char)*to < 0x20 || *to == 0x7f)
+			*to = '?';
 }
 
 int snapshot_info(int fd, struct snapshot_info *si, const char **why)

@@ -72,17 +72,19 @@ static uint32_t head_bytes(unsigned n)
 
 uint32_t snap_patch_make(const uint8_t *below, const uint8_t *now, uint8_t *out)
 {
-	struct snap_change c[WORDS / 2 + 1];
+	struct snap_change c[WORDS / 2 + 1], *last = NULL;
 	unsigned words = 0;
 	uint16_t n = 0;
 
 	for (unsigned i = 0; i < WORDS; i++) {
 		if (word(below, i) == word(now, i))
 			continue;
-		if (n && c[n - 1].first + c[n - 1].count == i)
-			c[n - 1].count++;
-		else
-			c[n++] = (struct snap_change){(uint16_t)i, 1};
+		if (last && last->first + last->count == i) {
+			last->count++;
+		} else {
+			last = &c[n++];
+			*last = (struct snap_change){(uint16_t)i, 1};
+		}
 		words++;
 	}
 	if (!out)

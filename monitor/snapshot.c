@@ -43,6 +43,13 @@ HOST_SYSCALL(snapshot, rt_sigaction); /* pthread_create(), the first time */
 HOST_SYSCALL(snapshot, futex);
 HOST_SYSCALL(snapshot, exit);
 HOST_SYSCALL(snapshot, kill);
+#ifdef __SANITIZE_ADDRESS__ /* its start of a thread */
+HOST_SYSCALL(snapshot, gettid);
+HOST_SYSCALL(snapshot, sigaltstack);
+HOST_SYSCALL(snapshot, sched_yield);
+HOST_SYSCALL(snapshot, sched_getaffinity);
+HOST_SYSCALL(snapshot, madvise);
+#endif
 
 #define PG	   SNAP_PAGE
 #define STACK_SIZE (256u << 10)
@@ -205,7 +212,8 @@ static bool start_thread(struct snap_job *j)
 		j->stack = NULL;
 		return false;
 	}
-	mmap(j->stack, PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	if (mmap(j->stack, PG, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return false;
 	sigfillset(&all);
 	pthread_attr_init(&a);
 	pthread_attr_setstack(&a, j->stack, STACK_SIZE);
@@ -377,7 +385,7 @@ static void describe(struct instance *in, struct snap_header *h)
 	};
 	memcpy(h->libos, in->snap.src->libos, sizeof(h->libos));
 	memcpy(h->cpu_features, bi->cpu_features, sizeof(h->cpu_features));
-	memcpy(h->instance_id, bi->instance_id, sizeof(h->instance_id));
+	memcpy(h->instance_id, in->id, sizeof(h->instance_id));
 	clock_guest_now(in->time, &h->mono_ns, &h->real_ns);
 }
 

@@ -147,5 +147,5 @@ void trigger_look(struct instance *in)
 	snapshot_watch_ready(in, false);
 	int r = snapshot_begin(in, cfg->snapshot_fd, tell_taken, in);
 	if (r)
-		tell_taken(in, r, strerror(-r), NULL);
+		tell_taken(in, r, strerror(-r), &(struct snapshot_result){0});
 }

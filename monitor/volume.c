@@ -255,21 +255,23 @@ static int op_open(struct ring_server *rs, const struct ring_sqe *sqe, int root,
 	return 0;
 }
 
-/* Without creating or truncating; what was writable must still be. */
 bool volume_has_name(struct ring_server *rs, const struct handle *h)
 {
 	struct statx a, b;
-	int fd = h->path ? open_beneath(rs->cfg->volumes[h->volume].dirfd, h->path, O_PATH | O_NOFOLLOW, 0) : -ENOENT;
+	int fd = h->path ? open_beneath(rs->cfg->volumes[h->volume].dirfd, h->path, O_PATH | O_NOFOLLOW, 0)
+			 : -ENOENT;
 	bool same;
 
 	if (fd < 0)
 		return false;
-	same = !statx(fd, "", AT_EMPTY_PATH, STATX_INO, &a) && !statx(h->fd, "", AT_EMPTY_PATH, STATX_INO, &b) &&
-	       a.stx_ino == b.stx_ino && a.stx_dev_major == b.stx_dev_major && a.stx_dev_minor == b.stx_dev_minor;
+	same = !statx(fd, "", AT_EMPTY_PATH, STATX_INO, &a) &&
+	       !statx(h->fd, "", AT_EMPTY_PATH, STATX_INO, &b) && a.stx_ino == b.stx_ino &&
+	       a.stx_dev_major == b.stx_dev_major && a.stx_dev_minor == b.stx_dev_minor;
 	close(fd);
 	return same;
 }
 
+/* Without creating or truncating; what was writable must still be. */
 int volume_reopen(struct ring_server *rs, int volume, const char *path, uint32_t open_flags, bool dir)
 {
 	const struct monitor_volume *v = &rs->cfg->volumes[volume];
@@ -280,10 +282,12 @@ int volume_reopen(struct ring_server *rs, int volume, const char *path, uint32_t
 		return -EINVAL;
 	if (v->ro && flags != O_RDONLY)
 		return -EROFS;
-	fd = open_beneath(v->dirfd, path, flags | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | (dir ? O_DIRECTORY : 0), 0);
+	fd = open_beneath(v->dirfd, path,
+			  flags | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | (dir ? O_DIRECTORY : 0), 0);
 	if (fd < 0)
 		return fd;
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) || !(dir ? S_ISDIR(st.stx_mode) : S_ISREG(st.stx_mode))) {
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) ||
+	    !(dir ? S_ISDIR(st.stx_mode) : S_ISREG(st.stx_mode))) {
 		close(fd);
 		return -ESTALE;
 	}

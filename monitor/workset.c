@@ -148,8 +148,8 @@ void workset_record(const uint8_t *state, uint64_t pages)
 		h->n = collect((struct workset_range *)(file + sizeof(*h)), state, pages);
 		len = h->n * sizeof(struct workset_range);
 		h->crc = snap_crc32c(0, file + sizeof(*h), len);
-		if (pwrite(record_fd, file, sizeof(*h) + len, 0) < 0)
-			len = 0; /* the next run tries again */
+		ssize_t n = pwrite(record_fd, file, sizeof(*h) + len, 0);
+		(void)n; /* the next run tries again */
 		free(file);
 	}
 	close(record_fd);

@@ -757,6 +757,11 @@ int host_listen(struct sock *s)
 		host_close_handle((u32)handle);
 		goto fail;
 	}
+	if (s->state != S_LISTEN || s->closed || s->host) { /* another thread was faster */
+		host_close_handle((u32)handle);
+		r = -EADDRNOTAVAIL;
+		goto fail;
+	}
 	kfree(a);
 	hl->s = s;
 	hl->handle = (u32)handle;

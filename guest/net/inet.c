@@ -279,7 +279,7 @@ void net_note_listen(void)
 	stats->first_listen_tsc = (u64)hi << 32 | lo;
 }
 
-static bool forward_taken(struct sock *s)
+static bool forward_taken(const struct sock *s)
 {
 	list_for_each (it, &ports[PORTS_TCP]) {
 		struct sock *t = list_entry(it, struct sock, port_node);
@@ -287,6 +287,12 @@ static bool forward_taken(struct sock *s)
 			return true;
 	}
 	return false;
+}
+
+bool inet_is_hidden(const struct sock *s)
+{
+	return s->state == S_LISTEN && !s->closed && !s->host && inet_port_forwarded(s->local.port) &&
+	       !forward_taken(s);
 }
 
 static int tcp_listen(struct sock *s, int backlog)
@@ -308,7 +314,7 @@ static int tcp_listen(struct sock *s, int backlog)
 		return -EADDRINUSE;
 	host_free(s); /* of an earlier connect that failed */
 	s->state = S_LISTEN;
-	if (inet_port_forwarded(s->local.port) && !forward_taken(s)) {
+	if (inet_is_hidden(s)) {
 		int r = host_listen(s);
 		if (r && r != -EADDRNOTAVAIL && r != -EADDRINUSE)
 			log_line(LOG_WARN, "port %u is not reachable from the host: error %d", s->local.port,

@@ -14,6 +14,7 @@
  *   inet.c     addresses, ports, TCP bind/listen/connect, IP and TCP options
  *   host.c     TCP over ring handles           udp.c      datagrams, both ways at once
  *   local.c    byte streams inside the guest   unix.c     AF_UNIX names, datagrams, fd passing
+ *   forward.c  ports that are forwarded since a restore
  *   netlink.c  route dumps, SIOCGIF*           epoll.c    epoll; poll.c: poll and select
  */
 #ifndef COWBELL_GUEST_SOCK_H
@@ -236,6 +237,7 @@ void inet_unbind(struct sock *s);
 struct sock *inet_find(enum port_table t, const struct inaddr *to,
 		       const struct inaddr *from); /* best receiver */
 bool inet_port_forwarded(u16 port);
+bool inet_is_hidden(const struct sock *s); /* it listens, and its port's host socket is nobody's */
 bool inet_has_link(void); /* may it talk to anyone outside? */
 u16 inet_ephemeral(enum port_table t);
 void inet_each(enum port_table t, void (*fn)(struct sock *)); /* fn may not bind or close */
@@ -265,6 +267,8 @@ bool sock_acceptq_push(struct sock *listener, struct sock *child, bool force);
 
 /* --- udp.c, unix.c, netlink.c ---------------------------------------------------- */
 extern const struct sock_ops udp_ops, unix_stream_ops, unix_dgram_ops, netlink_ops;
+bool udp_is_hidden(struct sock *s); /* bound, and its port's host socket is not its own */
+void udp_forward(struct sock *s); /* get that, unless somebody else has it; sleeps */
 int unix_socketpair(int type, struct sock *out[2]);
 int unix_getname(struct sock *s, bool peer, union saddr *out);
 void unix_gone(struct sock *s); /* closed: its name finds it no more */

@@ -34,6 +34,7 @@ struct hudp {
 	struct sock *s;
 	u32 handle;
 	u16 domain;
+	bool forwarded; /* it is the forwarded port's */
 	u32 n_slots, burst;
 	u64 last_ns;
 	u32 tx_bytes;
@@ -189,6 +190,24 @@ static s64 udp_recv(struct sock *s, struct uio *u, struct msginfo *m)
 
 /* --- the host's side ---------------------------------------------------------------------- */
 
+/* The handle becomes the forwarded port's. Refused: it stays inside the guest. Sleeps. */
+static void bind_host(struct sock *s)
+{
+	struct hudp *h = s->host;
+	struct inaddr any = {.port = s->local.port};
+	u32 handle = h->handle;
+	union saddr *a = kzalloc(sizeof(*a));
+	if (!a)
+		return;
+	struct ring_sqe sqe = {.op = RING_OP_BIND,
+			       .handle = handle,
+			       .addr2 = ring_buf_gpa(a).v,
+			       .len2 = inet_format(h->domain, &any, a)};
+	bool done = ring_call(&sqe, NULL, NULL) >= 0;
+	h->forwarded = done && h->handle == handle;
+	kfree(a);
+}
+
 /* A handle of the right family, bound if our port is forwarded. Sleeps. */
 static int open_host(struct sock *s, bool v4)
 {
@@ -217,18 +236,9 @@ static int open_host(struct sock *s, bool v4)
 	h->handle = (u32)handle;
 	h->domain = domain;
 	host_push_options(s, h->handle);
-	if (s->bound && inet_port_forwarded(s->local.port)) {
-		union saddr *a = kzalloc(sizeof(*a));
-		if (a) {
-			struct inaddr any = {.port = s->local.port};
-			sqe = (struct ring_sqe){.op = RING_OP_BIND,
-						.handle = h->handle,
-						.addr2 = ring_buf_gpa(a).v,
-						.len2 = inet_format(domain, &any, a)};
-			ring_call(&sqe, NULL, NULL); /* refused: it stays inside the guest */
-			kfree(a);
-		}
-	}
+	h->forwarded = false;
+	if (s->bound && inet_port_forwarded(s->local.port))
+		bind_host(s);
 	if (h->n_slots) {
 		for (u32 i = 0; i < h->n_slots; i++)
 			slot_post(h->slots[i]);
@@ -246,6 +256,7 @@ static void close_host(struct sock *s)
 	struct ring_sqe sqe = {.op = RING_OP_CLOSE, .handle = h->handle, .arg = RING_CLOSE_DRAIN};
 	host_fire(&sqe, NULL, 0);
 	h->handle = RING_NO_HANDLE;
+	h->forwarded = false;
 }
 
 static void tx_done(struct ring_req *req, const struct ring_cqe *cqe)
@@ -549,6 +560,27 @@ static void renew(struct sock *s)
 void udp_restored(void)
 {
 	inet_each(PORTS_UDP, renew);
+}
+
+bool udp_is_hidden(struct sock *s)
+{
+	struct hudp *h = s->host;
+
+	return s->bound && !s->closed && s->state != S_CONNECTED && inet_port_forwarded(s->local.port) &&
+	       !(h && h->forwarded);
+}
+
+void udp_forward(struct sock *s)
+{
+	struct hudp *h = s->host;
+
+	if (h && h->handle != RING_NO_HANDLE)
+		bind_host(s);
+	else
+		open_host(s, s->family == AF_INET);
+	h = s->host;
+	if (s->closed && h && h->handle != RING_NO_HANDLE)
+		close_host(s);
 }
 
 const struct sock_ops udp_ops = {

@@ -224,7 +224,8 @@ static void forget_file(u64 pfn, u64 n, u64 va)
 
 		if (from >= to || r->va - (r->pfn << PAGE_SHIFT) == va - (pfn << PAGE_SHIFT))
 			continue;
-		if (process_gate(__NR_munmap, r->va + ((from - r->pfn) << PAGE_SHIFT), (to - from) << PAGE_SHIFT, 0, 0, 0, 0))
+		if (process_gate(__NR_munmap, r->va + ((from - r->pfn) << PAGE_SHIFT),
+				 (to - from) << PAGE_SHIFT, 0, 0, 0, 0))
 			drop_app_mappings(); /* which forgets all runs */
 	}
 }
@@ -374,12 +375,13 @@ static u64 map_stored(u64 va, u64 pfn, u64 end, int prot, u64 min_pages, s64 *r)
 		to = MIN(end, (p->gpa >> PAGE_SHIFT) + p->pages);
 	else if (to - pfn < min_pages)
 		return to;
-	if (p && to - pfn >= min_pages && next_frame(pfn, to, true) < to && !map_file(va, p, pfn, to - pfn, prot))
+	if (p && to - pfn >= min_pages && next_frame(pfn, to, true) < to &&
+	    !map_file(va, p, pfn, to - pfn, prot))
 		return to;
 	for (; !*r && (pfn = next_frame(pfn, to, false)) < to; pfn = at) {
 		at = next_frame(pfn, to, true);
-		*r = host_mmap(va + ((pfn - from) << PAGE_SHIFT), GPA(pfn << PAGE_SHIFT), (at - pfn) << PAGE_SHIFT, prot,
-			       !p && min_pages);
+		*r = host_mmap(va + ((pfn - from) << PAGE_SHIFT), GPA(pfn << PAGE_SHIFT),
+			       (at - pfn) << PAGE_SHIFT, prot, !p && min_pages);
 	}
 	return to;
 }
@@ -395,7 +397,8 @@ static s64 stretch_map(const struct stretch *s, u64 min_pages)
 	if (!min_pages && !fill_all(GPA(g), s->pages))
 		return -EIO;
 	if (!n_missing || g >= BOOT_IMAGE_GPA)
-		return s->pages < min_pages ? 0 : host_mmap(s->va, GPA(g), s->pages << PAGE_SHIFT, prot, true);
+		return s->pages < min_pages ? 0
+					    : host_mmap(s->va, GPA(g), s->pages << PAGE_SHIFT, prot, true);
 	for (; !r && pfn < end; pfn = to) {
 		u64 va = s->va + (pfn << PAGE_SHIFT) - g;
 
@@ -443,13 +446,15 @@ static void find_missing(void)
 	n_missing = lazy_frames.n ? ask_missing(true) : 0;
 	for (; n_missing && (pfn = next_frame(pfn, lazy_frames.n, true)) < lazy_frames.n; pfn = to) {
 		to = next_frame(pfn, lazy_frames.n, false);
-		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0, 0, 0, 0);
+		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0,
+			     0, 0, 0);
 	}
 	if (n_missing) {
 		s64 r;
 
 		ask_missing(false);
-		r = process_gate(PROCESS_DOORBELL_NR, PROCESS_PIECES, frame_gpa(pieces).v, MAX_PIECES, 0, 0, 0);
+		r = process_gate(PROCESS_DOORBELL_NR, PROCESS_PIECES, frame_gpa(pieces).v, MAX_PIECES, 0, 0,
+				 0);
 		n_pieces = r > 0 ? (u32)MIN(r, (s64)MAX_PIECES) : 0;
 	}
 	lazy_frames.some = n_missing;
@@ -514,7 +519,8 @@ static bool physmap_miss(u64 addr)
  */
 static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 {
-	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1), max = MIRROR_AROUND - (at - block) / PAGE_SIZE;
+	u64 at = *va, n = 1, block = at & ~(MIRROR_AROUND * PAGE_SIZE - 1),
+	    max = MIRROR_AROUND - (at - block) / PAGE_SIZE;
 	bool missing = any_missing(pte_gpa(e), PAGE_SIZE);
 
 	if (missing)
@@ -522,7 +528,8 @@ static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 	while (n < max && pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
 	       (missing || !any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
 		n++;
-	while (!missing && *va > block && pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
+	while (!missing && *va > block &&
+	       pt_lookup(as->root, *va - PAGE_SIZE) == e - (at - *va + PAGE_SIZE) &&
 	       !any_missing(GPA(pte_gpa(e).v - (at - *va + PAGE_SIZE)), PAGE_SIZE)) {
 		*va -= PAGE_SIZE;
 		n++;
@@ -546,7 +553,8 @@ static bool file_miss(struct aspace *as, u64 va, u64 e)
 		to++;
 	while (from > first && pfn - from < FILE_AROUND && (pfn - from) << PAGE_SHIFT < va &&
 	       any_missing(GPA((from - 1) << PAGE_SHIFT), PAGE_SIZE) &&
-	       pt_lookup(as->root, va - ((pfn - from + 1) << PAGE_SHIFT)) == e - ((pfn - from + 1) << PAGE_SHIFT))
+	       pt_lookup(as->root, va - ((pfn - from + 1) << PAGE_SHIFT)) ==
+		       e - ((pfn - from + 1) << PAGE_SHIFT))
 		from--;
 	if (n_runs == MAX_RUNS)
 		drop_app_mappings();

@@ -340,7 +340,8 @@ int locks_restored(struct inode *ino)
 	for (int flock = 0; flock < 2; flock++) {
 		for (u64 at = 0, last;; at = last + 1) {
 			struct lock *l = lock_at(ino->locks, flock, at, &last);
-			int r = l ? ino->ops->lock(ino, flock, l->exclusive ? HOST_LOCK_EXCLUSIVE : HOST_LOCK_SHARED, at,
+			int r = l ? ino->ops->lock(ino, flock,
+						   l->exclusive ? HOST_LOCK_EXCLUSIVE : HOST_LOCK_SHARED, at,
 						   last)
 				  : 0;
 

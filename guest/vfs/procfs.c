@@ -298,7 +298,8 @@ static void show_uuid(struct text *t, const struct pid_of *o)
 static void show_boot_id(struct text *t, const struct pid_of *o)
 {
 	static u8 id[16];
-	static u64 made_in; /* a restored instance is one that just booted, to who asks whether it is the same */
+	static u64
+		made_in; /* a restored instance is one that just booted, to who asks whether it is the same */
 	u8 b[16];
 
 	if (made_in != boot->generation)

@@ -395,9 +395,11 @@ static _Noreturn void refuse(const struct vnode *v, int err)
 {
 	struct ring_sqe sqe = {.op = RING_OP_EXIT, .handle = RING_NO_HANDLE, .arg = 125 << 8};
 
-	log_line(LOG_ERROR, "the snapshot cannot be restored: its program holds a lock on the file %s of volume %s, %s",
+	log_line(LOG_ERROR,
+		 "the snapshot cannot be restored: its program holds a lock on the file %s of volume %s, %s",
 		 v->name ? v->name : "/", v->vol->sb.source,
-		 err == -EAGAIN || err == -EACCES ? "and another program has it now" : "which the host refuses");
+		 err == -EAGAIN || err == -EACCES ? "and another program has it now"
+						  : "which the host refuses");
 	ring_call_nosleep(&sqe, NULL, NULL);
 	panic("the instance went on after its end");
 }

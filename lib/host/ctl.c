@@ -154,8 +154,8 @@ static ssize_t receive(int conn, void *buf, size_t size, int *fds, int max, int 
 	return m.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : n;
 }
 
-static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, int *fds, int max,
-		int *n_fds, char *why, int timeout_ms)
+static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, int *fds,
+		int max, int *n_fds, char *why, int timeout_ms)
 {
 	struct ctl_request q = {.magic = CTL_MAGIC, .version = CTL_VERSION, .op = (uint16_t)op, .arg = arg};
 	union {
@@ -180,12 +180,15 @@ static int call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, 
 	memcpy(why, a.head.why, CTL_WHY_MAX);
 	if (a.head.error)
 		return a.head.error < 0 && a.head.error > -4096 ? a.head.error : -EPROTO;
+	if (!size)
+		return 0;
 	memset(out, 0, size);
 	memcpy(out, a.bytes + sizeof(a.head), a.head.len < size ? a.head.len : size);
 	return 0;
 }
 
-int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why, int timeout_ms)
+int ctl_call(struct ctl *c, enum ctl_op op, uint32_t arg, int fd, void *out, size_t size, char *why,
+	     int timeout_ms)
 {
 	int none;
 
@@ -255,10 +258,20 @@ static int by_name(const char *word, struct ctl *c, struct ctl_status *st)
 	return r;
 }
 
+/* One that has no name goes by what it runs; a copy of another one goes not by that one's name. */
+static bool is_called(const struct ctl_status *st, const char *word)
+{
+	const char *slash = strrchr(st->program, '/');
+
+	if (st->flags & CTL_F_NAMED || !(st->flags & CTL_F_RESTORED))
+		return !strcmp(st->name, word);
+	return !strcmp(st->program, word) || (slash && !strcmp(slash + 1, word));
+}
+
 int ctl_find(const char *word, struct ctl *c, struct ctl_status *st, struct strings *ids)
 {
 	struct strings all = {0};
-	const char *hit = NULL;
+	const char *hit = "";
 	size_t len = strlen(word);
 	int r = by_name(word, c, st);
 
@@ -270,7 +283,7 @@ int ctl_find(const char *word, struct ctl *c, struct ctl_status *st, struct stri
 		bool mine = len >= 3 && !strncmp(id, word, len);
 
 		if (!mine && !ctl_open(all.v[i], c)) {
-			mine = !ctl_status(c, st, STATUS_MS) && !strcmp(st->name, word);
+			mine = !ctl_status(c, st, STATUS_MS) && is_called(st, word);
 			ctl_close(c);
 		}
 		if (mine) {

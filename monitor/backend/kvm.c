@@ -520,7 +520,9 @@ static void kvm_touched(struct backend_ctx *c, uint8_t *state, uint64_t pages)
 		if (pread(c->pagemap, e, n * 8, (off_t)((at + i) * 8)) != (ssize_t)(n * 8))
 			break;
 		for (uint64_t k = 0; k < n; k++)
-			state[i + k] = !(e[k] >> 62) ? WORKSET_UNTOUCHED : e[k] >> 61 & 1 ? WORKSET_READ : WORKSET_WROTE;
+			state[i + k] = !(e[k] >> 62)	? WORKSET_UNTOUCHED
+				       : e[k] >> 61 & 1 ? WORKSET_READ
+							: WORKSET_WROTE;
 	}
 	if (c->pagemap >= 0)
 		close(c->pagemap);

@@ -21,6 +21,8 @@
  * Kicks. kick() and interrupt() only write to an eventfd, so both are safe in a
  * signal handler, and no kick is lost between a look and a sleep. The signal
  * is sent to the child by the next run(), and only while the child computes.
+ * A restored one gets none before its first doorbell: the stub sets its handler up before it locks itself in, and the
+ * handler works on memory that came from a file. A doorbell can only be rung from behind the filter.
  */
 #include "monitor/backend/backend.h"
 
@@ -101,6 +103,7 @@ struct backend_ctx {
 	struct child child;
 	struct stub_report failed_step; /* result 0: none */
 	volatile sig_atomic_t want_divert;
+	bool unproven; /* restored, and not known to be behind its filter yet */
 };
 
 static int fail(const char *what, int err)
@@ -266,6 +269,7 @@ static int process_create(struct backend_ctx **out, struct guest_mem *m, const s
 	if (!c)
 		return -ENOMEM;
 	c->m = m;
+	c->unproven = m->restored;
 	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
 	c->pidfd = c->doorbell_fd = c->sock = -1;
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -343,6 +347,8 @@ static void answer_doorbell(struct backend_ctx *c, int64_t value)
 
 static void divert(struct backend_ctx *c)
 {
+	if (c->unproven)
+		return; /* wanted on */
 	c->want_divert = 0;
 	/* A child that has yet to go on finds vcpu.kick by itself. */
 	if (c->state == RUNNING)
@@ -383,6 +389,7 @@ static bool take_doorbell(struct backend_ctx *c)
 		return false;
 	c->doorbell_id = notif.id;
 	c->state = RANG;
+	c->unproven = false;
 	if (arg[0] == PROCESS_FILL)
 		answer_doorbell(c, lazy_ask(c->m, arg[1], arg[2]));
 	else if (arg[0] == PROCESS_MISSING)

@@ -39,7 +39,8 @@ static void walk_tables(const struct snap_file *f)
 		sink += f->ports[i].guest;
 	for (uint32_t i = 0; i < h->volumes.count; i++)
 		sink += (unsigned)strlen(snapfile_string(f, f->volumes[i].dir));
-	sink += (unsigned)strlen(snapfile_string(f, h->name)) + (unsigned)strlen(snapfile_string(f, h->parent));
+	sink += (unsigned)strlen(snapfile_string(f, h->name)) +
+		(unsigned)strlen(snapfile_string(f, h->parent));
 }
 
 /* All of RAM: in order, inside it, inside a file, and no entry says what only an extent may say. */
@@ -55,7 +56,8 @@ static void walk_flat(const struct snap_file *f)
 		uint64_t len = (uint64_t)v->pages * SNAP_PAGE;
 
 		check(v->pages && v->gpa >= next && v->gpa % SNAP_PAGE == 0 && v->off % SNAP_PAGE == 0);
-		check(v->gpa < f->h.ram_size && len <= f->h.ram_size - v->gpa && !(v->flags & ~(uint32_t)SNAP_E_USER));
+		check(v->gpa < f->h.ram_size && len <= f->h.ram_size - v->gpa &&
+		      !(v->flags & ~(uint32_t)SNAP_E_USER));
 		check(lseek(v->fd, 0, SEEK_END) >= (off_t)(v->off + len));
 		check(snap_reader_page(r, v->gpa) != NULL && !r->err);
 		next = v->gpa + len;
@@ -74,7 +76,8 @@ static void seal(unsigned char *file, size_t size, const unsigned char *parent)
 	h.size = sizeof(h);
 	h.file_size = size;
 	if (parent)
-		memcpy(h.parent_digest, parent + offsetof(struct snap_header, digest), sizeof(h.parent_digest));
+		memcpy(h.parent_digest, parent + offsetof(struct snap_header, digest),
+		       sizeof(h.parent_digest));
 	if (h.tables_len <= size - sizeof(h))
 		snap_digest(&h, file + sizeof(h), h.digest);
 	memcpy(file, &h, sizeof(h));

@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Cowbell;
+use Digest::SHA 'sha256';
 use JSON::PP;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -73,6 +74,12 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share');
 	is(get(port_of((lines($out))[0])), '2 ok', "$m: shared") or diag $err;
 	is(slurp("$dir/vol/count"), "1\n2\n", "$m: it writes to the same file");
+	for my $pid (map { $_->{pid} } @{decode_json((cow('ps', '--json'))[1])}) { # they share it, and guest processes map it
+		my ($top) = grep { (readlink // '') =~ /cowbell-top/ } glob("/proc/$pid/fd/*");
+		my $h;
+		my $open = $top && open($h, '+<', $top);
+		ok(!$open || !syswrite($h, 'x'), "$m: the layer that is made for a run cannot be written to any more");
+	}
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'read-only');
 	is(get(port_of((lines($out))[0])), '2 Read-only file system', "$m: read-only") or diag $err;
 	($st, $out, $err) = cow('clone', 'orig', '-v', "$dir/other:/vol");
@@ -98,8 +105,6 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share', '--name', 'copy-2');
 	like($err, qr/which is running, has this name/, "$m: a name is unique here, too");
 	is((cow('clone', 'orig', '--volumes', 'share', '--name', 'a b'))[0], 125, "$m: and has its letters");
-	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share', '-p', '1:99');
-	like($err, qr/orig has no port 99/, "$m: no port that it has not");
 	for my $to (monitors()) {
 		($st, $out, $err) = cow('clone', 'copy-1', '--volumes', 'share', '--monitor', $to);
 		is(get(port_of((lines($out))[0])), '5 ok', "$m to $to: a copy of a copy") or diag $err;
@@ -109,10 +114,40 @@ for my $m (monitors()) {
 	is(scalar(grep { get(port_of($_)) eq '4 ok' } (lines($out))[0, 12, 24]), 3, "$m: they serve");
 	stop_all();
 
+	# the original has no ports, the copies get some; and no name
+	cow('run', '-d', '--monitor', $m, '--name', 'bare', './count');
+	sleep 0.3;
+	for my $to (monitors()) {
+		$p = free_port();
+		($st, $out, $err) = cow('clone', 'bare', '--monitor', $to, '-n', '2', '-p', "127.0.0.1:$p:8000");
+		is($st, 0, "$m to $to: copies with a port that the original does not forward") or diag $err;
+		like(get($p + $_), qr/^1 /, "$m to $to: copy $_ is reached there") for 0, 1;
+	}
+	my @names = map { $_->{name} // 'none' } @{decode_json((cow('ps', '--json'))[1])};
+	is(join(' ', sort @names), join(' ', 'bare', ('none') x (2 * monitors())), "$m: only the original has its name");
+	is(scalar(grep { /^[0-9a-f]{12} +- +\S/ } split(/\n/, (cow('ps'))[1])), 2 * monitors(), "$m: ps shows none for the others");
+	is((cow('stop', 'bare'))[0], 0, "$m: the name means the original");
+	($st, $out, $err) = cow('stop', 'bare');
+	like($err, qr/no instance 'bare'/, "$m: and then nobody");
+	is(scalar(grep { /^[0-9a-f]{12} +- +\S/ } split(/\n/, (cow('ps', '-a'))[1])) >= 2 * monitors(), 1, "$m: ps -a");
+	stop_all();
+
 	# layers of snapshots
 	my $layers = "$dir/data/cowbell/snapshots/layers";
 	cow('run', '--monitor', $m, '--snapshot-at', 'ready', '--snapshot-stop', '--name', 'base', '-p', '127.0.0.1:0:8000', './count');
 	isnt(left($layers), '', "$m: layers are kept beside the snapshot");
+	($st, $out, $err) = cow('run', '--monitor', $m, '-m', '64M', '--snapshot', 'base');
+	is("$st $err", "125 cowbell: --snapshot base: its limit of memory is 512 MiB, which is more than -m allows\n", "$m: -m bounds what a snapshot may take");
+	my $forged = slurp("$dir/data/cowbell/snapshots/base.snap"); # with names that would drive a terminal, and a digest that fits
+	my $tables = unpack('Q<', substr($forged, 24, 8));
+	substr($forged, 4096, $tables) =~ s{/count\0}{\e[2J]]\0}g;
+	substr($forged, 40, 32) = "\0" x 32;
+	substr($forged, 40, 32) = sha256(substr($forged, 0, 4096 + $tables));
+	spew("$dir/forged.snap", $forged);
+	($st, $out, $err) = cow('snapshot', 'inspect', "$dir/forged.snap");
+	is($st, 0, "$m: a forged snapshot is shown") or diag $err;
+	like($out, qr/\?\[2J\]/, "$m: with what it says");
+	unlike("$out$err", qr/\e/, "$m: but it does not drive the terminal");
 	cow('cache', 'clear');
 	is(left("$dir/cache/cowbell/layers"), '', "$m: the cache is empty");
 	($st, $out, $err) = cow('run', '-d', '--monitor', $m, '--snapshot', 'base', '--name', 'again', '-p', "127.0.0.1:$port:8000");

@@ -159,7 +159,7 @@ for my $m (monitors()) {
 	($st, $out, $err) = cow(@run, '-d', '--snapshot', "web-$m", '--name', "back-$m", '-p', "127.0.0.1:$port2:8000");
 	is($st, 0, "$m: run --snapshot NAME") or diag $err;
 	is((wait_http(undef, "http://127.0.0.1:$port2/"))[1], 'request 3', "$m: it goes on");
-	($row) = grep { $_->{name} eq "back-$m" } ps();
+	($row) = grep { ($_->{name} // '') eq "back-$m" } ps();
 	ok($row->{restored}, "$m: ps knows that it was restored");
 	($st, $out, $err) = cow(@run, '-d', '--snapshot', "$dir/x.snap");
 	like($err, qr/port \d+ of the host is port 8000/, "$m: without -p a free port is taken and told");
@@ -196,7 +196,7 @@ for my $m (monitors()) {
 	# the end
 	($st, $out, $err) = cow('stop', "web-$m", "back-$m", map { $_->[0] } @clones);
 	is($st, 0, "$m: stop") or diag $err;
-	is(join(' ', grep { /web|back/ } map { $_->{name} } grep { $_->{ports}[0]{host} != 0 && $_->{id} eq $id } ps()), '', "$m: it is gone");
+	is(join(' ', grep { /web|back/ } map { $_->{name} // '' } grep { $_->{ports}[0]{host} != 0 && $_->{id} eq $id } ps()), '', "$m: it is gone");
 	cow('stop', map { $_->{id} } ps());
 	is(scalar(ps()), 0, "$m: all are");
 	my ($old) = grep { $_->{id} eq $id } ps('-a');

@@ -710,6 +710,56 @@ group listeners => sub {
 	stop_guest($g);
 };
 
+# Taken with no ports, or others: what listens inside is reached on those that -p names now. A client that is there first waits.
+group newports => sub {
+	for my $had (0, 1) {
+		my %snap;
+		$snap{$_} = take($_, "newports$had", '600ms', ($had ? ('-p', '127.0.0.1:0:8003') : ()), $python, "$dir/app/listens.py") for @monitors;
+		for my $p (@pairs) {
+			my $what = "@$p: not forwarded when it was taken" . ($had ? ', another was' : '');
+			my @ports = (8001, 8002, 8004, 8005, 8006);
+			my %port = map { $_ => free_port() } @ports;
+			my $g = start_guest({}, $COWBELL, 'run', '--stats=json', '--monitor', $p->[1], (map { ('-p', "127.0.0.1:$port{$_}:$_") } @ports), '--snapshot', $snap{$p->[0]});
+			my ($first, $refused, $reset, $end) = (undef, 0, 0, time + 5);
+			while (time < $end) { # refused until the port is open, never reset
+				my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{8001}) or $refused++, next;
+				$first = <$s>;
+				defined $first ? last : $reset++;
+			}
+			is($first, "blocked [1, 1, 77] [1, 1, 1, 8001, False] 8001\n", "$what: a blocked accept, and options") or diag slurp($g->{err});
+			is($reset, 0, "$what: the first client is not lost");
+			is(line_from($port{8001}), "blocked [1, 1, 77] [1, 1, 1, 8001, False] 8001\n", "$what: again");
+			like(line_from($port{8002}), qr/^epoll \S+ 0$/, "$what: a dual-stack listener that epoll watches");
+			is(line_from($port{8004}), "late [0, 0, 7200] [0, 1, 0, 8004, False] 8004\n", "$what: one that was bound and listens later");
+			is(line_from($port{8005}), "inner [1, 1, 77] [1, 1, 1, 9000, False] 9000\n", "$what: connections inside");
+			is(line_from($port{8001}, 'udp'), 'udp ping', "$what: datagrams");
+			my ($s, $until) = (1, time + 2); # from when all others have been made
+			$s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{8006}) and sleep 0.01 while $s && time < $until;
+			ok(!$s, "$what: nobody listens there") or diag 'connected';
+			my @many = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port{8001}) } 1 .. 30;
+			is(scalar(grep { my $l = $_ ? <$_> : ''; $l =~ /^blocked/ } @many), 30, "$what: many at once");
+			unlike(slurp($g->{err}), qr/port 8001|not reach/, "$what: nothing is said");
+			my ($end_ok, $j) = (stop_guest($g), {});
+			is($end_ok, 143, "$what: it ends");
+			$j = eval { decode_json((grep { /^\{/ } split /\n/, slurp($g->{err}))[-1]) } // {};
+			ok($j->{restored} && 0 < $j->{first_insn_us} && $j->{first_insn_us} < $j->{first_user_us} && $j->{first_user_us} < $j->{first_accept_us}
+				&& $j->{first_accept_us} < $j->{first_answer_us} && $j->{first_answer_us} < $j->{total_us}, "$what: --stats: phases in order") or diag slurp($g->{err});
+			ok($j->{main_us} == 0 && $j->{syscalls} > 10 && $j->{syscalls} < 4000 && $j->{exits} >= $j->{doorbells}, "$what: --stats: of this run only") or diag slurp($g->{err});
+		}
+	}
+	# and again: a snapshot of such a one, restored with no -p, has it still
+	my $m = $monitors[0];
+	my ($st, $out, $err) = run_out({timeout => 20}, $COWBELL, 'run', '--monitor', $m, '-p', '127.0.0.1:0:8001', '-p', '127.0.0.1:0:8005', '--snapshot', "$dir/snap/newports0.$m",
+		'--snapshot-at', '300ms', '--snapshot-stop', '-o', "$dir/snap/newports2");
+	is($st, 0, 'a snapshot of it') or diag $err;
+	my $port = free_port();
+	my $g = start_guest({}, $COWBELL, 'run', '--monitor', $monitors[-1], '-p', "127.0.0.1:$port:8001", '--snapshot', "$dir/snap/newports2");
+	like(line_from($port), qr/^blocked/, 'it is reached there');
+	my ($free) = slurp($g->{err}) =~ /port (\d+) of the host is port 8005 /;
+	like(line_from($free // 1), qr/^inner/, 'a port that no -p names is on a free one');
+	stop_guest($g);
+};
+
 # --- volumes and locks ---------------------------------------------------------------------------------
 
 spew("$dir/app/volumes.py", <<'PY');
