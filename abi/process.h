@@ -13,13 +13,15 @@
  * PROCESS_* below lists reach the host. A wrong one from the gate ends the process.
  *
  *   mmap      MAP_SHARED|MAP_FIXED (optionally |MAP_POPULATE) of boot_info.ram_fd, or without PROT_WRITE
- *             of a region's descriptor; below BOOT_LIBOS_TOP
+ *             of a region's descriptor or of a snapshot's (PROCESS_PIECES); below BOOT_LIBOS_TOP
  *   munmap, mprotect, madvise(POPULATE_READ, POPULATE_WRITE, COLLAPSE)
  *   rt_sigreturn, exit_group
  *   PROCESS_DOORBELL_NR
  */
 #ifndef COWBELL_ABI_PROCESS_H
 #define COWBELL_ABI_PROCESS_H
+
+#include <stdint.h>
 
 /*
  * No Linux system call has this number. It waits until the monitor answers. Its first argument says what is wanted:
@@ -30,12 +32,25 @@
  *                             the page has yet to be filled, or with `all`, where it was so before anything of the
  *                             app's was filled. How many of these there were
  *
- * The last two return -errno for what is not RAM and touch nothing else, so they may be called anywhere.
+ *   PROCESS_PIECES gpa n      a restored instance: write up to n of struct process_piece to gpa. How many
+ *
+ * All but the first return -errno for what is not RAM and touch nothing else, so they may be called anywhere.
  */
 #define PROCESS_DOORBELL_NR 0x2bebe
 #define PROCESS_RING	    0
 #define PROCESS_FILL	    1
 #define PROCESS_MISSING	    2
+#define PROCESS_PIECES	    3
+
+/*
+ * Pages of a restored instance's RAM as its snapshot stores them: by gpa, without overlap. Until one of them is filled the
+ * guest may map it from the file, which it can only read.
+ */
+struct process_piece {
+	uint64_t gpa, off; /* of the file; both whole pages */
+	uint32_t pages, fd;
+};
+_Static_assert(sizeof(struct process_piece) == 24, "abi");
 
 #define PROCESS_STUB_VA	    0x7ff800000000
 #define PROCESS_STUB_SIZE   0x10000

@@ -43,6 +43,7 @@ struct arch_frozen *snapshot_resume(struct boot_info *bi)
 {
 	boot = bi;
 	plat = bi->plat == BOOT_PLAT_PROCESS ? &plat_process : &plat_kvm;
+	lazy_frames.some = false; /* of the instance before */
 	plat->restored(aspace_active);
 	return &frozen;
 }

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "abi/boot.h"
+#include "abi/snapshot.h"
 
 typedef struct {
 	uint64_t v;
@@ -29,6 +30,7 @@ struct guest_mem {
 	int ram_fd; /* memfd (process), or -1: private anonymous (kvm) */
 	int n_regions;
 	struct guest_region regions[BOOT_MAX_REGIONS];
+	int files[SNAP_MAX_CHAIN], n_files; /* that the guest of a lazy instance may read (process) */
 	struct lazy *lazy; /* RAM is yet to be filled from a snapshot (lazy.h); or NULL */
 };
 

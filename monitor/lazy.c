@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: ISC
 /*
  * Lazy RAM. The process monitor's RAM is a memfd that it shares with the guest process, so the pages of a snapshot
- * have to be copied into it. An instance touches few of them before its first answer; so only those of the library
- * OS and a recorded working set are copied at the start, and an app's page when it is touched first.
+ * have to be copied into it. An instance touches few of them before its first answer, and writes to fewer; so only
+ * those of the library OS and a recorded working set are copied at the start, and an app's page when it is first written.
+ * Until then the guest maps it from the snapshot file itself, whose pages all instances share: it has the file's
+ * descriptor, which can only be read (m->files; one that can do more is kept from it, and its pages are copied when
+ * they are read, too).
  *
  * The bitmap here is the only truth: a set bit is a page that the snapshot stores and that is not in RAM yet.
- * Nobody can have written to such a page: the guest maps none that it has not asked for (PROCESS_FILL), and the
- * monitor comes to RAM through gpa_ram(), which fills. A guest that maps one all the same sees zeros and loses what it
+ * Nobody can have written to such a page: the guest maps none of RAM that it has not asked for (PROCESS_FILL), and the
+ * monitor comes to RAM through gpa_ram(), which fills. That it maps a file's page that the monitor has filled meanwhile
+ * does not matter: the monitor writes only into buffers of the library OS, which has asked for the frames when it took
+ * them. A guest that maps one all the same sees zeros and loses what it
  * wrote there when it asks, which harms nobody else.
  *
  *   lazy_open -> lazy_fill, lazy_ask ... -> nothing is left
@@ -17,6 +22,7 @@
 #include "monitor/lazy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,7 +40,8 @@ HOST_SYSCALL(snapshot, pwrite64);
 
 struct lazy {
 	struct snap_flat *flat; /* what was not filled at the start; by gpa */
-	uint32_t n_flat;
+	uint32_t n_flat, n_pieces;
+	struct process_piece *pieces; /* of them, what the guest can map */
 	uint64_t pages, left; /* of RAM; bits that are set */
 	uint64_t *missing;
 	uint64_t *stored, n_stored; /* `missing` and `left` at the start */
@@ -204,18 +211,58 @@ uint64_t lazy_stored(const struct guest_mem *m, uint64_t *bits, uint64_t max)
 	return m->lazy->n_stored;
 }
 
+uint32_t lazy_pieces(const struct guest_mem *m, struct process_piece *out, uint32_t max)
+{
+	uint32_t n = m->lazy ? m->lazy->n_pieces : 0;
+
+	n = n < max ? n : max;
+	if (n)
+		memcpy(out, m->lazy->pieces, n * sizeof(*out));
+	return n;
+}
+
 void lazy_touched(const struct guest_mem *m, uint8_t *state, uint64_t pages)
 {
 	struct lazy *z = m->lazy;
 
 	for (uint64_t i = 0; z && z->recording && i < pages && i < z->pages; i++)
 		if (bit(z->stored, i) && !bit(z->missing, i))
-			state[i] = WORKSET_READ; /* how it was touched is not known, and plays no part here */
+			state[i] = WORKSET_WROTE; /* who only reads maps the file, unseen */
 	if (z)
 		z->recording = false;
 }
 
 /* --- start ------------------------------------------------------------------------------ */
+
+/* Is it one that the guest can map, and none by which it could write? */
+static bool guest_may_map(struct guest_mem *m, const struct snap_flat *e)
+{
+	int mode;
+
+	if (e->off % PG)
+		return false;
+	for (int i = 0; i < m->n_files; i++)
+		if (m->files[i] == e->fd)
+			return true;
+	mode = fcntl(e->fd, F_GETFL);
+	if (mode < 0 || (mode & O_ACCMODE) != O_RDONLY || m->n_files == SNAP_MAX_CHAIN)
+		return false;
+	m->files[m->n_files++] = e->fd;
+	return true;
+}
+
+/* Neighbours in RAM and in the file become one. */
+static void add_piece(struct lazy *z, const struct snap_flat *e)
+{
+	struct process_piece *p = z->n_pieces ? &z->pieces[z->n_pieces - 1] : NULL;
+	uint64_t len = p ? (uint64_t)p->pages * PG : 0;
+
+	if (p && p->fd == (uint32_t)e->fd && p->gpa + len == e->gpa && p->off + len == e->off)
+		p->pages += e->pages;
+	else
+		z->pieces[z->n_pieces++] = (struct process_piece){
+			.gpa = e->gpa, .off = e->off, .pages = e->pages, .fd = (uint32_t)e->fd};
+}
 
 static int take_entry(struct guest_mem *m, const struct snap_flat *e)
 {
@@ -224,6 +271,8 @@ static int take_entry(struct guest_mem *m, const struct snap_flat *e)
 	if (!(e->flags & SNAP_E_USER))
 		return copy(m->ram_fd, e->gpa, e->fd, e->off, (uint64_t)e->pages * PG);
 	z->flat[z->n_flat++] = *e;
+	if (guest_may_map(m, e))
+		add_piece(z, e);
 	z->left += e->pages;
 	bits_set(z->missing, e->gpa / PG, e->pages);
 	return 0;
@@ -239,12 +288,13 @@ int lazy_open(struct guest_mem *m, const struct snap_file *f, struct workset *ws
 		z->missing = calloc(words, sizeof(*z->missing));
 		z->stored = calloc(words, sizeof(*z->stored));
 		z->flat = malloc((f->n_flat + 1) * sizeof(*z->flat));
+		z->pieces = malloc((f->n_flat + 1) * sizeof(*z->pieces));
 		z->recording = workset_recording();
 		z->ws = *ws;
 		*ws = (struct workset){0};
 	}
 	m->lazy = z;
-	if (!z || !z->missing || !z->stored || !z->flat)
+	if (!z || !z->missing || !z->stored || !z->flat || !z->pieces)
 		return say_fail(-1, "out of memory");
 	for (uint32_t i = 0; i < f->n_flat; i++)
 		if (take_entry(m, &f->flat[i]))
@@ -260,6 +310,8 @@ void lazy_prefill(const struct guest_mem *m)
 	uint64_t end = 0;
 
 	for (uint32_t i = 0; ws && i < ws->n; i++) {
+		if (!(ws->range[i].flags & WORKSET_WRITTEN))
+			continue;
 		uint64_t first = ws->range[i].gpa / PG;
 
 		/* each piece costs the guest a mapping, which is dearer than a few pages more */

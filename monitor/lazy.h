@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "abi/process.h"
 #include "monitor/gpa.h"
 #include "monitor/snapfile.h"
 #include "monitor/workset.h"
@@ -13,9 +14,9 @@
 struct lazy;
 
 /*
- * m->ram_fd is a file without contents: what the library OS owns is filled now, the working set (it may be empty) by
- * lazy_prefill(), the rest later. Sets m->lazy, takes *ws over; the descriptors in the flat list must stay open. 0, or -1
- * after a message.
+ * m->ram_fd is a file without contents: what the library OS owns is filled now, what the working set (it may be empty)
+ * knows as written by lazy_prefill(), the rest later. Sets m->lazy and m->files, takes *ws over; the descriptors in the
+ * flat list must stay open. 0, or -1 after a message.
  */
 int lazy_open(struct guest_mem *m, const struct snap_file *f, struct workset *ws);
 void lazy_prefill(const struct guest_mem *m);
@@ -37,7 +38,9 @@ int64_t lazy_ask(const struct guest_mem *m, uint64_t gpa, uint64_t n);
 uint64_t lazy_missing(const struct guest_mem *m, uint64_t *bits, uint64_t max);
 /* The same of what lazy_open() left, whatever was filled since. */
 uint64_t lazy_stored(const struct guest_mem *m, uint64_t *bits, uint64_t max);
-/* What was touched since lazy_open(), as enum workset_touch of each page; ends the recording. */
+/* Up to max of what the guest can map from m->files instead; how many. */
+uint32_t lazy_pieces(const struct guest_mem *m, struct process_piece *out, uint32_t max);
+/* What was filled since lazy_open(), as enum workset_touch of each page; ends the recording. */
 void lazy_touched(const struct guest_mem *m, uint8_t *state, uint64_t pages);
 
 #endif

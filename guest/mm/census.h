@@ -15,12 +15,15 @@ void census_end(void);
 
 /*
  * Frames that the monitor of a restored instance has yet to fill: bit set. n == 0 or all bits clear: none.
- * Whoever finds a set bit asks the monitor before the frame is mapped anywhere.
+ * Whoever finds a set bit asks the monitor before the frame is mapped anywhere. `some`: there were some. A frame that
+ * the allocator gives out has no bit set: it calls lazy_take.
  */
 struct lazy_frames {
 	u64 *bits;
 	u64 n;
+	bool some;
 };
+void lazy_take(gpa_t g, u64 n); /* plat/process.c */
 extern struct lazy_frames lazy_frames;
 
 #endif

@@ -26,6 +26,7 @@
 #include "guest/mm/frame.h"
 
 #include "abi/boot.h"
+#include "guest/mm/census.h"
 #include "guest/mm/pt.h"
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
@@ -189,6 +190,8 @@ static u32 take(unsigned order, bool *dirty)
 	}
 	*dirty = kind == FRAME_DIRTY;
 	dirty_low = MIN(dirty_low, n_free[1]);
+	if (unlikely(lazy_frames.some))
+		lazy_take(GPA((u64)pfn << PAGE_SHIFT), 1ull << order);
 	return pfn;
 }
 

@@ -9,11 +9,17 @@
  * current): then the access traps, and mirror_miss() maps what the page table
  * says. So losing a mapping is never an error, only keeping a stale one would be.
  *
- * Lazy RAM. In a restored instance the monitor fills the app's pages when they are touched. lazy_frames has a bit for
- * each frame that is not filled yet; none of these is mapped anywhere, neither for the app nor in the direct map, so
- * that whoever touches one comes to a miss, which asks the monitor first. Asking is a doorbell of its own that
- * touches no ring, so it may happen wherever memory is touched. A bit may be set although the monitor has filled the
- * page for its own sake, never the other way round.
+ * Lazy RAM. In a restored instance the monitor fills the app's pages when they are written. lazy_frames has a bit for
+ * each frame that is not filled yet; none of these is mapped from RAM anywhere, neither for the app nor in the direct
+ * map, so that whoever touches one comes to a miss. Who writes makes the miss ask the monitor first; for an app that
+ * reads, the page is mapped from the snapshot's file (`pieces` says where it is), which nobody can write to and all
+ * instances share. Asking is a doorbell of its own that touches no ring, so it may happen wherever memory is touched.
+ * A bit may be set although the monitor has filled the page for its own sake, never the other way round; then file
+ * and RAM hold the same, because nobody writes to a frame whose bit is set: the monitor writes into frames that
+ * the library OS allocated for that, and the allocator gives out none with its bit set (lazy_take).
+ *
+ * When a frame is filled, no mapping of the file may be left of it. `runs` knows those that were made since the app's
+ * mappings were dropped last, also some that are gone: then something else may be unmapped, which is no error.
  *
  * Traps. The host delivers SIGSEGV and friends on the exception stack.
  * process_signal() turns the host's frame into what entry.S builds on kvm: for the
@@ -50,6 +56,10 @@
 #define STRETCH_MIN   4 /* pages: shorter ones come by misses */
 #define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
 #define FILL_AHEAD    8 /* pages filled by one miss, at most */
+#define WRITE_AHEAD   4 /* the same where only who writes has them filled */
+#define FILE_AROUND   64 /* pages mapped from the file by one miss, to either side */
+#define MAX_PIECES    2048
+#define MAX_RUNS      1024
 #define FLAGS_TF      0x100ull
 
 s64 process_gate(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
@@ -135,6 +145,12 @@ static s64 host_mmap(u64 va, gpa_t g, u64 len, int prot, bool fresh)
 /* --- frames that the monitor has yet to fill ---------------------------------- */
 
 static u64 n_missing; /* at the restore; 0: nothing of this matters */
+static struct process_piece pieces[MAX_PIECES]; /* by gpa */
+static u32 n_pieces;
+static struct run {
+	u64 va, pfn, n;
+} runs[MAX_RUNS];
+static u32 n_runs;
 
 /* The first frame of [pfn, end) that is missing, or is not (`missing` false); or end. */
 static u64 next_frame(u64 pfn, u64 end, bool missing)
@@ -165,8 +181,57 @@ static void clear_bits(u64 pfn, u64 n)
 		lazy_frames.bits[pfn / 64] &= ~(1ull << (pfn % 64));
 }
 
-/* Have n frames filled; how many are, from g on. 0: the monitor cannot. */
-static u64 fill_frames(gpa_t g, u64 n)
+/* The piece that stores the frame, or NULL. */
+static const struct process_piece *piece_of(u64 pfn)
+{
+	u32 lo = 0, hi = n_pieces;
+
+	while (lo < hi) {
+		u32 mid = lo + (hi - lo) / 2;
+
+		if (pieces[mid].gpa >> PAGE_SHIFT <= pfn)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo && pfn - (pieces[lo - 1].gpa >> PAGE_SHIFT) < pieces[lo - 1].pages ? &pieces[lo - 1] : NULL;
+}
+
+/* Frames [pfn, pfn+n), which are in p, from the file to va, for reading. False: the host will not. */
+static bool map_file(u64 va, const struct process_piece *p, u64 pfn, u64 n, int prot)
+{
+	u64 off = p->off + (pfn << PAGE_SHIFT) - p->gpa;
+
+	if (n_runs == MAX_RUNS || process_gate(__NR_mmap, va, n << PAGE_SHIFT, prot & ~(PLAT_W | PLAT_TOUCH),
+					       MAP_SHARED | MAP_FIXED, p->fd, off) != (s64)va)
+		return false;
+	runs[n_runs++] = (struct run){va, pfn, n};
+	return true;
+}
+
+static void drop_app_mappings(void)
+{
+	process_gate(__NR_munmap, 0, BOOT_TASK_SIZE, 0, 0, 0, 0);
+	n_runs = 0;
+}
+
+/* Frames [pfn, pfn+n) are filled: away with the file's, but for those at va, where the caller maps them anew. */
+static void forget_file(u64 pfn, u64 n, u64 va)
+{
+	for (u32 i = 0; i < n_runs; i++) {
+		const struct run *r = &runs[i];
+		u64 from = MAX(pfn, r->pfn), to = MIN(pfn + n, r->pfn + r->n);
+
+		if (from >= to || r->va - (r->pfn << PAGE_SHIFT) == va - (pfn << PAGE_SHIFT))
+			continue;
+		if (process_gate(__NR_munmap, r->va + ((from - r->pfn) << PAGE_SHIFT),
+				 (to - from) << PAGE_SHIFT, 0, 0, 0, 0))
+			drop_app_mappings(); /* which forgets all runs */
+	}
+}
+
+/* Have n frames filled, to be mapped at va (0: nowhere); how many are, from g on. 0: the monitor cannot. */
+static u64 fill_frames(gpa_t g, u64 n, u64 va)
 {
 	u64 pfn = g.v >> PAGE_SHIFT;
 	s64 r;
@@ -177,6 +242,7 @@ static u64 fill_frames(gpa_t g, u64 n)
 	if (r <= 0 || (u64)r > n)
 		return 0;
 	clear_bits(pfn, (u64)r);
+	forget_file(pfn, (u64)r, va);
 	return (u64)r;
 }
 
@@ -187,15 +253,16 @@ static bool fill_all(gpa_t g, u64 pages)
 
 	while (any_missing(g, pages << PAGE_SHIFT)) {
 		pfn = next_frame(pfn, end, true);
-		if (!fill_frames(GPA(pfn << PAGE_SHIFT), next_frame(pfn, end, false) - pfn))
+		if (!fill_frames(GPA(pfn << PAGE_SHIFT), next_frame(pfn, end, false) - pfn, 0))
 			return false;
 	}
 	return true;
 }
 
-static void drop_app_mappings(void)
+void lazy_take(gpa_t g, u64 n)
 {
-	process_gate(__NR_munmap, 0, BOOT_TASK_SIZE, 0, 0, 0, 0);
+	if (!fill_all(g, n))
+		panic("process: the monitor cannot read the snapshot");
 }
 
 static bool is_mirrored(const struct aspace *as)
@@ -292,6 +359,33 @@ static bool stretch_add(struct stretch *s, const struct pt_leaf *l)
 	return true;
 }
 
+/*
+ * Frames from pfn on, to be seen at va: some that are all in one piece of the snapshot, or in none. Those of a piece are mapped
+ * from the file, and over them from RAM what was filled ahead, because it will be written. The others are zero, or copied
+ * when they are missed. Returns where it came to.
+ */
+static u64 map_stored(u64 va, u64 pfn, u64 end, int prot, u64 min_pages, s64 *r)
+{
+	const struct process_piece *p = piece_of(pfn);
+	u64 to = pfn + 1, at, from = pfn;
+
+	while (!p && to < end && !piece_of(to))
+		to++;
+	if (p)
+		to = MIN(end, (p->gpa >> PAGE_SHIFT) + p->pages);
+	else if (to - pfn < min_pages)
+		return to;
+	if (p && to - pfn >= min_pages && next_frame(pfn, to, true) < to &&
+	    !map_file(va, p, pfn, to - pfn, prot))
+		return to;
+	for (; !*r && (pfn = next_frame(pfn, to, false)) < to; pfn = at) {
+		at = next_frame(pfn, to, true);
+		*r = host_mmap(va + ((pfn - from) << PAGE_SHIFT), GPA(pfn << PAGE_SHIFT),
+			       (at - pfn) << PAGE_SHIFT, prot, !p && min_pages);
+	}
+	return to;
+}
+
 static s64 stretch_map(const struct stretch *s, u64 min_pages)
 {
 	int prot = PLAT_R | (s->entry & PTE_W ? PLAT_W : 0) | (s->entry & PTE_NX ? 0 : PLAT_X);
@@ -305,11 +399,10 @@ static s64 stretch_map(const struct stretch *s, u64 min_pages)
 	if (!n_missing || g >= BOOT_IMAGE_GPA)
 		return s->pages < min_pages ? 0
 					    : host_mmap(s->va, GPA(g), s->pages << PAGE_SHIFT, prot, true);
-	/* what is filled of an app's memory is what will be touched */
-	for (; !r && (pfn = next_frame(pfn, end, false)) < end; pfn = to) {
-		to = next_frame(pfn, end, true);
-		r = host_mmap(s->va + (pfn << PAGE_SHIFT) - g, GPA(pfn << PAGE_SHIFT),
-			      (to - pfn) << PAGE_SHIFT, prot, false);
+	for (; !r && pfn < end; pfn = to) {
+		u64 va = s->va + (pfn << PAGE_SHIFT) - g;
+
+		to = map_stored(va, pfn, end, prot, min_pages, &r);
 	}
 	return r;
 }
@@ -349,14 +442,22 @@ static void find_missing(void)
 {
 	u64 pfn = 0, to;
 
+	n_runs = n_pieces = 0;
 	n_missing = lazy_frames.n ? ask_missing(true) : 0;
 	for (; n_missing && (pfn = next_frame(pfn, lazy_frames.n, true)) < lazy_frames.n; pfn = to) {
 		to = next_frame(pfn, lazy_frames.n, false);
 		process_gate(__NR_munmap, boot->physmap_va + (pfn << PAGE_SHIFT), (to - pfn) << PAGE_SHIFT, 0,
 			     0, 0, 0);
 	}
-	if (n_missing)
+	if (n_missing) {
+		s64 r;
+
 		ask_missing(false);
+		r = process_gate(PROCESS_DOORBELL_NR, PROCESS_PIECES, frame_gpa(pieces).v, MAX_PIECES, 0, 0,
+				 0);
+		n_pieces = r > 0 ? (u32)MIN(r, (s64)MAX_PIECES) : 0;
+	}
+	lazy_frames.some = n_missing;
 }
 
 /*
@@ -403,7 +504,7 @@ static bool physmap_miss(u64 addr)
 
 	if (!n_missing || pfn >= lazy_frames.n)
 		return false;
-	n = fill_frames(GPA(pfn << PAGE_SHIFT), MIRROR_AROUND - pfn % MIRROR_AROUND);
+	n = fill_frames(GPA(pfn << PAGE_SHIFT), MIRROR_AROUND - pfn % MIRROR_AROUND, 0);
 	if (!n)
 		panic("process: the monitor cannot read the snapshot");
 	if (host_mmap(boot->physmap_va + (pfn << PAGE_SHIFT), GPA(pfn << PAGE_SHIFT), n << PAGE_SHIFT,
@@ -423,7 +524,7 @@ static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 	bool missing = any_missing(pte_gpa(e), PAGE_SIZE);
 
 	if (missing)
-		max = FILL_AHEAD;
+		max = n_pieces ? WRITE_AHEAD : FILL_AHEAD;
 	while (n < max && pt_lookup(as->root, at + n * PAGE_SIZE) == e + n * PAGE_SIZE &&
 	       (missing || !any_missing(GPA(pte_gpa(e).v + n * PAGE_SIZE), PAGE_SIZE)))
 		n++;
@@ -434,6 +535,30 @@ static u64 neighbours(struct aspace *as, u64 *va, u64 e)
 		n++;
 	}
 	return n;
+}
+
+/* The app reads the page at va, which is not filled: map it from the file, and what lies around it there. */
+static bool file_miss(struct aspace *as, u64 va, u64 e)
+{
+	u64 pfn = pte_gpa(e).v >> PAGE_SHIFT, from = pfn, to = pfn + 1, first, last;
+	const struct process_piece *p = piece_of(pfn);
+	int prot = PLAT_R | (e & PTE_NX ? 0 : PLAT_X);
+
+	if (!p)
+		return false;
+	first = p->gpa >> PAGE_SHIFT;
+	last = first + p->pages;
+	while (to < last && to - pfn < FILE_AROUND && any_missing(GPA(to << PAGE_SHIFT), PAGE_SIZE) &&
+	       pt_lookup(as->root, va + ((to - pfn) << PAGE_SHIFT)) == e + ((to - pfn) << PAGE_SHIFT))
+		to++;
+	while (from > first && pfn - from < FILE_AROUND && (pfn - from) << PAGE_SHIFT < va &&
+	       any_missing(GPA((from - 1) << PAGE_SHIFT), PAGE_SIZE) &&
+	       pt_lookup(as->root, va - ((pfn - from + 1) << PAGE_SHIFT)) ==
+		       e - ((pfn - from + 1) << PAGE_SHIFT))
+		from--;
+	if (n_runs == MAX_RUNS)
+		drop_app_mappings();
+	return map_file(va - ((pfn - from) << PAGE_SHIFT), p, from, to - from, prot);
 }
 
 /*
@@ -454,9 +579,11 @@ static bool mirror_miss(u64 addr, u64 *error)
 	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);
 	if (!entry_allows(e, *error))
 		return false;
+	if (!(*error & PF_WRITE) && any_missing(pte_gpa(e), PAGE_SIZE) && file_miss(as, va, e))
+		return true;
 	n = neighbours(as, &at, e);
 	e -= va - at;
-	n = fill_frames(pte_gpa(e), n);
+	n = fill_frames(pte_gpa(e), n, at);
 	if (!n)
 		panic("process: the monitor cannot read the snapshot");
 	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);

@@ -87,7 +87,7 @@ HOST_SYSCALL(process, madvise);
 enum state { WAITING, RUNNING, RANG, DEAD };
 
 struct child {
-	int fds[BOOT_MAX_REGIONS + 2]; /* the child keeps these */
+	int fds[BOOT_MAX_REGIONS + SNAP_MAX_CHAIN + 2]; /* the child keeps these */
 	int n_fds, stub_fd;
 	void *stack;
 };
@@ -250,6 +250,8 @@ static int start_child(struct backend_ctx *c, const struct load_plan *plan)
 	child->fds[child->n_fds++] = c->m->ram_fd;
 	for (int i = 0; i < c->m->n_regions; i++)
 		child->fds[child->n_fds++] = c->m->regions[i].host_fd;
+	for (int i = 0; i < c->m->n_files; i++)
+		child->fds[child->n_fds++] = c->m->files[i];
 	child->stub_fd = stub_file(c->m, plan, pair[1], &c->step_names);
 	r = child->stub_fd < 0 ? child->stub_fd : spawn(c);
 	if (child->stub_fd >= 0)
@@ -364,6 +366,16 @@ static int64_t tell_missing(struct backend_ctx *c, uint64_t gpa, uint64_t n, boo
 	return bits ? (int64_t)(all ? lazy_stored(c->m, bits, n) : lazy_missing(c->m, bits, n)) : -EFAULT;
 }
 
+static int64_t tell_pieces(struct backend_ctx *c, uint64_t gpa, uint64_t n)
+{
+	struct process_piece *out;
+
+	if (gpa % 8 || n > c->m->ram_max / BOOT_PAGE_SIZE)
+		return -EINVAL;
+	out = gpa_ram(c->m, (gpa_t){gpa}, n * sizeof(*out));
+	return out ? (int64_t)lazy_pieces(c->m, out, (uint32_t)n) : -EFAULT;
+}
+
 /*
  * Is there a doorbell for the ring? It may have vanished again: a kick interrupted it, and it will be rung anew. What
  * concerns memory alone is answered here, since the guest may ask for it in the midst of anything.
@@ -382,6 +394,8 @@ static bool take_doorbell(struct backend_ctx *c)
 		answer_doorbell(c, lazy_ask(c->m, arg[1], arg[2]));
 	else if (arg[0] == PROCESS_MISSING)
 		answer_doorbell(c, tell_missing(c, arg[1], arg[2], arg[3]));
+	else if (arg[0] == PROCESS_PIECES)
+		answer_doorbell(c, tell_pieces(c, arg[1], arg[2]));
 	else
 		c->exits++;
 	return c->state == RANG;

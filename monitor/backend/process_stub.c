@@ -255,14 +255,16 @@ static void rule_mmap(struct program *p, const struct guest_mem *m)
 	emit(p, LD_LO(args[4]));
 	emit(p, JEQ(m->ram_fd, 0, 1));
 	emit(p, RET(SECCOMP_RET_ALLOW));
-	for (int i = 0; i < m->n_regions; i++) {
-		emit(p, JEQ(m->regions[i].host_fd, 0, 4));
-		emit(p, LD_LO(args[2]));
-		emit(p, JSET(PROT_WRITE, 0, 1));
-		emit(p, RET(SECCOMP_RET_KILL_PROCESS));
-		emit(p, RET(SECCOMP_RET_ALLOW));
+	for (int i = 0; i < m->n_regions + m->n_files; i++) {
+		int fd = i < m->n_regions ? m->regions[i].host_fd : m->files[i - m->n_regions];
+
+		emit(p, JEQ(fd, (uint8_t)((m->n_regions + m->n_files - i)), 0));
 	}
 	emit(p, RET(SECCOMP_RET_KILL_PROCESS));
+	emit(p, LD_LO(args[2])); /* a file that is only read */
+	emit(p, JSET(PROT_WRITE, 0, 1));
+	emit(p, RET(SECCOMP_RET_KILL_PROCESS));
+	emit(p, RET(SECCOMP_RET_ALLOW));
 }
 
 static void rule_munmap(struct program *p, const struct guest_mem *m)
@@ -416,6 +418,8 @@ static int next_descriptor(const struct guest_mem *m, int sock)
 
 		for (int i = 0; i < m->n_regions; i++)
 			used |= fd == m->regions[i].host_fd;
+		for (int i = 0; i < m->n_files; i++)
+			used |= fd == m->files[i];
 		if (!used)
 			return fd;
 	}
