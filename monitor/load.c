@@ -554,6 +554,24 @@ static int load_windows(struct builder *b, struct boot_info *bi)
 	return 0;
 }
 
+void load_surroundings(struct boot_info *bi, const struct guest_mem *m, const struct monitor_config *cfg)
+{
+	bi->ports_count = 0;
+	for (int i = 0; i < cfg->n_ports && bi->ports_count < 64; i++)
+		bi->ports[bi->ports_count++] = cfg->ports[i].guest;
+	bi->host_tty_mask = bi->host_file_mask = 0;
+	for (int fd = 0; fd < 3; fd++) {
+		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
+		bi->host_file_mask |= (uint32_t)ring_server_writes_at_once(fd) << fd;
+	}
+	bi->log_level = cfg->verbose >= 2   ? BOOT_LOG_DEBUG
+			: cfg->verbose == 1 ? BOOT_LOG_INFO
+					    : BOOT_LOG_WARN;
+	bi->n_regions = (uint32_t)m->n_regions;
+	for (int i = 0; i < m->n_regions; i++)
+		bi->regions[i] = m->regions[i].r;
+}
+
 static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct monitor_config *cfg,
 			   enum boot_plat plat)
 {
@@ -568,8 +586,6 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->ram_size = b->m->ram_size;
 	bi->ram_max = b->m->ram_max;
 	bi->cr3_gpa = b->plan->cr3_gpa;
-	for (int i = 0; i < cfg->n_ports && bi->ports_count < 64; i++)
-		bi->ports[bi->ports_count++] = cfg->ports[i].guest;
 	for (unsigned i = 0; i < sizeof(bi->seed); i += 8)
 		memcpy(bi->seed + i, &(uint64_t){random64(&b->placer)}, 8);
 	for (unsigned i = 0; i < sizeof(bi->instance_id); i += 8)
@@ -579,16 +595,7 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->gid = cfg->gid;
 	for (int i = 0; i < cfg->n_groups && i < BOOT_MAX_GROUPS; i++)
 		bi->groups[bi->n_groups++] = cfg->groups[i];
-	for (int fd = 0; fd < 3; fd++) {
-		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
-		bi->host_file_mask |= (uint32_t)ring_server_writes_at_once(fd) << fd;
-	}
-	bi->log_level = cfg->verbose >= 2   ? BOOT_LOG_DEBUG
-			: cfg->verbose == 1 ? BOOT_LOG_INFO
-					    : BOOT_LOG_WARN;
-	bi->n_regions = b->m->n_regions;
-	for (int i = 0; i < b->m->n_regions; i++)
-		bi->regions[i] = b->m->regions[i].r;
+	load_surroundings(bi, b->m, cfg);
 }
 
 int load_guest(struct load_plan *plan, struct guest_mem *m, const struct monitor_config *cfg,

@@ -27,6 +27,9 @@ int load_libos_digest(uint8_t digest[32]);
 /* In the loaded guest; the backend may correct fields (descriptors, CPU features) before the first run. */
 struct boot_info *load_boot_info(const struct guest_mem *m, const struct load_plan *plan);
 
+/* What is around the guest in this run, fresh or restored: ports, kinds of the streams, log level, regions. */
+void load_surroundings(struct boot_info *bi, const struct guest_mem *m, const struct monitor_config *cfg);
+
 /* The CPU leaves, xcr0 and xstate size that the host's own user mode sees, into boot_info. */
 void load_host_cpu(struct boot_info *bi);
 

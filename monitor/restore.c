@@ -5,8 +5,8 @@
  * depends on this build, this CPU and what the user granted is checked here.
  *
  * RAM. kvm: RAM is private to us, so each extent is mapped from the file and read when it is touched; what
- * is written is copied by the host. The working set (workset.h) is there from the start. process: RAM is a memfd that is shared with the guest process, so
- * it is filled. All else stays zero.
+ * is written is copied by the host; the working set (workset.h) is there from the start. process: RAM is a memfd that
+ * is shared with the guest process, so it is filled (lazy.h). All else stays zero.
  *
  * boot_info is the page that the guest had, with what is new in it: platform, seed, generation, identity of the
  * instance, what the streams are. The rest of it was never ours to believe.
@@ -27,7 +27,6 @@
 #include "monitor/lazy.h"
 #include "monitor/load.h"
 #include "monitor/memo.h"
-#include "monitor/ring_server.h"
 #include "monitor/snapshot.h"
 #include "monitor/workset.h"
 
@@ -334,25 +333,12 @@ static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, con
 	bi->xcr0 = f->h.xcr0;
 	bi->xstate_size = f->h.xstate_size;
 	snprintf(bi->hostname, sizeof(bi->hostname), "%s", cfg->hostname ? cfg->hostname : "");
-	bi->ports_count = 0;
-	for (int i = 0; i < cfg->n_ports && bi->ports_count < 64; i++)
-		bi->ports[bi->ports_count++] = cfg->ports[i].guest;
 	if (getrandom(bi->seed, sizeof(bi->seed), 0) != sizeof(bi->seed) ||
 	    getrandom(bi->instance_id, sizeof(bi->instance_id), 0) != sizeof(bi->instance_id))
 		__builtin_trap();
 	if (cfg->given)
 		memcpy(bi->instance_id, f->h.instance_id, sizeof(bi->instance_id));
-	bi->host_tty_mask = bi->host_file_mask = 0;
-	for (int fd = 0; fd < 3; fd++) {
-		bi->host_tty_mask |= (uint32_t)(isatty(fd) == 1) << fd;
-		bi->host_file_mask |= (uint32_t)ring_server_writes_at_once(fd) << fd;
-	}
-	bi->log_level = cfg->verbose >= 2   ? BOOT_LOG_DEBUG
-			: cfg->verbose == 1 ? BOOT_LOG_INFO
-					    : BOOT_LOG_WARN;
-	bi->n_regions = (uint32_t)m->n_regions;
-	for (int i = 0; i < m->n_regions; i++)
-		bi->regions[i] = m->regions[i].r;
+	load_surroundings(bi, m, cfg);
 }
 
 int restore_guest(struct load_plan *plan, struct guest_mem *m, const struct snap_file *f,
