@@ -99,11 +99,47 @@ $(B)/host-obj/libos_blob.o: $(B)/libos.stripped monitor/libos_blob.S
 	mkdir -p $(@D)
 	$(CC) -DLIBOS_PATH='"$(B)/libos.stripped"' -c monitor/libos_blob.S -o $@
 
-$(B)/cowbell: $(HOST_OBJ) $(B)/host-obj/libos_blob.o
+$(B)/cowbell: $(HOST_OBJ) $(B)/host-obj/libos_blob.o $(B)/host-obj/platform_blob.o
 	$(CC) $(OPT) -pie -Wl,--gc-sections,-z,relro,-z,now -o $@ $^ $(HOST_LIBS)
 
+# --- the platform: a program of its own, inside the command as a blob ----------------------
+# Its libraries are those of the system, so that their security updates count; a `cowbell run` does not load them.
+PLATFORM_LIBS := -luv -lssl -lcrypto -lsqlite3 -lnghttp2 -ljansson -lz -lpthread
+PLATFORM_SRC := $(sort $(wildcard platform/*.c platform/*/*.c))
+PLATFORM_OBJ := $(patsubst %,$(B)/platform-obj/%.o,$(PLATFORM_SRC))
+LLHTTP_OBJ := $(patsubst %,$(B)/platform-obj/llhttp/%.o,api http llhttp)
+PLATFORM_LIB_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(sort $(wildcard lib/*.c lib/host/*.c)))
+ifeq ($(DEV),1) # parts of it may be missing
+PLATFORM_LIBS += -Wl,--unresolved-symbols=ignore-all
+endif
+
+$(B)/platform-obj/%.c.o: %.c
+	mkdir -p $(@D)
+	$(CC) $(HOST_CFLAGS) -isystem /usr/share/include/llhttp $(DEPFLAGS) -c $< -o $@
+
+# Strict: no leniency of the parser that a macro could give.
+$(B)/platform-obj/llhttp/%.o: /usr/share/llhttp/%.c
+	mkdir -p $(@D)
+	$(CC) -std=gnu11 $(OPT) -w -fPIE -fstack-protector-strong -DLLHTTP_STRICT_MODE=1 -isystem /usr/share/include/llhttp -c $< -o $@
+
+# Files of the dashboard, as they are.
+$(B)/platform-obj/assets.o: platform/assets.S $(wildcard platform/dashboard/*)
+	mkdir -p $(@D)
+	$(CC) -I. -c $< -o $@
+
+$(B)/cowbell-platform: $(PLATFORM_OBJ) $(LLHTTP_OBJ) $(PLATFORM_LIB_OBJ) $(if $(wildcard platform/assets.S),$(B)/platform-obj/assets.o)
+	$(CC) $(OPT) -pie -Wl,--gc-sections,-z,relro,-z,now -o $@ $^ $(PLATFORM_LIBS)
+
+$(B)/cowbell-platform.stripped: $(B)/cowbell-platform
+	objcopy --strip-all $< $@
+
+$(B)/host-obj/platform_blob.o: $(B)/cowbell-platform.stripped cli/platform_blob.S
+	$(CC) -DPLATFORM_PATH='"$(B)/cowbell-platform.stripped"' -c cli/platform_blob.S -o $@
+
+platform: $(B)/cowbell-platform
+
 # Compile everything that exists, link nothing: for work on one part.
-objects: $(GUEST_OBJ) $(HOST_OBJ)
+objects: $(GUEST_OBJ) $(HOST_OBJ) $(PLATFORM_OBJ)
 
 # --- what people call ------------------------------------------------------------------
 help:
@@ -164,8 +200,8 @@ uninstall:
 
 # --- care of the sources ------------------------------------------------------------------
 C_FILES := $(sort $(wildcard abi/*.h lib/*.[ch] lib/host/*.[ch] guest/*.[ch] guest/*/*.[ch] guest/*/*/*.[ch] monitor/*.[ch] \
-	monitor/backend/*.[ch] image/*.[ch] image/*/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch]))
-LINT_FILES := $(filter cli/%.c image/%.c lib/host/%.c monitor/%.c,$(C_FILES))
+	monitor/backend/*.[ch] image/*.[ch] image/*/*.[ch] platform/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch]))
+LINT_FILES := $(filter cli/%.c image/%.c lib/host/%.c monitor/%.c platform/%.c,$(C_FILES))
 
 format:
 	clang-format -i $(C_FILES)
@@ -256,6 +292,6 @@ fuzz-ring: build/fuzz-ring/ring_fuzz
 clean:
 	rm -rf build
 
-.PHONY: all objects clean help demo check run-tests check-svm bench bench-images bench-snapshots install uninstall format lint fuzz fuzz-ring
--include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d))
+.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots install uninstall format lint fuzz fuzz-ring
+-include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk

@@ -22,6 +22,7 @@ uint64_t cli_now_ns(void);
 int cmd_run(int argc, char **argv);
 int cmd_build(int argc, char **argv);
 int cmd_cache(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
 int cmd_images(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_tag(int argc, char **argv);

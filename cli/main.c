@@ -39,6 +39,7 @@ static const struct command commands[] = {
 	{"snapshot", cmd_snapshot, "take and manage snapshots of running instances"},
 	{"clone", cmd_clone, "start copies of a running instance"},
 	{"move", cmd_move, "move a running instance to another monitor"},
+	{"serve", cmd_serve, "run a platform: push an app, get a URL"},
 	{"cache", cmd_cache, "show or empty the cache of what programs need"},
 	{"version", cmd_version, "print the version"},
 	{"help", cmd_help, "print this help, or that of a command"},

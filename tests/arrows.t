@@ -46,7 +46,7 @@ for my $part (sort keys %files) {
 }
 # the same for headers, which have no .d file of their own: by their text
 my %hbad;
-for my $h (split /\n/, `cd $top && find abi lib guest monitor image cli -name '*.h'`) {
+for my $h (split /\n/, `cd $top && find abi lib guest monitor image platform cli -name '*.h'`) {
 	my ($part) = split m{/}, $h;
 	open(my $f, '<', "$top/$h") or next;
 	while (<$f>) {

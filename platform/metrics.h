@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: ISC */
+/* What is counted: for /metrics (Prometheus), the dashboard, and `cowbell apps --json`. Counting costs nanoseconds and no memory for apps never asked. */
+#ifndef COWBELL_PLATFORM_METRICS_H
+#define COWBELL_PLATFORM_METRICS_H
+
+#include "platform/http.h"
+#include "platform/sched.h"
+
+struct request_times {
+	uint64_t queue_ns; /* waited for an instance, a start included */
+	uint64_t connect_ns, service_ns; /* until connected; until the end of the answer */
+	bool cold;
+};
+void metrics_request(struct app *a, int status, enum hcode code, uint64_t bytes,
+		     const struct request_times *t);
+/* A start that succeeded: from the decision to the first listen. how as in struct instance. */
+void metrics_start(struct app *a, const char *how, uint64_t ns);
+void metrics_build(struct app *a, bool ok, uint64_t ns);
+void metrics_app_gone(struct app *a);
+/* GET /metrics, dashboard pages and their JSON and event streams: takes the exchange. */
+void metrics_serve(struct exchange *x);
+void dashboard_serve(struct exchange *x);
+
+#endif
