@@ -19,7 +19,7 @@
 
 #include "abi/image.h"
 #include "image/build/assemble.h"
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 

@@ -21,7 +21,7 @@
 #include <string.h>
 
 #include "image/build/detect.h"
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 #include "image/build/toml.h"
 #include "lib/host/say.h"
 

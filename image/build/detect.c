@@ -27,7 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 #include "image/elf.h"
 #include "lib/host/say.h"
 

@@ -16,7 +16,7 @@
 #include <strings.h>
 
 #include "image/build/detect.h"
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 #include "image/build/marker.h"
 #include "image/build/toml.h"
 #include "lib/host/say.h"

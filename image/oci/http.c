@@ -25,7 +25,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "image/oci/curl.h"
+#include "lib/host/curl.h"
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 

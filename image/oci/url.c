@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "image/oci/curl.h"
+#include "lib/host/curl.h"
 #include "image/oci/http.h"
 #include "lib/host/say.h"
 

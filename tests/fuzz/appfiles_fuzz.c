@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "image/build/detect.h"
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 #include "image/build/toml.h"
 #include "image/build/zip.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/oci/http.c image/oci/url.c image/oci/curl.c lib/host/say.c lib/host/strings.c lib/host/progress.c */
+/* unit-sources: image/oci/http.c image/oci/url.c lib/host/curl.c lib/host/say.c lib/host/strings.c lib/host/progress.c */
 /* unit-libs: -ldl */
 /* Addresses that a registry sends us to: which are taken, which are the same place, which are this machine. No network. */
 #include <dlfcn.h>

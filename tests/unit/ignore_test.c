@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/build/ignore.c lib/host/strings.c lib/host/say.c */
+/* unit-sources: lib/host/ignore.c lib/host/strings.c lib/host/say.c */
 /* .slugignore and .dockerignore: patterns against paths. */
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 
 #include <time.h>
 

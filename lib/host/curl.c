@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * libcurl, loaded when a registry is first talked to.
+ * libcurl, loaded when a registry or a platform is first talked to.
  *
  * libcurl and the twenty libraries behind it take 4 ms to load, more than a start of `cowbell run` may take in all, so they are
  * not linked: dlopen(3) brings them in, and a table holds the functions that are used. <curl/curl.h> is needed to
  * build, for constants and types.
  */
-#include "image/oci/curl.h"
+#include "lib/host/curl.h"
 
 #include <dlfcn.h>
 #include <string.h>
@@ -28,6 +28,8 @@ static const struct {
 	{"curl_easy_perform", &curl_api.easy_perform},
 	{"curl_easy_setopt", &curl_api.easy_setopt},
 	{"curl_easy_getinfo", &curl_api.easy_getinfo},
+	{"curl_easy_send", &curl_api.easy_send},
+	{"curl_easy_recv", &curl_api.easy_recv},
 	{"curl_easy_strerror", &curl_api.easy_strerror},
 	{"curl_slist_append", &curl_api.slist_append},
 	{"curl_slist_free_all", &curl_api.slist_free_all},
@@ -44,7 +46,7 @@ bool curl_load(void)
 		return true;
 	void *lib = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
 	if (!lib) {
-		say("talking to a registry needs libcurl, and %s is not there; on Debian: apt-get install "
+		say("talking to a server needs libcurl, and %s is not there; on Debian: apt-get install "
 		    "libcurl4",
 		    LIBRARY);
 		return false;

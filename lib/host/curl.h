@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* Inside of http.c and url.c: the functions of libcurl that are used, loaded with the first of them. See curl.c. */
-#ifndef COWBELL_IMAGE_OCI_CURL_H
-#define COWBELL_IMAGE_OCI_CURL_H
+/* The functions of libcurl that are used, for registries (image/oci) and the platform's client (cli). See curl.c. */
+#ifndef COWBELL_LIB_HOST_CURL_H
+#define COWBELL_LIB_HOST_CURL_H
 
 #define CURL_DISABLE_TYPECHECK /* of a macro that curl_easy_setopt() is otherwise */
 #include <curl/curl.h>
@@ -17,6 +17,8 @@ extern struct curl_api {
 	CURLcode (*easy_perform)(CURL *);
 	CURLcode (*easy_setopt)(CURL *, CURLoption, ...);
 	CURLcode (*easy_getinfo)(CURL *, CURLINFO, ...);
+	CURLcode (*easy_send)(CURL *, const void *, size_t, size_t *);
+	CURLcode (*easy_recv)(CURL *, void *, size_t, size_t *);
 	const char *(*easy_strerror)(CURLcode);
 	struct curl_slist *(*slist_append)(struct curl_slist *, const char *);
 	void (*slist_free_all)(struct curl_slist *);

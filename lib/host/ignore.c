@@ -15,7 +15,7 @@
  * Matching is bounded: a pattern is at most MAX_PATTERN bytes with MAX_STARS stars, and one that has not matched a path after
  * MAX_STEPS comparisons does not match it (only patterns made for that get there).
  */
-#include "image/build/ignore.h"
+#include "lib/host/ignore.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Which files of an app stay out of its image: see ignore.c. */
-#ifndef COWBELL_IMAGE_BUILD_IGNORE_H
-#define COWBELL_IMAGE_BUILD_IGNORE_H
+#ifndef COWBELL_LIB_HOST_IGNORE_H
+#define COWBELL_LIB_HOST_IGNORE_H
 
 #include <stdbool.h>
 #include <stddef.h>
