@@ -17,6 +17,13 @@ struct call {
 	json_t *body; /* an object; never NULL for methods with one ({} if it was empty) */
 	enum role role;
 	void *priv; /* api.c's own */
+
+	/* Of a route with `stream`, which sets them: pieces of the body as they come (c->x may be paused), its end, and the client's
+	 * going away before the end (c->x is NULL then; piece and end do not come any more, and no reply is needed). */
+	void (*piece)(struct call *c, const char *data, size_t n);
+	void (*end)(struct call *c);
+	void (*gone)(struct call *c);
+	void *arg; /* of stream's */
 };
 
 enum need { NEED_NOTHING, NEED_USER, NEED_COLLABORATOR, NEED_OWNER, NEED_ADMIN };
@@ -24,6 +31,11 @@ struct route {
 	const char *method, *path; /* "/apps/{app}/releases/{}"; segments */
 	enum need need;
 	void (*run)(struct call *c);
+	/*
+	 * Or NULL. Called in place of run, before the body is read, when its Content-Type is application/x-tar, application/gzip,
+	 * application/x-gzip or application/octet-stream: a body that is no JSON and may be large. No limit of size is api.c's then.
+	 */
+	void (*stream)(struct call *c);
 };
 /* Each family gives its table, ending with an entry of NULLs. */
 extern const struct route api_apps_routes[], api_config_routes[], api_release_routes[],
