@@ -216,7 +216,7 @@ lint:
 # Mutated input for the parsers of what strangers bring, under ASan and UBSan (libFuzzer, so clang). A crash leaves its
 # input in build/fuzz/; the program itself run with that file replays it.
 FUZZ_SECONDS ?= 30
-FUZZ_SRC_appfiles := $(addprefix image/build/,toml.c procfile.c zip.c) lib/host/ignore.c lib/host/say.c lib/host/strings.c
+FUZZ_SRC_appfiles := $(addprefix image/build/,procfile.c zip.c) $(addprefix lib/host/,toml.c ignore.c say.c strings.c)
 FUZZ_LIBS_appfiles := -lz
 FUZZ_SRC_control := image/control.c
 FUZZ_SRC_elf := image/elf.c

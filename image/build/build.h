@@ -3,7 +3,7 @@
  * `cowbell build`: from an app's directory to an image. Inside of image/build/:
  *
  *   build.c       the order of work            detect.c    which language; one file per family fills the plan
- *   out.c         what the user sees           procfile.c, appjson.c, toml.c, ignore.c   files of the app
+ *   out.c         what the user sees           procfile.c, appjson.c, ignore.c   files of the app
  *   packages      image/build/debs.c: Debian packages as layers, and their SBOM
  *   sandbox.c     where the app's own code runs: never on the host
  */

@@ -22,8 +22,8 @@
 
 #include "image/build/detect.h"
 #include "lib/host/ignore.h"
-#include "image/build/toml.h"
 #include "lib/host/say.h"
+#include "lib/host/toml.h"
 
 #define FILE_NAME    "cowbell.toml"
 #define MAX_PACKAGES 500 /* of an app; what they depend on comes on top */

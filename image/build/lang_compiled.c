@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "image/build/detect.h"
-#include "image/build/toml.h"
 #include "lib/host/say.h"
+#include "lib/host/toml.h"
 
 /* --- shared ----------------------------------------------------------------------------------------------------------- */
 static struct step *step(struct app *a, const char *title, const char *const *env, const char *const *argv)

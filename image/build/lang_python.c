@@ -16,10 +16,10 @@
 #include <strings.h>
 
 #include "image/build/detect.h"
-#include "lib/host/ignore.h"
 #include "image/build/marker.h"
-#include "image/build/toml.h"
+#include "lib/host/ignore.h"
 #include "lib/host/say.h"
+#include "lib/host/toml.h"
 
 #define DIST	     "/usr/lib/python3/dist-packages"
 #define MAX_INCLUDES 50

@@ -7,7 +7,7 @@
 
 #include "image/build/detect.h"
 #include "lib/host/ignore.h"
-#include "image/build/toml.h"
+#include "lib/host/toml.h"
 #include "image/build/zip.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);

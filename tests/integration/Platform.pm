@@ -12,6 +12,7 @@
 package Platform;
 use strict;
 use warnings;
+no warnings "exec";
 use FindBin;
 use lib "$FindBin::Bin", "$FindBin::Bin/../integration";
 use Cowbell;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: image/build/toml.c */
+/* unit-sources: lib/host/toml.c */
 /* The TOML reader: what is read, what is refused and with which line. */
-#include "image/build/toml.h"
+#include "lib/host/toml.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* TOML, flattened: see toml.c. */
-#ifndef COWBELL_IMAGE_BUILD_TOML_H
-#define COWBELL_IMAGE_BUILD_TOML_H
+#ifndef COWBELL_LIB_HOST_TOML_H
+#define COWBELL_LIB_HOST_TOML_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -10,7 +10,7 @@
  * Input is an app's: at most MAX_ENTRIES values, MAX_PATH_BYTES of path, TOML_MAX_DEPTH levels of nesting. A key that is defined twice is an
  * error, as TOML says. Everything wrong is "line N: what".
  */
-#include "image/build/toml.h"
+#include "lib/host/toml.h"
 
 #include <ctype.h>
 #include <stdarg.h>
