@@ -51,6 +51,12 @@ struct domain {
 	struct domain *next; /* of the app */
 };
 
+struct collaborator {
+	char id[37];
+	struct user *user;
+	int64_t created_us;
+};
+
 struct sched_app; /* sched.c's own */
 struct log_app; /* logs.c's own */
 struct metrics_app; /* metrics.c's own */
@@ -65,6 +71,9 @@ struct app {
 	struct formation *formation;
 	struct limits *limits; /* NULL: the configuration's */
 	struct domain *domains;
+	unsigned last_release; /* the highest number that was given */
+	unsigned n_collaborators;
+	struct collaborator *collaborators; /* an array */
 	int64_t created_us, updated_us, released_us;
 	struct sched_app *sched; /* NULL while it sleeps and nobody waits */
 	struct log_app *logs; /* NULL while there are none */
@@ -132,7 +141,31 @@ struct fault model_scale(struct app *a, const char *type, unsigned quantity, con
 struct fault model_domain_add(struct app *a, const char *hostname, struct domain **out);
 struct fault model_domain_remove(struct app *a, struct domain *d);
 
+/* cert_id "": none of its own. */
+struct fault model_domain_cert(struct domain *d, const char *cert_id);
+
+struct fault model_collaborator_add(struct app *a, struct user *u);
+struct fault model_collaborator_remove(struct app *a, struct user *u); /* 404 if there is none */
+
+/* A user with a first token. */
 struct fault model_user_create(const char *email, const char *name, bool admin, struct user **out,
 			       char token[65]);
+struct fault model_user_rename(struct user *u, const char *email, const char *name); /* NULL: as it is */
+/* Frees u; 422 while apps belong to it. Its tokens go with it. */
+struct fault model_user_destroy(struct user *u);
+struct user *model_users(void); /* all, by ->next */
+
+/* Tokens of a user. expires_us 0: never. `id` and the token itself, which is told this once. The list is the table `tokens`. */
+struct fault model_token_create(struct user *u, const char *description, int64_t expires_us, char id[37],
+				char token[65]);
+struct fault model_token_remove(struct user *u, const char *id); /* 404 if u has none of this id */
+
+/* Limits as JSON, {"memory":"512M","in_flight":50,...}: all of an app's; those that `changes` names, over `*l`. null: the default again. */
+json_t *limits_json(const struct limits *l);
+struct fault limits_apply(struct limits *l, json_t *changes);
+
+/* What failed in the store as a fault: 507 insufficient_storage when the disk is full, else 503. */
+struct fault store_fault(int sqlite_error);
+struct fault fault_of(int status, const char *id, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -2,10 +2,10 @@
 /*
  * The platform's memory: one SQLite file in WAL mode, data_dir/platform.db.
  *
- * Statements run on the loop's thread; they take microseconds. A change is written inside the transaction that
- * is open (the first write opens one) and committed to the log file without waiting for the disk when the loop turns;
- * what waits is the answer: store_barrier() calls back when all that was written before it is on
- * disk. Many answers share one fdatasync, which a thread of the pool does.
+ * Statements run on the loop's thread; they take microseconds. Each is a transaction of its own, unless it is between store_begin()
+ * and store_commit(), and is committed to SQLite's log file without waiting for the disk; what waits is the answer:
+ * store_barrier() calls back when all that was written before it is on disk. Many answers share one fdatasync, which a thread does.
+ * The tables are in schema.c.
  *
  * After a crash of ours everything acknowledged is there, since SQLite's log has it; after a power failure, too, since it was synced.
  */
@@ -27,6 +27,16 @@ void store_close(void);
 typedef void store_row(void *arg, sqlite3_stmt *st);
 int store_exec(const char *sql, store_row *row, void *arg, const char *types, ...);
 int64_t store_last_id(void);
+/* Rows that the last statement changed. */
+int store_changes(void);
+
+/*
+ * Several statements that count all or not at all. They nest: the outermost decides. 0 or a SQLite error; after an error of
+ * store_exec() in between, call store_rollback() in place of store_commit(). A commit that fails has rolled back.
+ */
+int store_begin(void);
+int store_commit(void);
+void store_rollback(void);
 
 /* done(arg, 0) when everything written until now would survive a power failure; done(arg, err) if that failed. Never called from inside. */
 void store_barrier(void (*done)(void *arg, int err), void *arg);
