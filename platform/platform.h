@@ -41,6 +41,7 @@ struct config {
 	uint64_t build_timeout_ns; /* 15 min */
 	uint64_t max_source, max_entries; /* of a source tar: 1 GiB unpacked, 10,000 */
 	unsigned standby; /* prepared instances kept ready for each of the most used runtimes; 2 */
+	unsigned api_per_hour; /* calls of the API that a user may make in an hour; 0: no limit */
 	bool sync; /* wait for the disk before a change is acknowledged (default) */
 	const char *log_format; /* text|json: of our own log, on standard error */
 	bool verbose;
