@@ -281,7 +281,7 @@ fuzz: $(FUZZ_TARGETS:%=build/fuzz/%) build/fuzz/seeds
 	done
 
 # A hostile guest against the ring server: libFuzzer, so clang. FUZZ_SECONDS as above.
-FUZZ_RING_SRC := $(addprefix monitor/,ring_server.c ready.c handles.c net.c net_addr.c net_option.c net_policy.c net_port.c console.c volume.c gpa.c) lib/host/say.c tests/unit/fake_restore.c
+FUZZ_RING_SRC := $(addprefix monitor/,ring_server.c ready.c handles.c net.c net_addr.c net_option.c net_policy.c net_port.c net_unix.c notify.c console.c volume.c gpa.c) lib/host/say.c tests/unit/fake_restore.c
 build/fuzz-ring/ring_fuzz: tests/fuzz/ring_fuzz.c $(FUZZ_RING_SRC) $(wildcard monitor/*.h abi/*.h)
 	mkdir -p $(@D)/corpus
 	clang -std=gnu11 -O1 -g -D_GNU_SOURCE -I. -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)

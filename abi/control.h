@@ -83,7 +83,12 @@ struct ctl_reply {
 struct ctl_port {
 	uint8_t addr[16]; /*  0: of the host; IPv4 as v4-mapped IPv6 */
 	uint16_t host, guest; /* 16, 18 */
-	uint32_t pad; /* 20 */
+	uint32_t kind; /* 20: enum ctl_port_kind */
+};
+
+enum ctl_port_kind {
+	CTL_PORT_IP, /* TCP and UDP */
+	CTL_PORT_UNIX, /* a socket file of the host; address and host port are zeros */
 };
 
 struct ctl_egress { /* a rule of where it may connect to; a later one wins */

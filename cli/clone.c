@@ -70,6 +70,16 @@ static int take_volume(struct clone *cl, const char *v)
 	return open_volume(host, &to->dirfd);
 }
 
+/* Any free one, of the same address; in place of a socket file, which is the original's, one of this host only. */
+static void free_port(struct monitor_port *p)
+{
+	struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+
+	if (p->host.ss_family == AF_UNIX)
+		memcpy(&p->host, &here, sizeof(here));
+	((struct sockaddr_in *)&p->host)->sin_port = 0;
+}
+
 static int take_port(struct clone *cl, const char *v)
 {
 	struct monitor_config *cfg = &cl->cfg;
@@ -264,7 +274,7 @@ static int run_clone(const struct words *w)
 				strerror(-r));
 	twin_config(&cl.twin, &cl.cfg);
 	for (int i = 0; i < cl.cfg.n_ports; i++) /* free ones, of the same address */
-		((struct sockaddr_in *)&cl.cfg.ports[i].host)->sin_port = 0;
+		free_port(&cl.cfg.ports[i]);
 	status = take_options(&cl, w);
 	if (!status)
 		status = check_volumes(&cl);

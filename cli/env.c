@@ -4,13 +4,15 @@
  * --env-file, then -e. Nothing else of the host's leaks in.
  *
  * An --env-file is what docker reads: K=V a line, the value as it stands, quotes and all; K alone takes the value it has
- * here, if any; lines that begin with # and empty ones are passed over.
+ * here, if any; lines that begin with # and empty ones are passed over. A file with a NUL byte in it has K=V entries that end with
+ * one, as they stand, line breaks and all: for programs that start us.
  */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -56,6 +58,29 @@ static int file_line(struct env *e, const char *file, unsigned long n, char *lin
 	return 0;
 }
 
+/* An entry that ends with NUL. */
+static int file_entry(struct env *e, const char *file, unsigned long n, const char *entry)
+{
+	if (!*entry)
+		return 0;
+	if (*entry == '=' || !strchr(entry, '='))
+		return say_fail(EXIT_OURS, "--env-file %s: entry %lu: must be NAME=VALUE", file, n);
+	put(&e->file, entry);
+	return 0;
+}
+
+/* NUL if there is one in it, else the line's end. */
+static int delimiter(FILE *f)
+{
+	char buf[4096];
+	size_t n;
+	bool nul = false;
+
+	while (!nul && (n = fread(buf, 1, sizeof(buf), f)) > 0)
+		nul = memchr(buf, 0, n);
+	return fseek(f, 0, SEEK_SET) || !nul ? '\n' : 0; /* of a pipe there is no second look */
+}
+
 int env_file(struct env *e, const char *file)
 {
 	FILE *f = fopen(file, "re");
@@ -65,10 +90,13 @@ int env_file(struct env *e, const char *file)
 
 	if (!f)
 		return say_fail(EXIT_OURS, "--env-file %s: %s", file, strerror(errno));
-	for (unsigned long n = 1; !status && getline(&line, &cap, f) > 0; n++)
+	struct stat st;
+	int end = !fstat(fileno(f), &st) && S_ISREG(st.st_mode) ? delimiter(f) : '\n';
+	for (unsigned long n = 1; !status && getdelim(&line, &cap, end, f) > 0; n++)
 		status = e->file.n > MAX_ENV
 				 ? say_fail(EXIT_OURS, "--env-file %s: more than %d variables", file, MAX_ENV)
-				 : file_line(e, file, n, line);
+			 : end ? file_line(e, file, n, line)
+			       : file_entry(e, file, n, line);
 	if (!status && ferror(f))
 		status = say_fail(EXIT_OURS, "--env-file %s: cannot be read: %s", file, strerror(errno));
 	free(line);

@@ -40,7 +40,9 @@ static void port_text(const struct ctl_port *p, char *out, size_t size)
 	static const uint8_t any[16], any4[16] = {[10] = 0xff, [11] = 0xff};
 	char ip[INET6_ADDRSTRLEN] = "";
 
-	if (!memcmp(p->addr, any4, 16) || !memcmp(p->addr, any, 16))
+	if (p->kind == CTL_PORT_UNIX)
+		snprintf(out, size, "unix:%u", p->guest);
+	else if (!memcmp(p->addr, any4, 16) || !memcmp(p->addr, any, 16))
 		snprintf(out, size, "%u:%u", p->host, p->guest);
 	else if (!memcmp(p->addr, any4, 12))
 		snprintf(out, size, "%s:%u:%u", inet_ntop(AF_INET, p->addr + 12, ip, sizeof(ip)), p->host,
@@ -186,6 +188,11 @@ static json_t *row_json(const struct row *r)
 
 	for (uint32_t i = 0; i < r->st.n_ports; i++) {
 		const struct ctl_port *p = &r->st.ports[i];
+		if (p->kind == CTL_PORT_UNIX) {
+			json_array_append_new(ports,
+					      json_pack("{s:s,s:i}", "address", "unix", "guest", p->guest));
+			continue;
+		}
 		bool v4 = p->addr[10] == 0xff && p->addr[11] == 0xff;
 		inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? p->addr + 12 : p->addr, ip, sizeof(ip));
 		json_array_append_new(

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "cli/cli.h"
 
@@ -149,6 +150,25 @@ bool parse_signal(const char *s, int *sig)
 	return false;
 }
 
+/* unix:PATH:PORT; `s` is what follows the first colon. */
+static bool parse_unix_port(const char *s, struct monitor_port *out, const char **why)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)&out->host;
+	const char *guest = strrchr(s, ':');
+
+	*why = "must be unix:PATH:PORT, such as unix:/run/app.sock:8080";
+	memset(out, 0, sizeof(*out));
+	if (!guest || guest == s || !parse_u16(guest + 1, &out->guest) || !out->guest)
+		return false;
+	if ((size_t)(guest - s) >= sizeof(un->sun_path)) {
+		*why = "has a path that is too long for a socket: 107 bytes at most";
+		return false;
+	}
+	un->sun_family = AF_UNIX;
+	memcpy(un->sun_path, s, (size_t)(guest - s));
+	return true;
+}
+
 /* [ADDR:]HOST:PORT with ADDR an IPv4 address or [IPv6]; without ADDR: all IPv4 and IPv6 addresses are 0.0.0.0. */
 bool parse_port(const char *s, struct monitor_port *out, const char **why)
 {
@@ -156,6 +176,8 @@ bool parse_port(const char *s, struct monitor_port *out, const char **why)
 	uint16_t host_port;
 
 	*why = "must be [ADDR:]HOST:PORT, such as 8080:80 or 127.0.0.1:8080:80";
+	if (!strncmp(s, "unix:", 5))
+		return parse_unix_port(s + 5, out, why);
 	if (strlen(s) >= sizeof(word))
 		return false;
 	strcpy(word, s);
@@ -220,13 +242,18 @@ static bool egress_all(struct monitor_config *cfg, const char **why)
 	       egress_add(cfg, ll6, 10, 0, true, why);
 }
 
-/* One ADDR[/PREFIX][:PORT]; IPv6 with a port in brackets: [2001:db8::/32]:443. */
+/* all, or one [!]ADDR[/PREFIX][:PORT]; IPv6 with a port in brackets: [2001:db8::/32]:443. */
 static bool egress_one(char *word, struct monitor_config *cfg, const char **why)
 {
 	char *port_s = NULL, *prefix_s;
 	uint8_t addr[16] = {0};
 	uint16_t port = 0, prefix;
 	unsigned max;
+	bool deny = *word == '!';
+
+	word += deny;
+	if (!strcmp(word, "all"))
+		return !deny && egress_all(cfg, why);
 
 	if (word[0] == '[') {
 		char *end = strchr(++word, ']');
@@ -257,13 +284,14 @@ static bool egress_one(char *word, struct monitor_config *cfg, const char **why)
 	prefix = (uint16_t)max;
 	if (prefix_s && (!parse_u16(prefix_s, &prefix) || prefix > max))
 		return false;
-	return egress_add(cfg, addr, max == 32 ? 96u + prefix : prefix, port, false, why);
+	return egress_add(cfg, addr, max == 32 ? 96u + prefix : prefix, port, deny, why);
 }
 
 bool parse_egress(const char *s, struct monitor_config *cfg, const char **why)
 {
 	cfg->n_egress = 0;
-	*why = "must be none, all or CIDR[:PORT],... such as 10.0.0.0/8,1.1.1.1:53,[2001:db8::/32]:443";
+	*why = "must be none, all or [!]CIDR[:PORT],... such as 10.0.0.0/8,1.1.1.1:53,[2001:db8::/32]:443, or "
+	       "all,!10.0.0.0/8";
 	if (!strcmp(s, "none"))
 		return true;
 	if (!strcmp(s, "all"))

@@ -10,6 +10,7 @@
  * The program's environment is made in env.c. An image of the store decides about the rest of it, its
  * user and its command; options win over what the image says.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,12 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "image/image.h"
 #include "lib/host/say.h"
 #include "monitor/monitor.h"
+#include "monitor/notify.h"
 
 #define DEFAULT_RAM	  (512ull << 20)
 #define MIN_RAM		  (8ull << 20)
@@ -60,6 +63,8 @@ enum {
 	OPT_SNAPSHOT_TO,
 	OPT_SNAPSHOT_STOP,
 	OPT_SNAPSHOT_FULL,
+	OPT_NOTIFY_FD,
+	OPT_COMMAND,
 };
 
 static const struct option_def run_options[] = {
@@ -74,13 +79,13 @@ static const struct option_def run_options[] = {
 	 "working directory inside (the current one, else /; an image's own)"},
 	{OPT_PUBLISH, 'p', "publish", "[ADDR:]HOST:PORT",
 	 "forward a host port, TCP and UDP, to one of the program's;\nHOST 0 takes any free port and prints "
-	 "it"},
+	 "it. unix:PATH:PORT: a socket\nfile of the host, which only its owner may use, to a TCP port"},
 	{OPT_PUBLISH_ALL, 'P', "publish-all", NULL,
 	 "forward a free host port to each port that an image exposes"},
 	{OPT_VOLUME, 'v', "volume", "HOSTDIR:GUESTDIR[:ro]", "give the program a directory of the host"},
 	{OPT_EGRESS, 0, "egress", "RULES",
-	 "where it may connect to: none, all, or CIDR[:PORT],...\n(all, which excludes link-local "
-	 "addresses)"},
+	 "where it may connect to: none, all, or [!]CIDR[:PORT],...\n(all, which excludes link-local "
+	 "addresses); ! forbids, a later rule\nwins, as in all,!10.0.0.0/8"},
 	{OPT_ROOT, 0, "root", "DIR|IMAGE", "use this tree or EROFS image as its file system"},
 	{OPT_PROCESS, 0, "process", "TYPE",
 	 "which process type of an image's Procfile (web, else its only one)"},
@@ -109,6 +114,11 @@ static const struct option_def run_options[] = {
 	{OPT_SNAPSHOT_STOP, 0, "snapshot-stop", NULL, "end it when that snapshot is taken"},
 	{OPT_SNAPSHOT_FULL, 0, "snapshot-full", NULL,
 	 "with --snapshot: that snapshot is not a delta over the one it starts from"},
+	{OPT_COMMAND, 0, "command", "LINE",
+	 "start this in an image, in place of its command: a line as in a\nProcfile"},
+	{OPT_NOTIFY_FD, 0, "notify-fd", "N",
+	 "write lines to this open descriptor: 'how ...' when it starts,\n'listening PORT' when a forwarded "
+	 "port is listened on"},
 	{OPT_VERBOSE, 0, "verbose", NULL, "say what is being done; twice: more"},
 	{OPT_HELP, 'h', "help", NULL, "print this help"},
 	{0, 0, NULL, NULL, NULL},
@@ -161,16 +171,48 @@ static int set_memory(struct run *r, const char *v)
 	return 0;
 }
 
+/* A socket file keeps its place wherever we go. */
+static int absolute_path(const char *v, struct monitor_port *p)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *)&p->host;
+	char path[sizeof(un->sun_path)], *cwd;
+
+	if (p->host.ss_family != AF_UNIX || *un->sun_path == '/')
+		return 0;
+	cwd = getcwd(NULL, 0);
+	int n = cwd ? snprintf(path, sizeof(path), "%s/%s", cwd, un->sun_path) : -1;
+	free(cwd);
+	if (n < 0 || n >= (int)sizeof(path))
+		return say_fail(EXIT_OURS, "-p %s: with its directory the path is too long for a socket: 107 bytes at most",
+				v);
+	memcpy(un->sun_path, path, sizeof(path));
+	return 0;
+}
+
+static int set_notify(struct run *r, const char *v)
+{
+	char *end;
+	long fd = strtol(v, &end, 10);
+
+	if (!isdigit((unsigned char)*v) || *end || fd < 1 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
+		return say_fail(EXIT_OURS, "--notify-fd %s: must be the number of an open descriptor, not 0", v);
+	r->cfg.notify_fd = (int)fd;
+	if (fd > 2)
+		fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+	return 0;
+}
+
 static int add_port(struct run *r, const char *v)
 {
 	const char *why;
+	int status;
 
 	if (r->cfg.n_ports == MONITOR_MAX_PORTS)
 		return say_fail(EXIT_OURS, "-p %s: more than %d ports", v, MONITOR_MAX_PORTS);
 	if (!parse_port(v, &r->cfg.ports[r->cfg.n_ports], &why))
 		return say_fail(EXIT_OURS, "-p %s: %s", v, why);
-	r->cfg.n_ports++;
-	return 0;
+	status = absolute_path(v, &r->cfg.ports[r->cfg.n_ports++]);
+	return status;
 }
 
 static int add_volume(struct run *r, const char *v)
@@ -321,6 +363,11 @@ static int take_option(struct run *r, int id, const char *v)
 	case OPT_SNAPSHOT_FULL:
 		r->cfg.snapshot_full = true;
 		return 0;
+	case OPT_NOTIFY_FD:
+		return set_notify(r, v);
+	case OPT_COMMAND:
+		r->req.command = v;
+		return *v ? 0 : say_fail(EXIT_OURS, "--command: needs a command line");
 	default:
 		r->cfg.verbose++;
 		return 0;
@@ -447,7 +494,8 @@ static int go(struct run *r)
 		if (!status) {
 			puts(st.id);
 			for (uint32_t i = 0; i < st.n_ports; i++)
-				if (!((struct sockaddr_in *)&r->cfg.ports[i].host)->sin_port)
+				if (st.ports[i].kind == CTL_PORT_IP &&
+				    !((struct sockaddr_in *)&r->cfg.ports[i].host)->sin_port)
 					say("port %u of the host is port %u of %s", st.ports[i].host,
 					    st.ports[i].guest, st.name);
 		}
@@ -496,7 +544,10 @@ static int start(struct run *r)
 	status = image_prepare(&r->req, &set);
 	if (status)
 		return status;
+	if (!set.defaults && r->req.command)
+		return say_fail(EXIT_OURS, "--command: %s is a program, not an image", r->req.program);
 	r->cfg.image_ns = cli_now_ns();
+	notify_line(&r->cfg, "how boot\n");
 	status = take_set(r, &set);
 	r->cfg.program = r->req.program;
 	return status ? status : go(r);
@@ -527,6 +578,7 @@ static int start_restored(struct run *r)
 			"--snapshot %s: its limit of memory is %llu MiB, which is more than -m allows",
 			r->snapshot, (unsigned long long)(r->cfg.ram_max >> 20));
 	r->cfg.image_ns = cli_now_ns();
+	notify_line(&r->cfg, "how snapshot\n");
 	return status ? status : go(r);
 }
 
@@ -538,7 +590,7 @@ static int check_snapshot_options(const struct run *r, const char *program)
 				"--snapshot %s: goes on with the program that is in it, and '%s' is too much",
 				r->snapshot, program);
 	if (r->snapshot && (r->env.option.n || r->env.file.n || r->req.user || r->req.workdir ||
-			    r->req.entrypoint || r->req.process || r->publish_all))
+			    r->req.entrypoint || r->req.process || r->req.command || r->publish_all))
 		return say_fail(EXIT_OURS,
 				"--snapshot %s: environment, user, working directory, process and -P were "
 				"decided when it was "

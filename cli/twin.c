@@ -70,7 +70,9 @@ static void set_port(struct monitor_port *to, const struct ctl_port *from)
 
 	memset(to, 0, sizeof(*to));
 	to->guest = from->guest;
-	if (!memcmp(from->addr, mapped, sizeof(mapped))) {
+	if (from->kind == CTL_PORT_UNIX) {
+		to->host.ss_family = AF_UNIX; /* its descriptor comes along */
+	} else if (!memcmp(from->addr, mapped, sizeof(mapped))) {
 		v4->sin_family = AF_INET;
 		v4->sin_port = htons(from->host);
 		memcpy(&v4->sin_addr, from->addr + 12, 4);

@@ -157,6 +157,12 @@ int entry_command(struct entry *e)
 	int status = 0;
 
 	oci_config_processes(e->config, &types);
+	if (req->command) {
+		strings_free(&types);
+		if (*words || req->entrypoint || req->process)
+			return say_fail(EXIT_OURS, "--command, --process, --entrypoint and words after the image exclude each other");
+		return take_line(e, "--command", req->command);
+	}
 	if (req->process && !types.n)
 		status = say_fail(EXIT_OURS, "--process %s: %s has no process types", req->process, e->image);
 	else if (req->process && (*words || req->entrypoint))

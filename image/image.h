@@ -61,6 +61,7 @@ struct image_request {
 	const char *process; /* --process: which of an image's process types; NULL: web, else its only one */
 	const char *
 		require_signature; /* PEM file with the public key that must have signed the image, or NULL */
+	const char *command; /* --command: a line as in a Procfile, in place of an image's command; or NULL */
 	const char *entrypoint; /* --entrypoint: replaces the image's, or NULL */
 	uint64_t max_bytes, max_entries; /* limits when a container image is unpacked; 0: the default */
 	int verbose;
@@ -112,6 +113,8 @@ struct image_build {
 	bool json;
 };
 int image_build(const struct image_build *b);
+/* Requests of a platform from standard input until its end; see image/build/worker.c. */
+int image_build_worker(void);
 
 int image_list(bool json, bool quiet, bool all);
 /* shared: also what is known only after a look at every image of the store: other names, sharing */

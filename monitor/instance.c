@@ -240,7 +240,9 @@ static void report_port(struct instance *in, int i, struct ctl_port *p)
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&from->host;
 	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&from->host;
 
-	if (from->host.ss_family == AF_INET6) {
+	if (from->host.ss_family == AF_UNIX) {
+		p->kind = CTL_PORT_UNIX;
+	} else if (from->host.ss_family == AF_INET6) {
 		memcpy(p->addr, &v6->sin6_addr, 16);
 	} else {
 		p->addr[10] = p->addr[11] = 0xff;
@@ -523,6 +525,8 @@ static const struct backend *choose(const struct monitor_config *cfg)
 /* The port of an address; 0: any, so that the user has to be told. */
 static int port_of(const struct sockaddr_storage *a)
 {
+	if (a->ss_family == AF_UNIX)
+		return -1;
 	return a->ss_family == AF_INET ? ((const struct sockaddr_in *)a)->sin_port
 				       : ((const struct sockaddr_in6 *)a)->sin6_port;
 }
@@ -572,7 +576,8 @@ static int assemble(struct instance *in)
 	if (!in->rs || ring_server_watch(in->rs, control_fd(in->control)) < 0)
 		return -1;
 	for (int i = 0; i < cfg->n_ports; i++)
-		if (!cfg->given && (cfg->verbose || !port_of(&cfg->ports[i].host)))
+		if (!cfg->given && (cfg->verbose || !port_of(&cfg->ports[i].host)) &&
+		    cfg->ports[i].host.ss_family != AF_UNIX)
 			say("port %u of the host is port %u of %s", ring_server_host_port(in->rs, i),
 			    cfg->ports[i].guest, cfg->name);
 	if (in->restored && load_handles(in) < 0)

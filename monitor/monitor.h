@@ -28,7 +28,7 @@ enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 #define MONITOR_MAX_LAYERS  16
 #define MONITOR_MAX_GROUPS  32
 
-/* -p [ADDR:]HOST:PORT; TCP and UDP alike. Host port 0: any free one (printed). */
+/* -p [ADDR:]HOST:PORT; TCP and UDP alike. Host port 0: any free one (printed). A struct sockaddr_un: -p unix:PATH:PORT. */
 struct monitor_port {
 	struct sockaddr_storage host; /* address and port to listen on */
 	uint16_t guest;
@@ -113,6 +113,7 @@ struct monitor_config {
 	const struct ctl_peers *given_peers; /* [n_ports] */
 	uint64_t started_ns; /* CLOCK_REALTIME when it was started; 0: now */
 	int (*take_over)(void *arg); /* with started_arg */
+	int notify_fd; /* not 0: lines for whoever watches this instance (notify.c) */
 	const int *record_fd; /* a descriptor of the caller's that goes along when we are moved; or NULL */
 	enum monitor_snapshot_at snapshot_at;
 	uint64_t snapshot_at_ns;

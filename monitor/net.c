@@ -145,7 +145,8 @@ static int accept_one(struct ring_server *rs, struct handle *h, struct handle **
 	int fd;
 
 	memset(&peer, 0, sizeof(peer));
-	fd = accept4(h->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept4(h->fd, h->is_unix ? NULL : &peer.sa, h->is_unix ? NULL : &len,
+		     SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	n = handle_new(rs, H_SOCKET, fd);
@@ -155,6 +156,9 @@ static int accept_one(struct ring_server *rs, struct handle *h, struct handle **
 	}
 	n->family = h->family;
 	n->guest_port = h->guest_port;
+	n->is_unix = h->is_unix;
+	if (h->is_unix)
+		net_unix_peer(rs, h, &peer);
 	n->peer = peer;
 	rs->had_peer = true;
 	note_first(rs, &rs->accept_ns);
@@ -332,6 +336,8 @@ static void op_getname(struct ring_server *rs, struct handle *h, const struct ri
 			rs_complete(rs, sqe, -ENOTCONN, 0, 0, 0);
 			return;
 		}
+	} else if (h->is_unix) {
+		net_unix_name(h, &a);
 	} else if (getsockname(h->fd, &a.sa, &len)) {
 		rs_complete(rs, sqe, -errno, 0, 0, 0);
 		return;

@@ -39,4 +39,21 @@ void net_carry_options(int from, int to);
 void net_bind(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe);
 void net_listen(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe);
 
+
+/* --- net_unix.c: ports that are AF_UNIX sockets of the host --- */
+/* Bound, not listening. A descriptor, or -errno after one line. */
+int net_unix_open(struct ring_server *rs, const struct sockaddr_storage *ss);
+/* The socket of port i listens from now on, for the guest; 0 or -errno. */
+int net_unix_listen(struct ring_server *rs, struct rs_port *p, int backlog);
+/* The guest does not listen any more. */
+void net_unix_refuse(struct ring_server *rs, struct rs_port *p);
+/* Somebody came although nobody listens. */
+void net_unix_turn_away(struct rs_port *p);
+/* What the guest is told of whom it accepted, and of its own side. */
+void net_unix_peer(struct ring_server *rs, const struct handle *h, union rs_addr *a);
+void net_unix_name(const struct handle *h, union rs_addr *a);
+/* Options that AF_UNIX lacks are taken, and told, as TCP would. 1: not one of those; 0 or -errno. */
+int net_unix_setsockopt(const struct handle *h, uint32_t level, uint32_t len);
+int net_unix_getsockopt(const struct handle *h, uint32_t level, uint32_t name, void *val, uint32_t *len);
+
 #endif

@@ -75,6 +75,8 @@ void net_setsockopt(struct ring_server *rs, struct handle *h, const struct ring_
 		h->v6only = val[0] | val[1] | val[2] | val[3];
 	if (how & OPT_IGNORE)
 		r = 0;
+	else if (how & OPT_SET && h->is_unix && (r = net_unix_setsockopt(h, sqe->arg, sqe->len)) <= 0)
+		;
 	else if (how & OPT_SET)
 		r = setsockopt(h->fd, (int)sqe->arg, (int)sqe->arg2, val, sqe->len) ? -errno : 0;
 	rs_complete(rs, sqe, r, 0, 0, 0);
@@ -86,7 +88,10 @@ void net_getsockopt(struct ring_server *rs, struct handle *h, const struct ring_
 	socklen_t len = sqe->len < OPT_MAX ? sqe->len : OPT_MAX;
 	int r = -ENOPROTOOPT;
 
-	if (option_how(sqe->arg, sqe->arg2) & OPT_GET)
+	if (option_how(sqe->arg, sqe->arg2) & OPT_GET && h->is_unix &&
+	    (r = net_unix_getsockopt(h, sqe->arg, sqe->arg2, val, &len)) <= 0)
+		;
+	else if (option_how(sqe->arg, sqe->arg2) & OPT_GET)
 		r = getsockopt(h->fd, (int)sqe->arg, (int)sqe->arg2, val, &len) ? -errno : 0;
 	if (!r && !gpa_write(rs->mem, (gpa_t){sqe->addr}, val, len)) {
 		rs_broken(rs, sqe, "address outside guest memory");

@@ -8,7 +8,7 @@
  * for that one; every other BIND is -EADDRNOTAVAIL, which the guest reads as
  * "keep it inside". The host socket listens only while the guest does: before,
  * and after the guest closed it, clients are refused as by any host where
- * nothing listens.
+ * nothing listens. A port may be an AF_UNIX socket instead: net_unix.c.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,6 +22,7 @@
 #include "lib/host/say.h"
 #include "monitor/handover.h"
 #include "monitor/net.h"
+#include "monitor/notify.h"
 #include "monitor/seccomp.h"
 
 HOST_SYSCALL(net, listen);
@@ -44,10 +45,14 @@ static void set_reuse(int fd, int on)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 }
 
-static void stop_listening(int fd)
+static void stop_listening(struct ring_server *rs, struct rs_port *p)
 {
-	shutdown(fd, SHUT_RDWR);
-	set_reuse(fd, 0);
+	if (p->is_unix) {
+		net_unix_refuse(rs, p);
+		return;
+	}
+	shutdown(p->tcp, SHUT_RDWR);
+	set_reuse(p->tcp, 0);
 }
 
 static bool is_wildcard(const union rs_addr *a)
@@ -63,7 +68,7 @@ static int find_port(struct ring_server *rs, const struct handle *h, uint16_t gu
 
 		if (p->guest != guest || (h->dgram ? p->udp < 0 || p->udp_taken : p->tcp < 0 || p->tcp_taken))
 			continue;
-		if (h->family == AF_INET6 && v6only && p->family == AF_INET)
+		if (h->family == AF_INET6 && v6only && p->family == AF_INET && !p->is_unix)
 			continue;
 		return i;
 	}
@@ -98,6 +103,7 @@ static void take_port(struct ring_server *rs, struct handle *h, int i)
 	h->fd = h->dgram ? p->udp : p->tcp;
 	*(h->dgram ? &p->udp_taken : &p->tcp_taken) = true;
 	h->port = (int8_t)i;
+	h->is_unix = p->is_unix;
 	h->guest_port = p->guest;
 	h->pollable = false;
 	if (h->dgram) {
@@ -118,12 +124,31 @@ int net_take_port(struct ring_server *rs, struct handle *h, uint16_t guest, bool
 	return 0;
 }
 
+/* The host's socket listens for the guest: whoever waits for that is told. */
+static int listen_port(struct ring_server *rs, struct handle *h, uint32_t backlog)
+{
+	struct rs_port *p = &rs->ports[h->port];
+
+	h->backlog = backlog > MAX_BACKLOG ? MAX_BACKLOG : backlog;
+	if (p->is_unix) {
+		int r = net_unix_listen(rs, p, (int)h->backlog);
+		if (r)
+			return r;
+	} else {
+		set_reuse(h->fd, 1);
+		if (listen(h->fd, (int)h->backlog))
+			return -errno;
+	}
+	notify_listening(rs->cfg, p->guest);
+	return 0;
+}
+
 int net_relisten(struct ring_server *rs, struct handle *h, uint32_t backlog)
 {
-	h->backlog = backlog > MAX_BACKLOG ? MAX_BACKLOG : backlog;
-	set_reuse(h->fd, 1);
-	if (listen(h->fd, (int)h->backlog))
-		return -errno;
+	int r = listen_port(rs, h, backlog);
+
+	if (r)
+		return r;
 	h->listening = true;
 	handle_watch(rs, h);
 	return 0;
@@ -153,16 +178,12 @@ void net_bind(struct ring_server *rs, struct handle *h, const struct ring_sqe *s
 
 void net_listen(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe)
 {
-	uint32_t backlog = sqe->arg > MAX_BACKLOG ? MAX_BACKLOG : sqe->arg;
-	int r = 0;
+	int r;
 
-	h->backlog = backlog;
-	if (h->dgram || h->port < 0) {
+	if (h->dgram || h->port < 0)
 		r = h->dgram ? -EOPNOTSUPP : -EADDRNOTAVAIL;
-	} else {
-		set_reuse(h->fd, 1);
-		r = listen(h->fd, (int)backlog) ? -errno : 0;
-	}
+	else
+		r = listen_port(rs, h, sqe->arg);
 	if (!r && !h->listening) {
 		h->listening = true;
 		handle_watch(rs, h);
@@ -181,7 +202,7 @@ void net_close(struct ring_server *rs, struct handle *h)
 	if (h->pollable)
 		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, h->fd, NULL);
 	if (h->listening)
-		stop_listening(h->fd);
+		stop_listening(rs, p);
 	if (h->dgram && h->peer.sa.sa_family) {
 		union rs_addr none = {.sa.sa_family = AF_UNSPEC};
 
@@ -229,12 +250,12 @@ static void addr_text(const struct sockaddr_storage *ss, char *buf, size_t size)
  * restored: its program listens already, in all likelihood, and early clients wait for it here. Where it had no
  * host socket for that yet, the library OS makes one; then it says so, and net_settle() looks after the rest.
  */
-static int claim(int fd, bool restored)
+static int claim(struct ring_server *rs, struct rs_port *p, bool restored)
 {
-	if (listen(fd, restored ? EARLY_BACKLOG : 1))
+	if (listen(p->tcp, restored ? EARLY_BACKLOG : 1))
 		return -errno;
 	if (!restored)
-		stop_listening(fd);
+		stop_listening(rs, p);
 	return 0;
 }
 
@@ -249,8 +270,8 @@ void net_settle(struct ring_server *rs)
 			listens[h->port] = true;
 	}
 	for (int i = 0; i < rs->cfg->n_ports; i++)
-		if (!listens[i] && rs->ports[i].tcp >= 0)
-			stop_listening(rs->ports[i].tcp);
+		if (!listens[i] && rs->ports[i].tcp >= 0 && !rs->ports[i].is_unix)
+			stop_listening(rs, &rs->ports[i]);
 }
 
 /* The sockets of a moved instance: bound, and listening if they did. */
@@ -260,10 +281,11 @@ static int given_port(struct ring_server *rs, int i)
 	const union rs_addr *a = (const union rs_addr *)&rs->cfg->ports[i].host;
 
 	p->guest = rs->cfg->ports[i].guest;
-	p->family = a->sa.sa_family;
+	p->is_unix = a->sa.sa_family == AF_UNIX;
+	p->family = p->is_unix ? AF_INET : a->sa.sa_family;
 	p->tcp = handover_given(rs->cfg, CTL_FD_TCP, (uint32_t)i);
 	p->udp = handover_given(rs->cfg, CTL_FD_UDP, (uint32_t)i);
-	p->host = ntohs(a->in.sin_port);
+	p->host = p->is_unix ? 0 : ntohs(a->in.sin_port);
 	p->peers = rs->cfg->given_peers[i];
 	return p->tcp < 0 ? say_fail(-1, "port %u was not handed over", p->guest) : 0;
 }
@@ -279,6 +301,12 @@ static int open_port(struct ring_server *rs, int i)
 	int err;
 
 	p->guest = rs->cfg->ports[i].guest;
+	if (ss.ss_family == AF_UNIX) {
+		p->family = AF_INET;
+		p->is_unix = true;
+		p->tcp = net_unix_open(rs, &ss);
+		return p->tcp < 0 ? -1 : 0;
+	}
 	p->family = ss.ss_family;
 	p->tcp = open_port_socket(&ss, SOCK_STREAM);
 	if (any && p->tcp >= 0) {
@@ -287,7 +315,7 @@ static int open_port(struct ring_server *rs, int i)
 		close(p->tcp);
 		p->tcp = open_port_socket(&ss, SOCK_STREAM);
 	}
-	err = p->tcp < 0 ? p->tcp : claim(p->tcp, rs->cfg->restore_fd > 0);
+	err = p->tcp < 0 ? p->tcp : claim(rs, p, rs->cfg->restore_fd > 0);
 	if (err) {
 		addr_text(&ss, text, sizeof(text));
 		say("cannot listen on %s: %s", text, strerror(-err));

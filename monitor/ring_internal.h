@@ -35,6 +35,8 @@
 #define RS_UDP_PEERS	CTL_MAX_PEERS /* of one forwarded UDP port */
 #define RS_ACCEPT_BATCH 64 /* connections accepted from one listener before others get a turn */
 
+#define RS_TAG_PORT UINT32_MAX /* above an epoll tag whose low half is a port's index; no handle gets as far */
+
 enum handle_kind { H_FREE, H_CONSOLE, H_SOCKET, H_FILE };
 
 union rs_addr {
@@ -68,6 +70,7 @@ struct handle {
 	bool is_tty;
 	bool dgram, listening, connecting, is_sock;
 	bool v6only;
+	bool is_unix; /* the host's side is AF_UNIX: -p unix:PATH:PORT */
 	int8_t port; /* index of the forwarded port it holds, or -1 */
 	uint16_t family; /* as the guest sees it */
 	uint32_t backlog;
@@ -89,7 +92,9 @@ struct rs_port {
 	int tcp, udp; /* descriptors, -1 none */
 	bool tcp_taken, udp_taken;
 	uint16_t guest, host;
-	uint16_t family; /* of the host's sockets */
+	uint16_t family; /* of the host's sockets; of an AF_UNIX one AF_INET, as which the guest sees it */
+	bool is_unix;
+	bool refuses; /* AF_UNIX: nobody listens any more; who comes is turned away (net_unix.c) */
 	/* who sent datagrams lately: it may be answered, whatever the egress rules say */
 	struct ctl_peers peers;
 };
@@ -142,6 +147,7 @@ struct ring_server {
 	struct ring_sqe freeze_sqe;
 	struct rs_ready ready;
 	const uint64_t *listened; /* not 0: the program has listened, ever */
+	uint32_t unix_clients; /* accepted by AF_UNIX, ever */
 	bool answered; /* something was sent on an accepted connection; until hooks.answered was called */
 	uint64_t accept_ns,
 		answer_ns; /* first connection accepted, first answer; 0: not yet, or nobody wants to know */
@@ -219,6 +225,8 @@ int net_init(struct ring_server *rs);
 void net_free(struct ring_server *rs);
 void net_op(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe);
 void net_close(struct ring_server *rs, struct handle *h);
+/* The socket of a port on which nobody listens any more has something. */
+void net_turn_away(struct ring_server *rs, uint32_t port);
 void volume_op(struct ring_server *rs, const struct ring_sqe *sqe);
 
 #endif

@@ -355,6 +355,10 @@ static void on_event(struct ring_server *rs, const struct epoll_event *e)
 		rs->outside = true;
 		return;
 	}
+	if (e->data.u64 >> 32 == RS_TAG_PORT) {
+		net_turn_away(rs, id);
+		return;
+	}
 	if (id >= rs->handles_fresh)
 		return;
 	h = &rs->handles[id];
