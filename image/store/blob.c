@@ -21,7 +21,6 @@
 
 #include "image/store/inside.h"
 
-#define SMALL	    (64u << 10)
 #define FLUSH_EVERY (8u << 20)
 #define BUFFER	    (256u << 10)
 
@@ -180,7 +179,7 @@ int blob_check(struct store *s, const char *hex, uint64_t size)
 		return fd;
 	if (there != size)
 		r = -EBADMSG;
-	else if (size <= SMALL)
+	else if (size <= BLOB_SMALL)
 		r = sha256_fd(fd, found) || strcmp(found, hex) ? -EBADMSG : 0;
 	close(fd);
 	return r;
@@ -325,7 +324,8 @@ static int commit(struct blob *b, const char *expect, char hex[65], uint64_t *si
 	int there = blob_check(b->s, hex, (uint64_t)st.st_size);
 	if (!there)
 		return 0;
-	if (fdatasync(b->fd) || fchmod(b->fd, 0400) || !blob_path(path, hex))
+	bool later = store_lazy && st.st_size <= BLOB_SMALL;
+	if ((!later && fdatasync(b->fd)) || fchmod(b->fd, 0400) || !blob_path(path, hex))
 		return -errno;
 	/* Between store_begin() and store_end() its name comes with the others'. */
 	if (there == -ENOENT && pending_take(b->s, hex, b->fd, b->tmp)) {

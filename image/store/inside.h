@@ -17,6 +17,10 @@ struct store {
 	struct pending *pending; /* pending.c: blobs between store_begin() and store_end(), or NULL */
 };
 
+/* store.c: store_sync_later() was called. */
+extern bool store_lazy;
+#define BLOB_SMALL (64u << 10) /* a blob that is found is looked into up to here */
+
 /* store.c: for prune alone. waiting(arg) is called once if somebody holds the store. */
 int store_exclude(struct store *s, void (*waiting)(void));
 void store_unexclude(struct store *s);

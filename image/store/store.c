@@ -243,8 +243,17 @@ int store_lock(struct store *s, const char *key)
 
 /* --- directories ------------------------------------------------------------------------------ */
 
+bool store_lazy;
+
+void store_sync_later(void)
+{
+	store_lazy = true;
+}
+
 int sync_dir(struct store *s, const char *name)
 {
+	if (store_lazy)
+		return 0;
 	int fd = openat(s->dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)

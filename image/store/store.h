@@ -81,6 +81,13 @@ int store_refs_like(struct store *s, const char *begin, const char *end, struct 
 char *store_memo_get(struct store *s, const char *kind, const char *key);
 void store_memo_set(struct store *s, const char *kind, const char *key, const char *value);
 
+/*
+ * From here on this process does not wait for the disk for names and small blobs: whoever started it does a syncfs(2) before it
+ * relies on them. What a power failure tears before that is mended by whoever writes the same blob again (blob_check), as each of
+ * them is small enough to be looked into.
+ */
+void store_sync_later(void);
+
 /* --- digests ------------------------------------------------------------------ */
 void sha256_hex(const void *data, size_t n, char hex[65]);
 int sha256_fd(int fd, char hex[65]); /* the whole file, from its beginning */
