@@ -43,6 +43,9 @@ extern const struct route api_apps_routes[], api_config_routes[], api_release_ro
 	api_account_routes[], api_misc_routes[];
 
 void api_serve(struct exchange *x); /* takes it */
+struct user *
+api_user(struct exchange
+		 *x); /* by its Authorization: Bearer, or Basic with the token as password; NULL: nobody */
 
 /* Answer, after store_barrier() if something was changed by this call. `body` is stolen. */
 void api_reply(struct call *c, int status, json_t *body);
