@@ -2,9 +2,10 @@
 /*
  * One child process, `cowbell run`, that is an instance: its arguments, environment, descriptors, output, readiness and end.
  *
- * The child: cowbell run --monitor M -m SIZE --egress RULES -p unix:PATH:PORT --notify-fd N --env-file /dev/fd/K [--process TYPE] IMAGE [ARG...]
+ * The child: cowbell run --monitor M -m SIZE --egress RULES -p unix:PATH:PORT --notify-fd N --env-file /dev/fd/K
+ * [--process TYPE | --command LINE] image:IMAGE [ARG...]
  * with XDG_DATA_HOME and XDG_CACHE_HOME below data_dir, PR_SET_PDEATHSIG (it ends when we die), output by pipes that become log lines.
- * --notify-fd: the monitor writes lines there: "listening PORT", "ready", "prefix KEY how".
+ * --notify-fd: the monitor writes lines there: "how HOW ...", "listening PORT".
  */
 #ifndef COWBELL_PLATFORM_INSTANCE_H
 #define COWBELL_PLATFORM_INSTANCE_H
@@ -14,7 +15,8 @@
 struct instance_spec {
 	const char *image; /* name in the image store */
 	const char *process; /* process type, or NULL with argv */
-	const char *const *argv; /* in place of the image's command, or NULL */
+	const char *command; /* a line in place of the image's command, read as one of a Procfile, or NULL */
+	const char *const *argv; /* words in place of it, or NULL */
 	json_t *env; /* all variables: config, PORT, DYNO, ...; borrowed */
 	const struct limits *limits;
 	int stdio[3]; /* given descriptors, closed afterwards; -1: output to the log, no input */
@@ -33,5 +35,10 @@ int instance_start(struct instance *i, const struct instance_spec *s, const stru
 void instance_signal(struct instance *i, int sig);
 /* Bytes of memory that it has of its own, as the kernel says (a look at /proc; microseconds); 0 if it has gone. */
 uint64_t instance_memory(const struct instance *i);
+
+#define APP_PORT 8080 /* where every app listens: each is a machine of its own */
+
+/* Once, before the first start: the directory of sockets, limits of this process. 0 or -errno. */
+int instances_open(void);
 
 #endif

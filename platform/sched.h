@@ -31,6 +31,7 @@ struct instance {
 	int exit_status;
 	struct upstream *upstream; /* router_instance_gone() is called before it is freed */
 	struct sched_instance *priv; /* sched.c's own */
+	struct proc *proc; /* instance.c's own; NULL when there is no process */
 	struct instance *next; /* of the app */
 };
 

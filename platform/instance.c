@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * One `cowbell run` child: words, environment, descriptors; its output as lines of the log; its notes; its end.
+ *
+ *   out     pipe   standard output and error -> log lines of source "app"; not there when the caller gave descriptors
+ *   note    pipe   --notify-fd -> "how HOW", "listening PORT"
+ *   env     memfd  NUL-separated K=V: config vars are on no command line and in no file
+ *   end     pidfd  readable when it has ended; then the rest of `out` is read, and ended() is called, once
+ *
+ * Ownership: struct instance is the scheduler's; struct proc is ours and lives until libuv has closed its handles. After
+ * ended() has been called i->proc is NULL and the struct instance is not looked at any more.
+ *
+ * The output is the tenant's and is bounded: a line is cut into pieces of LINE_BYTES, of more than LINES_PER_S or
+ * KEPT_PER_S the rest of that second is dropped and counted in one line (L10), and of more than READ_PER_S nothing is read
+ * until the second is over, so that a program which writes in a loop waits for its pipe and costs us little.
+ */
+#include "platform/instance.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/host/strings.h"
+#include "lib/list.h"
+#include "platform/cgroup.h"
+#include "platform/logs.h"
+#include "platform/spawn.h"
+
+#define LINE_BYTES  10000
+#define LINES_PER_S 5000
+#define KEPT_PER_S  (4u << 20)
+#define READ_PER_S  (32u << 20)
+#define SECOND_NS   1000000000ull
+#define NOTE_BYTES  256
+#define MAX_SOCKET  107 /* of sun_path, without its NUL */
+#define EXIT_LOST   125
+
+struct proc {
+	struct instance *i; /* NULL after its end */
+	const struct instance_events *events;
+	uv_poll_t end;
+	uv_pipe_t out, note;
+	unsigned open; /* handles that are not closed yet */
+	bool has_out, listening;
+	int pidfd;
+	char *line; /* the beginning of a line, at most LINE_BYTES */
+	size_t n_line;
+	char note_line[NOTE_BYTES];
+	size_t n_note;
+	struct list paused; /* in `paused` while nothing is read */
+	uint64_t second_ns; /* when the current one began */
+	size_t read_bytes, kept_bytes;
+	unsigned kept_lines, dropped;
+};
+
+static char *run_dir;
+static char *const *child_env;
+static char read_buf[64 << 10]; /* one loop, one reader at a time */
+static struct list paused = LIST_INIT(paused);
+static uv_timer_t resume_timer;
+
+/* --- before the first one --------------------------------------------------------------------------- */
+
+/* Sockets of an earlier life, which nobody listens on. */
+static void clean_dir(const char *path)
+{
+	DIR *d = opendir(path);
+
+	for (struct dirent *e; d && (e = readdir(d));)
+		if (e->d_name[0] != '.')
+			unlinkat(dirfd(d), e->d_name, 0);
+	if (d)
+		closedir(d);
+}
+
+/* data_dir/run, or, where that is too long for a socket's address, a directory of our own in /tmp. */
+static int make_run_dir(void)
+{
+	char *real = realpath(config.data_dir, NULL);
+
+	run_dir = textf("%s/run", real ? real : config.data_dir);
+	free(real);
+	if (strlen(run_dir) + sizeof("/0123456789abcdef.s") > MAX_SOCKET) {
+		free(run_dir);
+		run_dir = xstrdup("/tmp/cowbell-run-XXXXXX");
+		return mkdtemp(run_dir) ? 0 : -errno;
+	}
+	if (mkdir(run_dir, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	clean_dir(run_dir);
+	return 0;
+}
+
+int instances_open(void)
+{
+	static struct strings env;
+	struct rlimit l;
+
+	if (!getrlimit(RLIMIT_NOFILE, &l) && l.rlim_cur < l.rlim_max) {
+		l.rlim_cur = l.rlim_max; /* some four for each instance */
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+	char *real = realpath(config.data_dir, NULL);
+	const char *dir = real ? real : config.data_dir;
+	strings_add(&env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	strings_addf(&env, "HOME=%s", dir);
+	strings_addf(&env, "XDG_DATA_HOME=%s/share", dir);
+	strings_addf(&env, "XDG_CACHE_HOME=%s/cache", dir);
+	strings_add(&env, "TERM=xterm");
+	free(real);
+	child_env = env.v;
+	uv_timer_init(loop, &resume_timer);
+	uv_unref((uv_handle_t *)&resume_timer);
+	return make_run_dir();
+}
+
+/* --- output ------------------------------------------------------------------------------------------ */
+
+static void tell_dropped(struct proc *p)
+{
+	if (p->dropped && p->i->app)
+		log_linef(p->i->app, "heroku", "logplex",
+			  "Error L10 (output buffer overflow): %s: %u messages dropped", p->i->dyno,
+			  p->dropped);
+	p->dropped = 0;
+}
+
+/* A new second, or still the same one. */
+static void count_second(struct proc *p)
+{
+	uint64_t now = now_ns();
+
+	if (now - p->second_ns < SECOND_NS)
+		return;
+	tell_dropped(p);
+	p->second_ns = now;
+	p->read_bytes = p->kept_bytes = p->kept_lines = 0;
+}
+
+static void put_line(struct proc *p, const char *text, size_t n)
+{
+	if (p->kept_lines >= LINES_PER_S || p->kept_bytes + n > KEPT_PER_S) {
+		p->dropped++;
+		return;
+	}
+	p->kept_lines++;
+	p->kept_bytes += n;
+	if (n && text[n - 1] == '\r')
+		n--;
+	if (p->i->app)
+		log_line(p->i->app, "app", p->i->dyno, text, n);
+}
+
+static void put_output(struct proc *p, const char *data, size_t n)
+{
+	count_second(p);
+	p->read_bytes += n;
+	while (n) {
+		const char *nl = memchr(data, '\n', n);
+		size_t part = nl ? (size_t)(nl - data) : n, room = LINE_BYTES - p->n_line;
+
+		if (part > room)
+			part = room, nl = NULL;
+		if (nl && !p->n_line) { /* a whole line, as most are */
+			put_line(p, data, part);
+		} else {
+			if (!p->line)
+				p->line = xrealloc(NULL, LINE_BYTES);
+			memcpy(p->line + p->n_line, data, part);
+			p->n_line += part;
+			if (nl || p->n_line == LINE_BYTES) {
+				put_line(p, p->line, p->n_line);
+				p->n_line = 0;
+			}
+		}
+		part += nl != NULL;
+		data += part;
+		n -= part;
+	}
+	if (!p->n_line) {
+		free(p->line);
+		p->line = NULL;
+	}
+}
+
+static void on_buffer(uv_handle_t *h, size_t size, uv_buf_t *b)
+{
+	*b = uv_buf_init(read_buf, sizeof(read_buf));
+}
+
+static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b);
+
+static void on_resume(uv_timer_t *t)
+{
+	list_for_each_safe (l, &paused) {
+		struct proc *p = list_entry(l, struct proc, paused);
+
+		if (now_ns() - p->second_ns < SECOND_NS)
+			continue;
+		list_del(&p->paused);
+		uv_read_start((uv_stream_t *)&p->out, on_buffer, on_output);
+	}
+	if (list_empty(&paused))
+		uv_timer_stop(t);
+}
+
+static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+	struct proc *p = s->data;
+
+	if (n < 0) { /* closed; its end comes by itself */
+		uv_read_stop(s);
+		return;
+	}
+	put_output(p, b->base, (size_t)n);
+	if (p->read_bytes < READ_PER_S)
+		return;
+	uv_read_stop(s);
+	list_add_tail(&paused, &p->paused);
+	if (!uv_is_active((uv_handle_t *)&resume_timer))
+		uv_timer_start(&resume_timer, on_resume, 100, 100);
+}
+
+/* --- notes of the monitor ------------------------------------------------------------------------------- */
+
+static void take_note(struct proc *p, const char *line)
+{
+	static const char *const hows[] = {"boot", "prefix", "snapshot", "standby"};
+	unsigned port;
+
+	if (!strncmp(line, "how ", 4)) {
+		for (size_t k = 0; k < sizeof(hows) / sizeof(hows[0]); k++)
+			if (!strncmp(line + 4, hows[k], strlen(hows[k])))
+				p->i->how = hows[k];
+	} else if (sscanf(line, "listening %u", &port) == 1 && port == APP_PORT && !p->listening) {
+		p->listening = true;
+		p->i->listening_ns = now_ns();
+		if (p->events->listening)
+			p->events->listening(p->i);
+	}
+}
+
+static void on_note(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+	struct proc *p = s->data;
+
+	if (n < 0) {
+		uv_read_stop(s);
+		return;
+	}
+	for (ssize_t k = 0; k < n && p->i; k++) {
+		if (b->base[k] != '\n') {
+			if (p->n_note < NOTE_BYTES - 1)
+				p->note_line[p->n_note++] = b->base[k];
+			continue;
+		}
+		p->note_line[p->n_note] = 0;
+		p->n_note = 0;
+		take_note(p, p->note_line);
+	}
+}
+
+/* --- its end ---------------------------------------------------------------------------------------------- */
+
+static void on_closed(uv_handle_t *h)
+{
+	struct proc *p = h->data;
+
+	if (--p->open)
+		return;
+	close(p->pidfd);
+	free(p->line);
+	free(p);
+}
+
+static void close_all(struct proc *p)
+{
+	list_del(&p->paused);
+	uv_close((uv_handle_t *)&p->end, on_closed);
+	uv_close((uv_handle_t *)&p->note, on_closed);
+	if (p->has_out)
+		uv_close((uv_handle_t *)&p->out, on_closed);
+}
+
+/* What it had written before it ended; a pipe holds 64 KiB. */
+static void read_rest(struct proc *p)
+{
+	int fd;
+
+	if (!p->has_out || uv_fileno((uv_handle_t *)&p->out, &fd))
+		return;
+	for (int k = 0; k < 32; k++) {
+		ssize_t n = read(fd, read_buf, sizeof(read_buf));
+		if (n <= 0)
+			break;
+		put_output(p, read_buf, (size_t)n);
+	}
+	if (p->n_line)
+		put_line(p, p->line, p->n_line);
+	tell_dropped(p);
+}
+
+static void on_end(uv_poll_t *h, int status, int events)
+{
+	struct proc *p = h->data;
+	struct instance *i = p->i;
+	siginfo_t si = {0};
+
+	if (waitid(P_PIDFD, (id_t)p->pidfd, &si, WEXITED | WNOHANG) < 0)
+		si.si_status = EXIT_LOST, si.si_code = CLD_EXITED; /* cannot be: nobody else waits for it */
+	else if (!si.si_pid)
+		return;
+	read_rest(p);
+	i->exit_status = si.si_code == CLD_EXITED ? si.si_status : 128 + si.si_status;
+	i->pid = 0;
+	if (*i->socket_path)
+		unlink(i->socket_path);
+	cgroup_remove(i->id);
+	p->i = NULL;
+	i->proc = NULL;
+	close_all(p);
+	p->events->ended(i, i->exit_status);
+}
+
+/* --- its start ---------------------------------------------------------------------------------------------- */
+
+/* Variables into a memfd, each ended by NUL: that is how values may have line breaks. */
+static int make_env(json_t *env)
+{
+	struct {
+		char *p;
+		size_t n;
+	} b = {NULL, 0};
+	FILE *f = open_memstream(&b.p, &b.n);
+	const char *key;
+	json_t *v;
+	int fd;
+
+	if (!f)
+		return -ENOMEM;
+	json_object_foreach(env, key, v)
+	{
+		if (!*key || strchr(key, '=') || !json_is_string(v))
+			continue;
+		fprintf(f, "%s=%s", key, json_string_value(v));
+		fputc(0, f);
+	}
+	fputc(0, f); /* so that there is one also when nothing else is */
+	if (fclose(f) || (fd = memfd_create("env", MFD_CLOEXEC)) < 0) {
+		free(b.p);
+		return -ENOMEM;
+	}
+	if (write(fd, b.p, b.n) != (ssize_t)b.n) {
+		close(fd);
+		fd = -ENOSPC;
+	}
+	explicit_bzero(b.p, b.n);
+	free(b.p);
+	return fd;
+}
+
+static void make_words(struct strings *w, struct instance *i, const struct instance_spec *s, int note,
+		       int env)
+{
+	strings_add(w, "cowbell");
+	strings_add(w, "run");
+	strings_addf(w, "--monitor=%s", config.monitor ? config.monitor : "auto");
+	strings_addf(w, "-m%llu", (unsigned long long)s->limits->memory);
+	strings_addf(w, "--egress=%s", *s->limits->egress ? s->limits->egress : "none");
+	strings_addf(w, "--notify-fd=%d", note);
+	strings_addf(w, "--env-file=/dev/fd/%d", env);
+	if (s->time_limit_ns)
+		strings_addf(w, "--timeout=%lluns", (unsigned long long)s->time_limit_ns);
+	if (s->tty)
+		strings_add(w, "-t");
+	if (s->port)
+		strings_addf(w, "-punix:%s:%d", i->socket_path, APP_PORT);
+	if (s->command)
+		strings_addf(w, "--command=%s", s->command);
+	else if (s->process)
+		strings_addf(w, "--process=%s", s->process);
+	strings_add(w, "--");
+	strings_addf(w, "image:%s", s->image);
+	for (const char *const *a = s->argv; a && *a; a++)
+		strings_add(w, *a);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static int dev_null(void)
+{
+	static int fd = -1;
+
+	if (fd < 0) {
+		int low = open("/dev/null", O_RDWR | O_CLOEXEC);
+		fd = fcntl(low, F_DUPFD_CLOEXEC, 10);
+		close_fd(&low);
+	}
+	return fd;
+}
+
+/* Descriptors of one start. [0] is ours. */
+struct ends {
+	int out[2], note[2], env, cgroup;
+};
+
+static int open_ends(struct ends *e, const struct instance *i, const struct instance_spec *s)
+{
+	*e = (struct ends){{-1, -1}, {-1, -1}, -1, -1};
+	if (s->stdio[1] < 0 && pipe2(e->out, O_CLOEXEC))
+		return -errno;
+	if (pipe2(e->note, O_CLOEXEC))
+		return -errno;
+	e->env = make_env(s->env);
+	if (e->env < 0)
+		return e->env;
+	e->cgroup = cgroup_make(i->id, s->limits->cpu_percent);
+	return 0;
+}
+
+static void close_ends(struct ends *e)
+{
+	close_fd(&e->out[0]), close_fd(&e->out[1]);
+	close_fd(&e->note[0]), close_fd(&e->note[1]);
+	close_fd(&e->env), close_fd(&e->cgroup);
+}
+
+/* It runs: watch it. Takes our ends. */
+static void watch(struct proc *p, struct ends *e)
+{
+	p->end.data = p->out.data = p->note.data = p;
+	uv_poll_init(loop, &p->end, p->pidfd);
+	uv_poll_start(&p->end, UV_READABLE, on_end);
+	uv_pipe_init(loop, &p->note, 0);
+	uv_pipe_open(&p->note, e->note[0]);
+	uv_read_start((uv_stream_t *)&p->note, on_buffer, on_note);
+	p->open = 2;
+	p->has_out = e->out[0] >= 0;
+	if (p->has_out) {
+		uv_pipe_init(loop, &p->out, 0);
+		uv_pipe_open(&p->out, e->out[0]);
+		uv_read_start((uv_stream_t *)&p->out, on_buffer, on_output);
+		p->open++;
+	}
+	e->note[0] = e->out[0] = -1;
+}
+
+static void name_socket(struct instance *i, bool wanted)
+{
+	static uint64_t count;
+
+	*i->socket_path = 0;
+	if (wanted)
+		snprintf(i->socket_path, sizeof(i->socket_path), "%s/%llx.s", run_dir,
+			 (unsigned long long)++count);
+}
+
+int instance_start(struct instance *i, const struct instance_spec *s, const struct instance_events *ev)
+{
+	struct ends e;
+	struct strings words = {0};
+	struct proc *p = NULL;
+
+	name_socket(i, s->port);
+	int r = open_ends(&e, i, s);
+	if (!r) {
+		p = xcalloc(1, sizeof(*p));
+		list_init(&p->paused);
+		p->i = i;
+		p->events = ev;
+		make_words(&words, i, s, e.note[1], e.env);
+		int keep[] = {e.note[1], e.env};
+		struct spawn sp = {.path = config.self,
+				   .argv = words.v,
+				   .envp = child_env,
+				   .keep = keep,
+				   .n_keep = 2,
+				   .tty = s->tty,
+				   .cgroup = e.cgroup};
+		for (int k = 0; k < 3; k++)
+			sp.stdio[k] = s->stdio[k] >= 0 ? s->stdio[k] : k ? e.out[1] : dev_null();
+		i->started_ns = now_ns();
+		i->how = "boot";
+		r = spawn(&sp, &i->pid, &p->pidfd);
+	}
+	if (!r) {
+		i->proc = p;
+		watch(p, &e);
+	} else {
+		free(p);
+		i->pid = 0;
+	}
+	close_ends(&e);
+	for (int k = 0; k < 3; k++)
+		if (s->stdio[k] >= 0)
+			close(s->stdio[k]);
+	strings_free(&words);
+	return r;
+}
+
+void instance_signal(struct instance *i, int sig)
+{
+	if (i->proc && i->pid > 0) /* not waited for yet, so the number is still its own */
+		kill(i->pid, sig);
+}
