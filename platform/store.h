@@ -14,6 +14,7 @@
 
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* 0, or an exit status after one line. Makes the file, or brings an older schema forward. */
 int store_open(const char *path, bool sync);
