@@ -82,8 +82,9 @@ struct app {
 
 const struct limits *app_limits(const struct app *a);
 
-/* Load everything; 0, or an exit status after one line. */
+/* Load everything; the first start makes the admin and data_dir/admin-token. 0, or an exit status after one line. */
 int model_open(void);
+int model_new_admin_token(void); /* and write it into that file */
 
 /* --- look up; NULL if there is none ----------------------------------------------------------------- */
 struct app *model_app(const char *id_or_name); /* of any owner: callers check may_use() */
