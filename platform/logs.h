@@ -21,8 +21,9 @@ struct log_follower *logs_follow(struct app *a, log_cb *cb, void *arg);
 void logs_unfollow(struct log_follower *f);
 void logs_app_gone(struct app *a);
 void logs_drains_changed(struct app *a); /* the API wrote the table of drains */
-/* POST /apps/X/log-sessions: makes a session, *url is malloc'ed; GET of that path is logs_session(). */
-struct fault logs_session_create(struct app *a, json_t *params, const char *base_url, char **url);
+/* POST /apps/X/log-sessions: makes a session for a user, *url is malloc'ed; GET of that path is logs_session(). */
+struct fault logs_session_create(struct app *a, const struct user *u, json_t *params, const char *base_url,
+				 char id[37], char **url);
 void logs_session(struct exchange *x); /* takes the exchange: path /log-sessions/TOKEN */
 
 #endif

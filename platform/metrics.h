@@ -17,6 +17,22 @@ void metrics_request(struct app *a, int status, enum hcode code, uint64_t bytes,
 void metrics_start(struct app *a, const char *how, uint64_t ns);
 void metrics_build(struct app *a, bool ok, uint64_t ns);
 void metrics_app_gone(struct app *a);
+
+/*
+ * W3C trace context: spans.c. The router calls trace_begin() with the client's traceparent (.p NULL: none), sends trace_header() upstream in
+ * its place (tracestate as it came, if trace.given), and tells the hop's end by span_log().
+ */
+struct trace {
+	char trace_id[33], parent_id[17], span_id[17]; /* parent_id "": this is the first span */
+	uint8_t flags;
+	bool given; /* the client's was good */
+};
+void trace_begin(struct trace *t, struct str traceparent);
+void trace_header(const struct trace *t, char out[56]);
+/* One line of JSON to our own log if config.log_format is json or the app's lab feature "log-spans" is on (then to its own log, too). Cheap if neither. */
+void span_log(struct app *a, const struct exchange *x, const struct trace *t, const char *dyno, int status,
+	      enum hcode code, const struct request_times *times);
+
 /* GET /metrics, dashboard pages and their JSON and event streams: takes the exchange. */
 void metrics_serve(struct exchange *x);
 void dashboard_serve(struct exchange *x);
