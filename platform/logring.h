@@ -45,6 +45,7 @@ struct log_filter {
 	char source[LOG_SOURCE_MAX], dyno[LOG_DYNO_MAX]; /* "": any; a dyno "web" means web.1, web.2, ... */
 };
 bool log_filter_passes(const struct log_filter *f, const struct log_entry *e);
+uint64_t log_last(const struct app *a); /* the number of the last line; 0: none */
 uint64_t log_tail(struct app *a, const struct log_filter *f, unsigned lines);
 
 /* "2026-11-22T21:47:00.123456+00:00" */
@@ -57,10 +58,18 @@ struct log_totals {
 };
 extern struct log_totals log_totals;
 
+/*
+ * An event stream of an app's lines to a client whose rights were looked at: takes the exchange. Last-Event-ID goes on from there. json: each
+ * event is {"seq","t","source","dyno","text"} in place of a line as `heroku logs` shows it.
+ */
+void log_stream(struct exchange *x, struct app *a, const struct log_filter *f, unsigned lines, bool tail,
+		bool json);
+
 /* sessions.c, drains.c: called by logs.c */
 void sessions_app_gone(struct app *a);
 void drains_open(void);
 void drains_app_gone(struct app *a);
+void drains_stop(void);
 
 /* drains.c, for the API. Rows are in the table `drains`. */
 #define DRAINS_MAX 10 /* of one app */

@@ -447,6 +447,11 @@ bool log_filter_passes(const struct log_filter *f, const struct log_entry *e)
 	return !n || (!strncmp(f->dyno, e->dyno, n) && (!e->dyno[n] || e->dyno[n] == '.'));
 }
 
+uint64_t log_last(const struct app *a)
+{
+	return a->logs ? a->logs->seq : 0;
+}
+
 uint64_t log_tail(struct app *a, const struct log_filter *f, unsigned lines)
 {
 	struct log_app *l = a->logs;

@@ -24,6 +24,8 @@ void logs_drains_changed(struct app *a); /* the API wrote the table of drains */
 /* POST /apps/X/log-sessions: makes a session for a user, *url is malloc'ed; GET of that path is logs_session(). */
 struct fault logs_session_create(struct app *a, const struct user *u, json_t *params, const char *base_url,
 				 char id[37], char **url);
+/* Our own end: streams end, so that their connections can. */
+void logs_stop(void);
 void logs_session(struct exchange *x); /* takes the exchange: path /log-sessions/TOKEN */
 
 #endif

@@ -8,14 +8,13 @@
  *
  * Figures of single apps are told only on request (?apps=all, ?app=NAME), for 34,000 of them would be a flood; apps that were never asked are left out.
  */
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "platform/api.h"
 #include "platform/logring.h"
-#include "platform/metrics_auth.h"
 #include "platform/metrics_data.h"
 
 static void head(struct text *t, const char *name, const char *type, const char *help)
@@ -183,35 +182,7 @@ static void apps(struct text *t, struct app **list, size_t n)
 	}
 }
 
-/* --- who asks -------------------------------------------------------------------------------------------- */
-
-static struct user *by_basic(const char *p, size_t n)
-{
-	unsigned char plain[512];
-	int len;
-
-	if (n == 0 || n > 600 || n % 4)
-		return NULL;
-	len = EVP_DecodeBlock(plain, (const unsigned char *)p, (int)n);
-	for (size_t pad = 0; len > 0 && pad < 2 && p[n - 1 - pad] == '='; pad++)
-		len--;
-	const char *colon = len > 0 ? memchr(plain, ':', (size_t)len) : NULL;
-	if (!colon)
-		return NULL;
-	colon++;
-	return model_user_by_token(colon, (size_t)len - (size_t)(colon - (const char *)plain));
-}
-
-struct user *metrics_user(const struct exchange *x)
-{
-	struct str a = exchange_header(x, "Authorization");
-
-	if (a.p && a.n > 7 && a.n < 300 && !strncasecmp(a.p, "Bearer ", 7))
-		return model_user_by_token(a.p + 7, a.n - 7);
-	if (a.p && a.n > 6 && !strncasecmp(a.p, "Basic ", 6))
-		return by_basic(a.p + 6, a.n - 6);
-	return NULL;
-}
+/* --- answers ------------------------------------------------------------------------------------------------ */
 
 static void answer(struct exchange *x, int status, const char *type, const char *body, size_t n)
 {
@@ -233,7 +204,7 @@ static void answer_text(struct exchange *x, int status, const char *text)
 
 void metrics_serve(struct exchange *x)
 {
-	struct user *u = metrics_user(x);
+	struct user *u = api_user(x);
 	struct text t = {0};
 	char name[64] = "";
 
