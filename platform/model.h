@@ -164,6 +164,8 @@ struct fault model_token_remove(struct user *u, const char *id); /* 404 if u has
 /* Limits as JSON, {"memory":"512M","in_flight":50,...}: all of an app's; those that `changes` names, over `*l`. null: the default again. */
 json_t *limits_json(const struct limits *l);
 struct fault limits_apply(struct limits *l, json_t *changes);
+/* Nothing of `l` goes beyond `most`: what an owner may set without an admin. */
+bool limits_within(const struct limits *l, const struct limits *most);
 
 /* What failed in the store as a fault: 507 insufficient_storage when the disk is full, else 503. */
 struct fault store_fault(int sqlite_error);

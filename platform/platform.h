@@ -39,10 +39,12 @@ struct config {
 	unsigned max_instances; /* running at one time; 0: as many as the budget allows, at most 2000 */
 	unsigned max_builds; /* at one time; 0: number of CPUs */
 	uint64_t build_timeout_ns; /* 15 min */
-	uint64_t max_source, max_entries; /* of a source tar: 1 GiB unpacked, 10,000 */
+	uint64_t max_source; /* of a source tar: 1 GiB unpacked */
+	unsigned max_entries; /* 10,000 */
 	unsigned standby; /* prepared instances kept ready for each of the most used runtimes; 2 */
 	unsigned api_per_hour; /* calls of the API that a user may make in an hour; 0: no limit */
 	bool sync; /* wait for the disk before a change is acknowledged (default) */
+	bool drain_private; /* log drains may go to loopback, private and link-local addresses */
 	const char *log_format; /* text|json: of our own log, on standard error */
 	bool verbose;
 	/* defaults for each app, which its limits may change (PATCH /apps/X/limits) */

@@ -63,10 +63,16 @@ const struct setting config_settings[] = {
 	 "Files and directories of a source.", NULL},
 	{"standby", SET_COUNT, AT(standby), 0, 64, "2",
 	 "Prepared instances that are kept ready for each of the most used runtimes.", NULL},
+	{"api_per_hour", SET_COUNT, AT(api_per_hour), 0, 1000000000, "0",
+	 "Calls of the API that a user may make in an hour; above it: 429. 0: no limit.", NULL},
 	{"sync", SET_BOOL, AT(sync), 0, 0, "true",
 	 "Wait for the disk before a change is acknowledged. Without it the last changes before a power "
 	 "failure\n"
 	 "may be lost; a crash of the server itself loses nothing in either case.",
+	 NULL},
+	{"drain_private", SET_BOOL, AT(drain_private), 0, 0, "false",
+	 "Log drains of apps may go to loopback, private and link-local addresses. If tenants are not "
+	 "trusted: false.",
 	 NULL},
 	{"log_format", SET_CHOICE, AT(log_format), 0, 0, "text",
 	 "Of the server's own log, which goes to standard error.", "text|json"},
