@@ -42,6 +42,7 @@ extern const struct route api_apps_routes[], api_config_routes[], api_release_ro
 	api_formation_routes[], api_dyno_routes[], api_build_routes[], api_log_routes[], api_domain_routes[],
 	api_account_routes[], api_misc_routes[];
 
+void api_certs_open(void); /* tell tls.c the certificates of the store: after model_open(), before front_open() */
 void api_serve(struct exchange *x); /* takes it */
 struct user *
 api_user(struct exchange

@@ -1,0 +1,811 @@
+// SPDX-License-Identifier: ISC
+/*
+ * The way of a call of the API: exchange -> token -> route -> role -> body -> the family's function -> disk -> answer.
+ *
+ * Nothing of a body is read before the token is good. A body is at most 1 MiB and is JSON, an object, without
+ * repeated keys and nested 64 deep at most. An app that the caller may not see is not there (404); one that he may see
+ * but not change so is forbidden (403).
+ *
+ * Life of a pending call: api_serve() makes it; the family's function gets its struct call; api_reply() and its
+ * sisters take the answer; after a change they wait for store_barrier(); then it is sent and freed. If the client goes
+ * before, call.x is NULL from then on, the function's work goes on, and its answer is dropped. All calls whose
+ * function has begun are in a list, so that those of a destroyed app can be told (call.app becomes NULL).
+ */
+#include "platform/api_util.h"
+#include "platform/store.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BODY_MAX   ((size_t)1 << 20)
+#define DEPTH_MAX  64
+#define TOKEN_MAX  256
+#define ERRORS_URL "https://devcenter.heroku.com/articles/platform-api-reference#errors"
+
+struct pending {
+	struct call call; /* the first: a call is its pending */
+	struct api_match match;
+	char *body;
+	size_t len, cap;
+	bool begun, answered;
+	bool streaming; /* the route takes the body itself, and it has not ended */
+	int status;
+	char *text; /* the answer */
+	char next[640]; /* Next-Range of it */
+	long remaining; /* of the rate limit; -1: unlimited */
+	struct pending *prev, *next_call;
+};
+
+static struct pending *in_flight;
+
+static struct pending *pending_of(struct call *c)
+{
+	return (struct pending *)c;
+}
+
+static void pending_free(struct pending *p)
+{
+	if (p->begun) {
+		if (p->prev)
+			p->prev->next_call = p->next_call;
+		else
+			in_flight = p->next_call;
+		if (p->next_call)
+			p->next_call->prev = p->prev;
+	}
+	json_decref(p->call.body);
+	free(p->match.text);
+	free(p->body);
+	free(p->text);
+	free(p);
+}
+
+void api_app_gone(struct app *a)
+{
+	for (struct pending *p = in_flight; p; p = p->next_call)
+		if (p->call.app == a)
+			p->call.app = NULL;
+}
+
+bool api_user_is_busy(const struct user *u)
+{
+	for (struct pending *p = in_flight; p; p = p->next_call)
+		if (p->call.user == u)
+			return true;
+	return false;
+}
+
+#define UNLIMITED_SAYS 4500 /* what RateLimit-Remaining says if there is no limit: Heroku's own */
+long api_remaining(struct call *c)
+{
+	return pending_of(c)->remaining < 0 ? UNLIMITED_SAYS : pending_of(c)->remaining;
+}
+
+/* --- answers -------------------------------------------------------------------------------------- */
+
+static uint64_t hash_text(const char *s)
+{
+	uint64_t h = 0xcbf29ce484222325;
+
+	for (; *s; s++)
+		h = (h ^ (unsigned char)*s) * 0x100000001b3;
+	return h;
+}
+
+static struct str str_of(const char *s)
+{
+	return (struct str){s, strlen(s)};
+}
+
+/* The answer is complete, and what it says is on disk. */
+static void send_answer(struct pending *p)
+{
+	struct exchange *x = p->call.x;
+	struct header h[10];
+	char etag[24], remaining[16];
+	unsigned n = 0;
+	int status = p->status;
+	size_t len = p->text ? strlen(p->text) : 0;
+
+	if (!x) {
+		pending_free(p);
+		return;
+	}
+	snprintf(remaining, sizeof(remaining), "%ld", api_remaining(&p->call));
+	h[n++] = (struct header){STR("Content-Type"), STR("application/json")};
+	h[n++] = (struct header){STR("Request-Id"), str_of(x->request_id)};
+	h[n++] = (struct header){STR("RateLimit-Remaining"), str_of(remaining)};
+	h[n++] = (struct header){STR("Cache-Control"), STR("private, no-cache")};
+	h[n++] = (struct header){STR("X-Content-Type-Options"), STR("nosniff")};
+	if (status == 401)
+		h[n++] = (struct header){STR("WWW-Authenticate"), STR("Basic realm=\"cowbell\"")};
+	if (status == 405 && p->match.allow[0])
+		h[n++] = (struct header){STR("Allow"), str_of(p->match.allow)};
+	if (p->next[0])
+		h[n++] = (struct header){STR("Next-Range"), str_of(p->next)};
+	if (status == 200 && (str_eq(x->method, "GET") || str_eq(x->method, "HEAD"))) {
+		struct str match = exchange_header(x, "If-None-Match");
+		snprintf(etag, sizeof(etag), "\"%016llx\"",
+			 (unsigned long long)hash_text(p->text ? p->text : ""));
+		h[n++] = (struct header){STR("ETag"), str_of(etag)};
+		if (match.p && memmem(match.p, match.n, etag, strlen(etag))) {
+			status = 304;
+			len = 0;
+		}
+	}
+	p->call.x = NULL;
+	x->user = NULL;
+	exchange_respond(x, status, h, n, (int64_t)len);
+	if (len)
+		exchange_write(x, p->text, len);
+	exchange_end(x);
+	pending_free(p);
+}
+
+static void set_error(struct pending *p, int status, const char *id, const char *message)
+{
+	json_t *body = json_object();
+
+	json_object_set_new(body, "id", json_string(id));
+	json_t *text = json_string(message);
+	json_object_set_new(body, "message", text ? text : json_string("The request is not valid."));
+	json_object_set_new(body, "url", json_string(ERRORS_URL));
+	p->status = status;
+	free(p->text);
+	p->text = json_dumps(body, JSON_COMPACT);
+	json_decref(body);
+}
+
+static void on_disk(void *arg, int err)
+{
+	struct pending *p = arg;
+
+	if (err)
+		set_error(p, 503, "storage_failed",
+			  "The change could not be written to disk; the platform's disk may be full. Nothing "
+			  "was acknowledged.");
+	send_answer(p);
+}
+
+static bool is_change(const struct pending *p)
+{
+	return p->match.route && strcmp(p->match.route->method, "GET") != 0;
+}
+
+static void answer(struct pending *p)
+{
+	if (p->answered) {
+		plog("error", NULL, "api: two answers to one call of %s",
+		     p->match.route ? p->match.route->path : "?");
+		return;
+	}
+	p->answered = true;
+	if (p->begun && is_change(p) && p->status < 400)
+		store_barrier(on_disk, p);
+	else
+		send_answer(p);
+}
+
+void api_reply(struct call *c, int status, json_t *body)
+{
+	struct pending *p = pending_of(c);
+
+	p->status = status;
+	if (body && !p->answered) {
+		p->text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
+		if (!p->text)
+			set_error(p, 500, "internal", "The answer could not be written as JSON.");
+	}
+	json_decref(body);
+	answer(p);
+}
+
+void api_error(struct call *c, int status, const char *id, const char *fmt, ...)
+{
+	char message[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	if (!pending_of(c)->answered)
+		set_error(pending_of(c), status, id, message);
+	answer(pending_of(c));
+}
+
+void api_fault(struct call *c, const struct fault *f)
+{
+	api_error(c, f->status ? f->status : 500, f->id ? f->id : "internal", "%s", f->message);
+}
+
+/* --- lists ------------------------------------------------------------------------------------------ */
+
+bool api_page(struct call *c, const char *const *keys, struct page *p)
+{
+	struct str range = c->x ? exchange_header(c->x, "Range") : (struct str){NULL, 0};
+
+	if (!page_parse(range.p ? range : STR(""), p)) {
+		api_error(c, 416, "requested_range_not_satisfiable",
+			  "The Range header is not of the form \"id FROM..TO; order=asc, max=200\".");
+		return false;
+	}
+	if (!p->key[0])
+		snprintf(p->key, sizeof(p->key), "%s", keys[0]);
+	for (; *keys; keys++)
+		if (!strcmp(*keys, p->key))
+			return true;
+	api_error(c, 416, "requested_range_not_satisfiable", "This list cannot be sorted by %s.", p->key);
+	return false;
+}
+
+void api_reply_page(struct call *c, json_t *array, const char *next)
+{
+	if (next)
+		snprintf(pending_of(c)->next, sizeof(pending_of(c)->next), "%s", next);
+	api_reply(c, next && *next ? 206 : 200, array);
+}
+
+struct item {
+	const char *key;
+	char number[24];
+	json_t *value;
+};
+
+static int item_order(const void *a, const void *b)
+{
+	const struct item *x = a, *y = b;
+
+	return page_compare(x->key ? x->key : x->number, y->key ? y->key : y->number);
+}
+
+static const char *item_key(const void *items, size_t i)
+{
+	const struct item *it = (const struct item *)items + i;
+
+	return it->key ? it->key : it->number;
+}
+
+void api_reply_list(struct call *c, json_t *array, const char *key)
+{
+	const char *keys[] = {key,	  "id",		"name",	      "version", "type",
+			      "hostname", "created_at", "updated_at", "email",	 NULL};
+	size_t n = json_array_size(array), first, count;
+	struct item *items;
+	struct page page;
+	char next[640] = "";
+	json_t *out;
+	bool more;
+
+	if (!api_page(c, keys, &page)) {
+		json_decref(array);
+		return;
+	}
+	items = xcalloc(n + 1, sizeof(*items));
+	for (size_t i = 0; i < n; i++) {
+		json_t *v = json_object_get(json_array_get(array, i), page.key);
+		items[i].value = json_array_get(array, i);
+		items[i].key = json_string_value(v);
+		if (json_is_integer(v))
+			snprintf(items[i].number, sizeof(items[i].number), "%lld",
+				 (long long)json_integer_value(v));
+	}
+	qsort(items, n, sizeof(*items), item_order);
+	page_cut(&page, items, n, item_key, &first, &count, &more);
+	out = json_array();
+	for (size_t i = 0; i < count; i++)
+		json_array_append(out, items[page.desc ? first - i : first + i].value);
+	if (more && count)
+		page_next(&page, item_key(items, page.desc ? first - count + 1 : first + count - 1), next,
+			  sizeof(next));
+	free(items);
+	json_decref(array);
+	api_reply_page(c, out, next[0] ? next : NULL);
+}
+
+/* --- who asks ----------------------------------------------------------------------------------------- */
+
+static int base64_value(char c)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const char *p = c ? strchr(digits, c) : NULL;
+
+	return p ? (int)(p - digits) : -1;
+}
+
+/* "user:token" of Basic; the token's place in out, or NULL. */
+static const char *basic_token(struct str s, char *out, size_t size)
+{
+	unsigned bits = 0, have = 0;
+	size_t n = 0;
+	char *colon;
+
+	while (s.n && s.p[s.n - 1] == '=')
+		s.n--;
+	for (size_t i = 0; i < s.n; i++) {
+		int v = base64_value(s.p[i]);
+		if (v < 0)
+			return NULL;
+		bits = bits << 6 | (unsigned)v;
+		have += 6;
+		if (have >= 8) {
+			have -= 8;
+			if (n + 1 >= size)
+				return NULL;
+			out[n++] = (char)(bits >> have & 0xff);
+		}
+	}
+	out[n] = '\0';
+	if (memchr(out, 0, n))
+		return NULL;
+	colon = strchr(out, ':');
+	/* `heroku` and netrc give the token as password; some tools as the user's name with nothing behind it. */
+	if (colon && colon[1])
+		return colon + 1;
+	if (colon)
+		*colon = '\0';
+	return out;
+}
+
+struct user *api_user(struct exchange *x)
+{
+	struct str h = exchange_header(x, "Authorization");
+	char buf[TOKEN_MAX * 2];
+	const char *token;
+	size_t scheme = 0;
+
+	if (!h.p)
+		return NULL;
+	while (scheme < h.n && h.p[scheme] != ' ')
+		scheme++;
+	struct str kind = {h.p, scheme}, rest = {h.p + scheme, h.n - scheme};
+	while (rest.n && rest.p[0] == ' ')
+		rest.p++, rest.n--;
+	while (rest.n && rest.p[rest.n - 1] == ' ')
+		rest.n--;
+	if (!rest.n)
+		return NULL;
+	if (str_eq_nocase(kind, "Bearer"))
+		return rest.n <= TOKEN_MAX ? model_user_by_token(rest.p, rest.n) : NULL;
+	if (!str_eq_nocase(kind, "Basic"))
+		return NULL;
+	token = basic_token(rest, buf, sizeof(buf));
+	if (!token || !*token || strlen(token) > TOKEN_MAX)
+		return NULL;
+	return model_user_by_token(token, strlen(token));
+}
+
+/* --- how often ------------------------------------------------------------------------------------------ */
+
+/*
+ * A bucket for each user, filled at api_per_hour / 3600 a second. The table is small and of fixed size: a bucket that
+ * would be full again by now is as good as none, and gives way.
+ */
+#define BUCKETS 1024
+static struct bucket {
+	const struct user *user;
+	double left;
+	uint64_t ns;
+} buckets[BUCKETS];
+
+/* What remains after this call, -1 if there is no limit, -2 if it is one too many. */
+static long take_from_bucket(const struct user *u)
+{
+	double rate = config.api_per_hour / 3600.0, full = config.api_per_hour;
+	uint64_t now = now_ns();
+	struct bucket *b = NULL;
+	size_t at = ((uintptr_t)u >> 4) % BUCKETS;
+
+	if (!config.api_per_hour)
+		return -1;
+	for (size_t i = 0; i < 16; i++) {
+		struct bucket *k = &buckets[(at + i) % BUCKETS];
+		if (k->user == u) {
+			b = k;
+			break;
+		}
+		if (!b && (!k->user || k->left + rate * (double)(now - k->ns) / 1e9 >= full))
+			b = k;
+	}
+	if (!b) /* sixteen busy neighbours: the first shares its bucket's place */
+		b = &buckets[at];
+	if (b->user != u)
+		*b = (struct bucket){u, full, now};
+	b->left += rate * (double)(now - b->ns) / 1e9;
+	b->ns = now;
+	if (b->left > full)
+		b->left = full;
+	if (b->left < 1)
+		return -2;
+	b->left -= 1;
+	return (long)b->left;
+}
+
+/* --- requests --------------------------------------------------------------------------------------------- */
+
+/* Brackets, outside of strings: before the parser recurses over them. */
+static bool too_deep(const char *s, size_t n)
+{
+	unsigned depth = 0;
+	bool in_string = false;
+
+	for (size_t i = 0; i < n; i++) {
+		if (in_string) {
+			if (s[i] == '\\')
+				i++;
+			else if (s[i] == '"')
+				in_string = false;
+		} else if (s[i] == '"') {
+			in_string = true;
+		} else if (s[i] == '{' || s[i] == '[') {
+			if (++depth > DEPTH_MAX)
+				return true;
+		} else if ((s[i] == '}' || s[i] == ']') && depth) {
+			depth--;
+		}
+	}
+	return false;
+}
+
+/* The whole body is there. False: answered. */
+static bool read_body(struct pending *p)
+{
+	json_error_t err;
+	size_t i = 0;
+
+	while (i < p->len && strchr(" \t\r\n", p->body[i]) && p->body[i])
+		i++;
+	if (i == p->len) {
+		p->call.body = json_object();
+		return true;
+	}
+	if (too_deep(p->body, p->len)) {
+		api_error(&p->call, 400, "bad_request", "The body is nested too deeply.");
+		return false;
+	}
+	p->call.body = json_loadb(p->body, p->len, JSON_REJECT_DUPLICATES, &err);
+	free(p->body);
+	p->body = NULL;
+	if (json_is_object(p->call.body))
+		return true;
+	if (p->call.body)
+		api_error(&p->call, 400, "bad_request", "The body must be a JSON object.");
+	else
+		api_error(&p->call, 400, "bad_request", "The body is not valid JSON: line %d, column %d.",
+			  err.line, err.column);
+	return false;
+}
+
+static bool may(struct pending *p)
+{
+	struct call *c = &p->call;
+	const struct route *r = p->match.route;
+
+	if (p->match.app) {
+		struct app *a = model_app(p->match.app);
+		c->role = a ? model_role(c->user, a) : ROLE_NONE;
+		if (c->role == ROLE_NONE) {
+			api_error(c, 404, "not_found", "Couldn't find that app.");
+			return false;
+		}
+		c->app = a;
+	}
+	if ((r->need == NEED_OWNER && c->role != ROLE_OWNER) || (r->need == NEED_ADMIN && !c->user->admin) ||
+	    (r->need == NEED_COLLABORATOR && c->role == ROLE_NONE)) {
+		api_error(c, 403, "forbidden", "You do not have access to this resource.");
+		return false;
+	}
+	return true;
+}
+
+static void join_list(struct pending *p)
+{
+	p->begun = true;
+	p->next_call = in_flight;
+	if (in_flight)
+		in_flight->prev = p;
+	in_flight = p;
+}
+
+static void begin(struct pending *p)
+{
+	join_list(p);
+	/* The app may have gone, or the role changed, while the body came. */
+	if (!read_body(p) || !may(p))
+		return;
+	p->match.route->run(&p->call);
+}
+
+static void on_body(struct exchange *x, const char *data, size_t n)
+{
+	struct pending *p = x->user;
+
+	if (p && p->streaming && !p->answered && p->call.piece) {
+		p->call.piece(&p->call, data, n);
+		return;
+	}
+	if (!p || p->begun)
+		return;
+	if (n > BODY_MAX - p->len) {
+		api_error(&p->call, 413, "request_entity_too_large", "The body is larger than 1 MiB.");
+		return;
+	}
+	if (p->len + n > p->cap) {
+		p->cap = p->len + n > p->cap * 2 ? p->len + n : p->cap * 2;
+		p->body = xrealloc(p->body, p->cap);
+	}
+	memcpy(p->body + p->len, data, n);
+	p->len += n;
+}
+
+static void on_body_end(struct exchange *x)
+{
+	struct pending *p = x->user;
+
+	if (p && p->streaming) {
+		p->streaming = false;
+		if (p->call.end && !p->answered)
+			p->call.end(&p->call);
+	} else if (p && !p->begun) {
+		begin(p);
+	}
+}
+
+static void on_closed(struct exchange *x)
+{
+	struct pending *p = x->user;
+
+	if (!p)
+		return;
+	x->user = NULL;
+	p->call.x = NULL;
+	if (p->answered)
+		return;
+	if (p->streaming && p->call.gone)
+		p->call.gone(&p->call);
+	if (p->streaming || !p->begun)
+		pending_free(p);
+}
+
+static const struct exchange_handler handler = {on_body, on_body_end, NULL, on_closed};
+
+/* "application/vnd.heroku+json; version=3" and "version=3.anything" are ours; other versions are not. */
+static bool acceptable(struct str accept)
+{
+	const char *vnd, *version;
+
+	if (!accept.p)
+		return true;
+	vnd = memmem(accept.p, accept.n, "application/vnd.heroku+json", 27);
+	if (!vnd)
+		return true;
+	accept.n -= (size_t)(vnd - accept.p);
+	version = memmem(vnd, accept.n, "version=", 8);
+	if (!version)
+		return true;
+	size_t left = accept.n - (size_t)(version - vnd) - 8;
+	version += 8;
+	if (left && *version == '"')
+		version++, left--;
+	return left && *version == '3' && (left == 1 || version[1] < '0' || version[1] > '9');
+}
+
+/* A body that is no JSON, for a route that takes such. */
+static bool is_stream(const struct pending *p)
+{
+	static const char *const types[] = {"application/x-tar", "application/gzip", "application/x-gzip",
+					    "application/octet-stream"};
+	struct str type = exchange_header(p->call.x, "Content-Type");
+
+	if (!p->match.route->stream || !type.p)
+		return false;
+	for (size_t i = 0; i < type.n; i++)
+		if (type.p[i] == ';' || type.p[i] == ' ')
+			type.n = i;
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (str_eq_nocase(type, types[i]))
+			return true;
+	return false;
+}
+
+/* What the head alone decides. False: answered. */
+static bool head_is_good(struct pending *p)
+{
+	struct exchange *x = p->call.x;
+	struct call *c = &p->call;
+	bool path_ok = api_route_find(x->method, x->path, &p->match);
+
+	p->remaining = -1;
+	c->user = api_user(x);
+	if (!c->user) {
+		api_error(c, 401, "unauthorized", "Invalid credentials provided.");
+		return false;
+	}
+	p->remaining = take_from_bucket(c->user);
+	if (p->remaining == -2) {
+		p->remaining = 0;
+		api_error(c, 429, "rate_limit",
+			  "Your account has reached the API rate limit. Please wait and try again.");
+		return false;
+	}
+	if (!path_ok) {
+		api_error(c, 400, "bad_request", "The path is not valid.");
+		return false;
+	}
+	if (!p->match.route) {
+		if (p->match.allow[0])
+			api_error(c, 405, "method_not_allowed",
+				  "This endpoint has no such method; it has %s.", p->match.allow);
+		else
+			api_error(c, 404, "not_found",
+				  "There is no such endpoint. Its path or version may be wrong.");
+		return false;
+	}
+	if (!acceptable(exchange_header(x, "Accept"))) {
+		api_error(c, 406, "not_acceptable",
+			  "Only version 3 of the API is served: "
+			  "Accept: application/vnd.heroku+json; version=3");
+		return false;
+	}
+	if (!may(p))
+		return false;
+	if (x->content_length > (int64_t)BODY_MAX && !is_stream(p)) {
+		api_error(c, 413, "request_entity_too_large", "The body is larger than 1 MiB.");
+		return false;
+	}
+	return true;
+}
+
+static bool is_waiting(const struct pending *p)
+{
+	for (const struct pending *q = in_flight; q; q = q->next_call)
+		if (q == p)
+			return !q->answered;
+	return false;
+}
+
+void api_serve(struct exchange *x)
+{
+	struct pending *p = xcalloc(1, sizeof(*p));
+
+	p->call.x = x;
+	x->handler = &handler;
+	x->user = p;
+	if (!head_is_good(p))
+		return;
+	for (int i = 0; i < API_PARAMS_MAX; i++)
+		p->call.param[i] = p->match.param[i];
+	if (is_stream(p)) {
+		p->call.body = json_object();
+		p->streaming = true;
+		join_list(p);
+		p->match.route->stream(&p->call);
+		if (is_waiting(p)) /* else it has answered already, and both are gone */
+			exchange_continue(x);
+		return;
+	}
+	if (x->content_length == 0) {
+		begin(p);
+		return;
+	}
+	exchange_continue(x);
+}
+
+/* --- fields ------------------------------------------------------------------------------------------------- */
+
+const char *api_shown(const char *text, char out[64])
+{
+	size_t i;
+
+	for (i = 0; i < 60 && text[i]; i++)
+		out[i] = (unsigned char)text[i] < ' ' || text[i] == 127 ? '?' : text[i];
+	/* Do not end inside a character. */
+	if (text[i])
+		while (i && ((unsigned char)text[i] & 0xc0) == 0x80)
+			i--;
+	out[i] = '\0';
+	return out;
+}
+
+static void wrong_type(struct call *c, const char *key, const char *want, bool *ok)
+{
+	if (*ok)
+		api_error(c, API_INVALID, "Parameter %s must be %s.", key, want);
+	*ok = false;
+}
+
+const char *body_string(struct call *c, const char *key, bool *ok)
+{
+	json_t *v = json_object_get(c->body, key);
+
+	if (!v || json_is_null(v))
+		return NULL;
+	if (!json_is_string(v)) {
+		wrong_type(c, key, "a string", ok);
+		return NULL;
+	}
+	return json_string_value(v);
+}
+
+int body_bool(struct call *c, const char *key, bool *ok)
+{
+	json_t *v = json_object_get(c->body, key);
+
+	if (!v || json_is_null(v))
+		return -1;
+	if (json_is_boolean(v))
+		return json_is_true(v);
+	if (json_is_string(v) && !strcmp(json_string_value(v), "true"))
+		return 1;
+	if (json_is_string(v) && !strcmp(json_string_value(v), "false"))
+		return 0;
+	wrong_type(c, key, "true or false", ok);
+	return -1;
+}
+
+int64_t body_number(struct call *c, const char *key, bool *ok)
+{
+	json_t *v = json_object_get(c->body, key);
+
+	if (!v || json_is_null(v))
+		return -1;
+	if (json_is_integer(v) && json_integer_value(v) >= 0)
+		return json_integer_value(v);
+	if (json_is_string(v)) {
+		const char *s = json_string_value(v);
+		size_t n = strspn(s, "0123456789");
+		if (n && n < 18 && !s[n])
+			return atoll(s);
+	}
+	wrong_type(c, key, "a whole number that is not negative", ok);
+	return -1;
+}
+
+char *api_query(struct exchange *x, const char *name)
+{
+	size_t len = strlen(name);
+	struct str q = x->query;
+
+	while (q.n) {
+		const char *amp = memchr(q.p, '&', q.n);
+		size_t n = amp ? (size_t)(amp - q.p) : q.n;
+		if (n > len && !memcmp(q.p, name, len) && q.p[len] == '=') {
+			char *out = xcalloc(1, n - len);
+			size_t o = 0;
+			for (size_t i = len + 1; i < n; i++) {
+				unsigned v;
+				char digits[3] = "";
+				if (q.p[i] == '%' && i + 2 < n) {
+					memcpy(digits, q.p + i + 1, 2);
+					if (strspn(digits, "0123456789abcdefABCDEF") == 2) {
+						v = (unsigned)strtoul(digits, NULL, 16);
+						out[o++] = v ? (char)v : '?';
+						i += 2;
+						continue;
+					}
+				}
+				out[o++] = q.p[i] == '+' ? ' ' : q.p[i];
+			}
+			return out;
+		}
+		q.p += amp ? n + 1 : n;
+		q.n -= amp ? n + 1 : n;
+	}
+	return NULL;
+}
+
+char *api_base_url(struct exchange *x)
+{
+	char *url = NULL;
+	bool v6 = memchr(x->host.p, ':', x->host.n) && x->host.p[0] != '[';
+	int n;
+
+	if (x->host_port)
+		n = asprintf(&url, "%s://%s%.*s%s:%u", x->tls ? "https" : "http", v6 ? "[" : "",
+			     (int)x->host.n, x->host.p, v6 ? "]" : "", x->host_port);
+	else
+		n = asprintf(&url, "%s://%s%.*s%s", x->tls ? "https" : "http", v6 ? "[" : "", (int)x->host.n,
+			     x->host.p, v6 ? "]" : "");
+	return n < 0 ? xstrdup("") : url;
+}
