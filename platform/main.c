@@ -24,6 +24,7 @@
 
 #include "lib/host/say.h"
 #include "lib/host/strings.h"
+#include "platform/api.h"
 #include "platform/build.h"
 #include "platform/http.h"
 #include "platform/logs.h"
@@ -161,6 +162,7 @@ static int open_parts(void)
 		return status;
 	logs_open();
 	sched_open();
+	api_certs_open();
 	return front_open();
 }
 
@@ -193,6 +195,7 @@ void platform_stop(void)
 	stopping = true;
 	plog("info", NULL, "stopping: requests in flight are finished first (once more: at once)");
 	notify_supervisor("STOPPING=1\nSTATUS=Finishing requests in flight");
+	logs_stop(); /* streams that would not end by themselves */
 	front_stop(front_gone);
 }
 
