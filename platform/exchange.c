@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What is the same for exchanges of HTTP/1 and HTTP/2: looking at headers, request ids, whole answers; the rest goes to h1.c or h2.c by
+ * the exchange's version. See http.h.
+ */
+#include "platform/conn.h"
+
+#include <stdio.h>
+#include <time.h>
+
+bool str_eq(struct str s, const char *text)
+{
+	return strlen(text) == s.n && !memcmp(s.p, text, s.n);
+}
+
+bool str_eq_nocase(struct str s, const char *text)
+{
+	size_t i = 0;
+	for (; i < s.n && text[i]; i++) {
+		char a = s.p[i], b = text[i];
+		if (a == b)
+			continue;
+		a |= 0x20;
+		if (a != (b | 0x20) || a < 'a' || a > 'z')
+			return false;
+	}
+	return i == s.n && !text[i];
+}
+
+struct str exchange_header(const struct exchange *x, const char *name)
+{
+	size_t n = strlen(name);
+	for (unsigned i = 0; i < x->n_headers; i++)
+		if (x->headers[i].name.n == n && str_eq_nocase(x->headers[i].name, name))
+			return x->headers[i].value;
+	return (struct str){0};
+}
+
+/* 16 random bytes from a store of them: one system call for 256 ids. */
+static const uint8_t *sixteen_random_bytes(void)
+{
+	static uint8_t store[4096];
+	static size_t used = sizeof(store);
+	if (used == sizeof(store)) {
+		random_bytes(store, sizeof(store));
+		used = 0;
+	}
+	const uint8_t *p = store + used;
+	used += 16;
+	return p;
+}
+
+/* A client's own id is kept if it is of 20 to 200 bytes that are harmless in a log line and a header. */
+static bool good_id(struct str s)
+{
+	if (s.n < 20 || s.n > 200)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+		      c == '-' || c == '_' || c == '.' || c == '/' || c == '+' || c == '='))
+			return false;
+	}
+	return true;
+}
+
+void exchange_identify(struct exchange *x)
+{
+	struct str own = exchange_header(x, "x-request-id");
+	if (own.p && good_id(own)) {
+		memcpy(x->request_id, own.p, own.n);
+		x->request_id[own.n] = 0;
+		return;
+	}
+	static const char digit[] = "0123456789abcdef";
+	const uint8_t *r = sixteen_random_bytes();
+	char *o = x->request_id;
+	for (unsigned i = 0; i < 16; i++) {
+		uint8_t b = r[i];
+		if (i == 6)
+			b = (uint8_t)((b & 0x0f) | 0x40);
+		if (i == 8)
+			b = (uint8_t)((b & 0x3f) | 0x80);
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*o++ = '-';
+		*o++ = digit[b >> 4];
+		*o++ = digit[b & 15];
+	}
+	*o = 0;
+}
+
+const char *http_date(void)
+{
+	static char text[32];
+	static uint64_t made; /* ms of the loop's clock */
+	if (text[0] && uv_now(loop) - made < 250)
+		return text;
+	time_t now = (time_t)(real_us() / 1000000);
+	struct tm tm;
+	gmtime_r(&now, &tm);
+	strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+	made = uv_now(loop);
+	return text;
+}
+
+const char *http_reason(int status)
+{
+	switch (status) {
+#define XX(num, name, string)                                                                                \
+	case num:                                                                                            \
+		return #string;
+		HTTP_STATUS_MAP(XX)
+#undef XX
+	}
+	return "Unknown";
+}
+
+void exchange_respond(struct exchange *x, int status, const struct header *headers, unsigned n,
+		      int64_t content_length)
+{
+	if (x->version == 20)
+		h2_respond(x, status, headers, n, content_length);
+	else
+		h1_respond(x, status, headers, n, content_length);
+}
+
+bool exchange_write(struct exchange *x, const char *data, size_t n)
+{
+	return x->version == 20 ? h2_write(x, data, n) : h1_write(x, data, n);
+}
+
+void exchange_end(struct exchange *x)
+{
+	if (x->version == 20)
+		h2_end(x);
+	else
+		h1_end(x);
+}
+
+void exchange_abort(struct exchange *x)
+{
+	if (x->version == 20)
+		h2_abort(x);
+	else
+		h1_abort(x);
+}
+
+void exchange_pause(struct exchange *x)
+{
+	if (x->version == 20)
+		h2_pause(x, true);
+	else
+		h1_pause(x, true);
+}
+
+void exchange_resume(struct exchange *x)
+{
+	if (x->version == 20)
+		h2_pause(x, false);
+	else
+		h1_pause(x, false);
+}
+
+void exchange_continue(struct exchange *x)
+{
+	if (x->version == 20)
+		h2_continue(x);
+	else
+		h1_continue(x);
+}
+
+void exchange_tunnel(struct exchange *x)
+{
+	if (x->version != 20)
+		h1_tunnel(x);
+}
+
+void exchange_reply(struct exchange *x, int status, const char *content_type, const char *body, size_t n)
+{
+	struct header h[2] = {{STR("Content-Type"), {content_type, strlen(content_type)}},
+			      {STR("X-Request-Id"), {x->request_id, strlen(x->request_id)}}};
+	exchange_respond(x, status, h, 2, (int64_t)n);
+	exchange_write(x, body, n);
+	exchange_end(x);
+}
