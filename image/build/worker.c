@@ -8,6 +8,7 @@
  *   {"op":"build","tag":"slug-1","tar":"/data/tmp/a","strip":true,"max_bytes":N,"max_entries":N,"step_timeout":S,"lazy":true}
  *                       "tree" in place of "tar": a directory. "url" besides "tar": it is fetched into that file first. "checksum".
  *   {"op":"remove","names":["slug-1"]}        names that are not there are none to remove
+ *   {"op":"names","begin":"slug-"}            {"event":"name","name":...} for each that begins so
  *   {"op":"prune"}
  *   {"event":"end","status":0}
  *
@@ -146,6 +147,19 @@ static int remove_names(const json_t *q)
 	return 0;
 }
 
+static int list_names(const json_t *q)
+{
+	struct strings names = {0};
+	struct store *s = store_open();
+	int r = s ? store_refs_like(s, text(q, "begin") ? text(q, "begin") : "", ":latest", &names) : -1;
+
+	for (size_t i = 0; i < names.n; i++) /* of such characters that nothing is to be escaped */
+		printf("{\"event\":\"name\",\"name\":\"%.*s\"}\n", (int)strlen(names.v[i]) - 7, names.v[i]);
+	strings_free(&names);
+	store_close(s);
+	return r ? EXIT_OURS : 0;
+}
+
 static int work(const json_t *q)
 {
 	const char *op = text(q, "op");
@@ -154,6 +168,9 @@ static int work(const json_t *q)
 		return build(q);
 	if (op && !strcmp(op, "remove"))
 		return remove_names(q);
+	if (op && !strcmp(op, "names"))
+		return list_names(q);
+	setpriority(PRIO_PROCESS, 0, BUILD_NICE);
 	if (op && !strcmp(op, "prune"))
 		return image_prune(false, false, true);
 	return say_fail(EXIT_OURS, "build --worker: not a request");
