@@ -268,6 +268,7 @@ static int write_release(struct app *a, struct row *r, json_t *types, bool pendi
 static void apply_release(struct app *a, const struct row *r, bool pending, const struct plan *plan)
 {
 	a->last_release = r->version;
+	a->updated_us = r->now;
 	if (pending)
 		return;
 	become_current(a, r);
