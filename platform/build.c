@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "platform/build_inside.h"
+#include "platform/git.h"
 #include "platform/metrics.h"
 #include "platform/sched.h"
 #include "platform/store.h"
@@ -462,6 +463,7 @@ void build_app_gone(struct app *a)
 		cancel(b);
 		next = builds; /* an end may have changed the list: those of a are fewer now */
 	}
+	git_app_gone(a);
 	rows_app_gone(a);
 }
 

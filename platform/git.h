@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: ISC */
+/* What git.c and git_push.c share. */
+#ifndef COWBELL_PLATFORM_GIT_H
+#define COWBELL_PLATFORM_GIT_H
+
+#include <zlib.h>
+
+#include "platform/build_inside.h"
+
+struct push;
+
+/* One request: a child `git`. Freed when it has ended, its output was read, and its handles are closed. */
+struct git {
+	struct exchange *x; /* NULL: the client has gone, or has its answer */
+	struct app
+		*app; /* good while the request begins; later only by git_push.c, which is told of its end */
+	struct user *user;
+	bool receive, version2;
+	uv_process_t process;
+	uv_pipe_t in, out;
+	uv_timer_t timer; /* from SIGTERM to SIGKILL */
+	uv_shutdown_t shutdown;
+	unsigned open_handles;
+	bool exited, drained, done, killed, paused, inflating;
+	int status;
+	uint64_t answered_bytes, body_bytes, body_max;
+	z_stream z;
+	char tar[4200]; /* where the hook puts the commit's tree */
+	struct push *push; /* of receive-pack's POST; NULL else */
+};
+
+void git_dir(const struct app *a, char *out, size_t size);
+void git_kill(struct git *g);
+
+/* --- git_push.c ----------------------------------------------------------------------------------------------------------- */
+void git_push_begin(struct git *g); /* makes g->push */
+uv_stream_t *git_push_stream(struct git *g);
+void git_push_read(struct git *g);
+void git_push_client_gone(struct git *g);
+void git_push_over(struct git *g); /* the child has ended; g->push is NULL afterwards */
+void git_app_gone(struct app *a);
+
+#endif
