@@ -39,6 +39,21 @@ int cmd_logs(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_clone(int argc, char **argv);
 int cmd_move(int argc, char **argv);
+/* The command under the name pre-receive (githook.c): not for people. */
+int git_hook(void);
+int cmd_completion(int argc, char **argv);
+int cmd_platform(int argc, char **argv); /* platform.c */
+bool platform_meant(int argc, char **argv);
+
+/* All of them, for help and completion; the last one has no name. */
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv); /* argv[0] is the command's own name */
+	const char *help;
+	enum { GROUP_LOCAL, GROUP_IMAGES, GROUP_SNAPSHOTS, GROUP_PLATFORM, GROUP_OTHER } group;
+	bool both; /* of the platform, too: platform_meant() decides */
+};
+extern const struct command commands[];
 
 /* --- option tables (options.c) -------------------------------------------- */
 struct option_def {
