@@ -44,6 +44,8 @@ extern const struct route api_apps_routes[], api_config_routes[], api_release_ro
 
 void api_certs_open(void); /* tell tls.c the certificates of the store: after model_open(), before front_open() */
 void api_serve(struct exchange *x); /* takes it */
+/* The same for a user whom the dashboard knows by its cookie. The caller has made sure that it is no forged request. */
+void api_serve_as(struct exchange *x, struct user *u);
 struct user *
 api_user(struct exchange
 		 *x); /* by its Authorization: Bearer, or Basic with the token as password; NULL: nobody */

@@ -28,6 +28,7 @@
 #include "platform/build.h"
 #include "platform/http.h"
 #include "platform/logs.h"
+#include "platform/metrics.h"
 #include "platform/model.h"
 #include "platform/notify.h"
 #include "platform/sched.h"
@@ -196,6 +197,7 @@ void platform_stop(void)
 	plog("info", NULL, "stopping: requests in flight are finished first (once more: at once)");
 	notify_supervisor("STOPPING=1\nSTATUS=Finishing requests in flight");
 	logs_stop(); /* streams that would not end by themselves */
+	dashboard_stop();
 	front_stop(front_gone);
 }
 

@@ -36,5 +36,6 @@ void span_log(struct app *a, const struct exchange *x, const struct trace *t, co
 /* GET /metrics, dashboard pages and their JSON and event streams: takes the exchange. */
 void metrics_serve(struct exchange *x);
 void dashboard_serve(struct exchange *x);
+void dashboard_stop(void); /* our own end: its event streams end */
 
 #endif
