@@ -69,13 +69,9 @@ static char *login_path(void)
 /* Where `cowbell serve` keeps its data if nothing else is said. */
 static char *data_path(const char *rest)
 {
-	char *tail = textf("cowbell-platform/%s", rest), *path;
-	const char *base = getenv("XDG_DATA_HOME");
+	char *tail = textf("cowbell/platform/%s", rest),
+	     *path = user_path("XDG_STATE_HOME", ".local/state", tail);
 
-	if (!geteuid() && !(base && *base == '/'))
-		path = textf("/var/lib/%s", tail);
-	else
-		path = user_path("XDG_DATA_HOME", ".local/share", tail);
 	free(tail);
 	return path;
 }

@@ -311,7 +311,7 @@ static int run_limits(const struct at *at, const struct words *w)
 	return r;
 }
 
-/* K=V; a number where it is one, else text; the platform knows what each must be. */
+/* K=V; the platform knows what each must be: it takes texts such as 512M and 30s. */
 static int run_limits_set(const struct at *at, const struct words *w)
 {
 	json_t *body = json_object(), *limits = NULL;
@@ -319,19 +319,13 @@ static int run_limits_set(const struct at *at, const struct words *w)
 
 	for (int i = 0; i < w->n && !r; i++) {
 		const char *eq = strchr(w->names[i], '=');
-		char *end;
 		if (!eq || eq == w->names[i]) {
 			r = say_fail(EXIT_OURS, "limits set: '%s' is not K=V; all limits: cowbell limits",
 				     w->names[i]);
 			break;
 		}
 		char *key = textf("%.*s", (int)(eq - w->names[i]), w->names[i]);
-		long long n = strtoll(eq + 1, &end, 10);
-		uint64_t bytes;
-		json_t *v = !strcmp(eq + 1, "null")	 ? json_null()
-			    : eq[1] && !*end		 ? json_integer(n)
-			    : parse_size(eq + 1, &bytes) ? json_integer((json_int_t)bytes)
-							 : json_string(eq + 1);
+		json_t *v = strcmp(eq + 1, "null") ? json_string(eq + 1) : json_null();
 		json_object_set_new(body, key, v);
 		free(key);
 	}

@@ -378,9 +378,9 @@ static int default_data_dir(void)
 	if (config.data_dir)
 		return -1;
 	if (state && *state == '/')
-		config.data_dir = textf("%s/cowbell", state);
+		config.data_dir = textf("%s/cowbell/platform", state);
 	else if (home && *home == '/')
-		config.data_dir = textf("%s/.local/state/cowbell", home);
+		config.data_dir = textf("%s/.local/state/cowbell/platform", home);
 	else
 		return say_fail(
 			EXIT_OURS,

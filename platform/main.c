@@ -213,12 +213,26 @@ static void on_signal(uv_signal_t *s, int number)
 
 /* --- what a human sees at the start --------------------------------------------------------------------------- */
 
+/* For clients of this user on this machine: data_dir/url, beside the token, says where we are. */
+static void tell_url(const char *url)
+{
+	char *path = textf("%s/url", config.data_dir);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0 || dprintf(fd, "%s\n", url) < 0)
+		plog("warning", NULL, "%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	free(path);
+}
+
 static void greet(void)
 {
 	uint16_t port = front_port(false), tls = front_port(true);
 	char *url = textf("%s://%s%s:%u", port ? "http" : "https",
 			  strcmp(config.domain, "localhost") ? "api." : "", config.domain, port ? port : tls);
 
+	tell_url(url);
 	if (strcmp(config.log_format, "json") && isatty(STDERR_FILENO))
 		fprintf(stderr,
 			"Cowbell serves apps at %s\n"

@@ -23,7 +23,7 @@
 const struct setting config_settings[] = {
 	{"data_dir", SET_PATH, AT(data_dir), 0, 0, "",
 	 "Everything that lasts: the store, images, git repositories, certificates, the admin's token.\n"
-	 "Empty: $XDG_STATE_HOME/cowbell, or ~/.local/state/cowbell. The option is --data.",
+	 "Empty: $XDG_STATE_HOME/cowbell/platform, or ~/.local/state/cowbell/platform. The option is --data.",
 	 NULL},
 	{"listen", SET_LISTEN, AT(listen), 0, 0, "127.0.0.1:5080",
 	 "[ADDR:]PORT of HTTP: apps, the API, git and the dashboard. IPv6 in brackets: \"[::]:80\".\n"
