@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -92,6 +93,19 @@ static int lock_data(void)
 	return 0;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *f)
+{
+	if (f->level)
+		remove(path); /* what cannot be removed is told by whoever needs its place */
+	return 0;
+}
+
+/* All that is in a directory, not the directory; links are removed, not followed. */
+static void empty(const char *dir)
+{
+	nftw(dir, remove_one, 32, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
 /*
  * The data directory is ours alone, with what the parts expect in it. run/ and tmp/ are of the life of one server:
  * what an earlier one left there is garbage, and is removed.
@@ -117,6 +131,8 @@ static int open_data(void)
 		char *dir = textf("%s/%s", config.data_dir, dirs[i]);
 		if (mkdir(dir, 0700) && errno != EEXIST)
 			status = say_fail(EXIT_OURS, "serve: %s: %s", dir, say_errno(errno));
+		else if (!strcmp(dirs[i], "run") || !strcmp(dirs[i], "tmp"))
+			empty(dir);
 		free(dir);
 	}
 	return status;
