@@ -248,7 +248,9 @@ static void greet(void)
 	char *url = textf("%s://%s%s:%u", port ? "http" : "https",
 			  strcmp(config.domain, "localhost") ? "api." : "", config.domain, port ? port : tls);
 
-	tell_url(url);
+	char *near = port ? textf("http://localhost:%u", port) : NULL;
+	tell_url(near ? near : url);
+	free(near);
 	if (strcmp(config.log_format, "json") && isatty(STDERR_FILENO))
 		fprintf(stderr,
 			"Cowbell serves apps at %s\n"
