@@ -203,7 +203,8 @@ static void print_help(void)
 	       "the API is that of Heroku (Platform API v3), so that its tools work. Ctrl-C or SIGTERM ends "
 	       "it gracefully.\n\n"
 	       "Options:\n"
-	       "  --config FILE\n        settings of this file; options win over it\n"
+	       "  --config FILE\n        settings of this file; options win over it. As a service of "
+	       "systemd: serve.toml of its\n        ConfigurationDirectory, if it is there\n"
 	       "  --print-config\n        print a file with all settings, their defaults and what they mean\n"
 	       "  --check\n        read the configuration, say what is wrong with it, and end\n"
 	       "  --new-admin-token\n        make a new token for the admin (data directory: admin-token)\n"
@@ -283,7 +284,7 @@ struct options {
 	char **v;
 	int n, i;
 	bool file_pass; /* only --config is taken */
-	bool check;
+	bool check, config_given;
 };
 
 /* The value of the option at v[i]: behind '=', or the next word; NULL after one line. */
@@ -358,6 +359,7 @@ static int take_option(struct options *o)
 	if (!value)
 		return EXIT_OURS;
 	if (is(arg, "--config") && o->file_pass) {
+		o->config_given = true;
 		char *path = realpath(value, NULL);
 		int status =
 			path ? take_file(path) : say_fail(EXIT_OURS, "serve: %s: %s", value, strerror(errno));
@@ -371,10 +373,20 @@ static int take_option(struct options *o)
 
 /* --- what follows from it ------------------------------------------------------------------------------- */
 
+/* What systemd made for us (StateDirectory=, ConfigurationDirectory=): the first of a list; NULL: nothing. */
+static char *of_systemd(const char *variable)
+{
+	const char *v = getenv(variable);
+
+	return v && *v == '/' ? xstrndup(v, strcspn(v, ":")) : NULL;
+}
+
 static int default_data_dir(void)
 {
 	const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
 
+	if (!config.data_dir)
+		config.data_dir = of_systemd("STATE_DIRECTORY");
 	if (config.data_dir)
 		return -1;
 	if (state && *state == '/')
@@ -405,6 +417,17 @@ static int check_together(void)
 	return default_data_dir();
 }
 
+/* As a service without --config: the file of its configuration directory, if there is one. */
+static int take_default_file(void)
+{
+	char *dir = of_systemd("CONFIGURATION_DIRECTORY"), *path = dir ? textf("%s/serve.toml", dir) : NULL;
+	int status = path && !access(path, F_OK) ? take_file(path) : 0;
+
+	free(dir);
+	free(path);
+	return status ? status : -1;
+}
+
 int config_open(int argc, char **argv)
 {
 	struct options o = {.v = argv, .n = argc, .file_pass = true};
@@ -413,6 +436,8 @@ int config_open(int argc, char **argv)
 	take_defaults();
 	for (o.i = 1; status < 0 && o.i < argc; o.i++)
 		status = take_option(&o);
+	if (status < 0 && !o.config_given)
+		status = take_default_file();
 	o.file_pass = false;
 	for (o.i = 1; status < 0 && o.i < argc; o.i++)
 		status = take_option(&o);
