@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "image/build/assemble.h"
+#include "image/build/debs.h"
 #include "image/build/detect.h"
 #include "image/oci/import.h"
 #include "image/oci/oci.h"
@@ -477,11 +478,13 @@ int image_build(const struct image_build *req)
 	b.s = store_open();
 	if (!b.s)
 		return EXIT_OURS;
+	known_use(b.s);
 	int err = store_hold(b.s);
 	if (err)
 		status = out_fail(EXIT_OURS, "%s: %s", store_dir(b.s), say_errno(-err));
 	else
 		status = req->from ? build_from(&b) : build_app(&b);
+	known_use(NULL);
 	store_close(b.s);
 	oci_config_free(&b.config);
 	plan_free(&b.plan);

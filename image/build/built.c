@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "image/build/build.h"
+#include "image/build/debs.h"
 #include "image/elf.h"
 #include "image/packages.h"
 #include "lib/host/say.h"
@@ -192,6 +192,22 @@ static void note_needs(struct built *b, const char *rel, int fd)
 		strings_add_once(&b->inside, slash ? slash + 1 : rel);
 }
 
+/* The package that owns a file of the system, malloc; "" if none does. *d is opened when it is needed. */
+static char *owner_of(struct dpkg **d, const char *path)
+{
+	char *known = known_get("owner", path);
+
+	if (known)
+		return known;
+	if (!*d)
+		*d = dpkg_open();
+	const char *owner = *d ? dpkg_owner(*d, path) : NULL;
+	known = textf("%s", owner ? owner : "");
+	if (*d)
+		known_set("owner", path, known);
+	return known;
+}
+
 /* The system's library of that name, its needs noted as well. Its real path in buf, or false. */
 static bool system_library(struct built *b, const char *name, char real[PATH_MAX])
 {
@@ -228,19 +244,19 @@ static int find_libraries(struct built *b)
 		const char *name = b->libs.v[i];
 		if (strings_has(&b->inside, name) || !strncmp(name, "ld-linux", 8))
 			continue;
-		if (!d)
-			d = dpkg_open();
-		bool found = d && system_library(b, name, real);
-		const char *owner = found ? dpkg_owner(d, real) : NULL;
-		if (owner && strcmp(owner, "libc6"))
+		bool found = system_library(b, name, real);
+		char *owner = found ? owner_of(&d, real) : NULL;
+		bool owned = owner && *owner;
+		if (owned && strcmp(owner, "libc6"))
 			strings_add_once(&b->plan->packages, owner);
-		else if (!owner &&
+		else if (!owned &&
 			 !b->plan->runtime) /* modules of interpreters often bring files for other systems */
 			status = out_fail(EXIT_OURS,
 					  "The program needs %s, which is in no Debian package of this "
 					  "machine and not in the app.\n"
 					  "Install the package that has it, or link it statically",
 					  name);
+		free(owner);
 	}
 	if (d)
 		dpkg_close(d);

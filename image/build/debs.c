@@ -128,18 +128,25 @@ static void layer_key(const struct debs *d, const char *title, char hex[65])
 	strings_free(&key);
 }
 
-static bool memo_layer(struct store *s, const char *kind, const char *key, struct layer *out)
+static bool read_layer(struct store *s, const char *memo, struct layer *out)
 {
-	char *memo = store_memo_get(s, kind, key);
 	unsigned long long size = 0, sbom_size = 0;
 	bool ok = memo && sscanf(memo, "%64[0-9a-f] %llu %64[0-9a-f] %llu", out->hex, &size, out->sbom_hex,
 				 &sbom_size) == 4;
 
 	out->size = size;
 	out->sbom_size = sbom_size;
-	free(memo);
 	return ok && is_digest(out->hex) && store_has(s, out->hex) && is_digest(out->sbom_hex) &&
 	       store_has(s, out->sbom_hex);
+}
+
+static bool memo_layer(struct store *s, const char *kind, const char *key, struct layer *out)
+{
+	char *memo = store_memo_get(s, kind, key);
+	bool ok = read_layer(s, memo, out);
+
+	free(memo);
+	return ok;
 }
 
 static void remember_layer(struct store *s, const char *kind, const char *key, const struct layer *l)
@@ -180,8 +187,50 @@ static int build_layer(struct debs *d, const char *key, struct layer *out)
 	return 0;
 }
 
-int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
-	       struct layer *out)
+/*
+ * The same request again, while nothing of the machine's packages changed: "LAYER SIZE SBOM SIZE", and the title, or "none".
+ * What is asked is one line for each package, so no name can pose as two.
+ */
+static char *request_text(const struct strings *packages, const struct strings *below)
+{
+	char *text = textf("%zu", packages->n);
+
+	for (size_t i = 0; i < packages->n + (below ? below->n : 0); i++) {
+		char *more =
+			textf("%s\n%s", text, i < packages->n ? packages->v[i] : below->v[i - packages->n]);
+		free(text);
+		text = more;
+	}
+	return text;
+}
+
+static bool known_layer(struct store *s, const char *request, struct layer *out)
+{
+	char *memo = known_get("layer", request), *title = memo ? strchr(memo, '\n') : NULL;
+	bool ok = memo && !strcmp(memo, "none");
+
+	memset(out, 0, sizeof(*out));
+	if (title && read_layer(s, memo, out)) {
+		snprintf(out->title, sizeof(out->title), "%s", title + 1);
+		ok = true;
+	} else {
+		memset(out, 0, sizeof(*out));
+	}
+	free(memo);
+	return ok;
+}
+
+static void know_layer(const char *request, const struct layer *l)
+{
+	char *memo = textf("%s %llu %s %llu\n%s", l->hex, (unsigned long long)l->size, l->sbom_hex,
+			   (unsigned long long)l->sbom_size, l->title);
+
+	known_set("layer", request, l->size ? memo : "none");
+	free(memo);
+}
+
+static int find_layer(struct store *s, const struct strings *packages, const struct strings *below,
+		      struct layer *out)
 {
 	struct debs d;
 	char key[65];
@@ -211,6 +260,21 @@ int debs_layer(struct store *s, const struct strings *packages, const struct str
 			close(lock);
 	}
 	debs_close(&d);
+	return r;
+}
+
+int debs_layer(struct store *s, const struct strings *packages, const struct strings *below,
+	       struct layer *out)
+{
+	char *request = request_text(packages, below);
+	int r = 0;
+
+	if (!known_layer(s, request, out)) {
+		r = find_layer(s, packages, below, out);
+		if (!r)
+			know_layer(request, out);
+	}
+	free(request);
 	return r;
 }
 
@@ -329,6 +393,10 @@ int program_layer(struct store *s, const char *name, struct layer *out)
 
 char *debs_version(const char *package)
 {
+	char *known = known_get("version", package);
+
+	if (known)
+		return known;
 	struct dpkg *dpkg = deb_name_ok(package) ? dpkg_open() : NULL;
 	struct relation r = {.name = package, .name_len = strlen(package)};
 	struct deb *p = dpkg ? control_satisfy(dpkg_control(dpkg), &r) : NULL;
@@ -337,5 +405,7 @@ char *debs_version(const char *package)
 	if (!version && dpkg)
 		version = fetch_version(package);
 	dpkg_close(dpkg);
+	if (version)
+		known_set("version", package, version);
 	return version;
 }

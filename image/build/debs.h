@@ -100,6 +100,11 @@ char *base_authorities(struct debs *d, struct tree *t);
 /* debs_python.c: .pyc files of fetched modules, made by this machine's python3 ("cpython-311") if that is the layer's. */
 void python_compile(struct debs *d, struct tree *t, const char *tag);
 
+/* known.c: answers about this machine's packages that are remembered until these change. known_use() first, else nothing is. malloc, or NULL. */
+void known_use(struct store *s);
+char *known_get(const char *kind, const char *what);
+void known_set(const char *kind, const char *what, const char *answer);
+
 /* debs_java.c */
 void java_put_authorities(struct debs *d, struct tree *t);
 
