@@ -88,6 +88,7 @@ sub start {
 sub run {
 	my ($self) = @_;
 	$self->{err} = "$self->{dir}/err";
+	my @command = command(); # before the environment changes
 	my $pid = fork // die "fork: $!";
 	if (!$pid) {
 		syscall 157, 1, 9;	# prctl(PR_SET_PDEATHSIG, SIGKILL): it never outlives the test
@@ -98,7 +99,7 @@ sub run {
 		open(STDOUT, '>>', "$self->{dir}/out");
 		open(STDERR, '>>', $self->{err});
 		$self->{before}->() if $self->{before};
-		exec command(), '--data', $self->{data}, '--listen', "127.0.0.1:$self->{port}", '--domain', $self->{domain}, @{$self->{args}};
+		exec @command, '--data', $self->{data}, '--listen', "127.0.0.1:$self->{port}", '--domain', $self->{domain}, @{$self->{args}};
 		POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
