@@ -8,7 +8,7 @@
  *
  * Reading: libuv calls allocate(), which gives the connection's own buffer while a plain HTTP/1 head is awaited (it is then parsed where
  * it lies), else a scratch buffer that all share. Writing: what is put is sent by conn_flush(), at the latest before the loop
- * sleeps (the list of dirty connections), so that head and body go in one system call.
+ * sleeps (conn_mark()), so that head and body go in one system call.
  *
  * Limits: conns_max at one time (from RLIMIT_NOFILE); a new one over it takes the place of the one that idles longest, or is closed.
  * A connection's memory is freed by libuv's close callback, so pointers stay valid until the loop turns.
@@ -23,7 +23,6 @@ size_t conns_open, conns_max = 512;
 bool conns_stopping;
 
 static struct list all = LIST_INIT(all), idle = LIST_INIT(idle);
-static struct conn *dirty;
 static void (*all_gone)(void);
 static char scratch[64 * 1024];
 
@@ -51,46 +50,18 @@ static void settle(struct conn *c)
 		h2_writable(c);
 }
 
-static void flush_dirty(uv_prepare_t *unused)
+static void settle_soon(struct soon *s)
 {
-	(void)unused;
-	while (dirty) {
-		struct conn *c = dirty;
-		dirty = c->next_dirty;
-		c->dirty = false;
-		if (c->closing)
-			continue;
-		if (c->proto == PROTO_H1)
-			h1_process(c);
-		settle(c);
-	}
+	struct conn *c = container_of(s, struct conn, soon);
+	if (c->proto == PROTO_H1)
+		h1_process(c);
+	settle(c);
 }
 
 void conn_mark(struct conn *c)
 {
-	static uv_prepare_t prepare;
-	static bool started;
-	if (!started) {
-		uv_prepare_init(loop, &prepare);
-		uv_prepare_start(&prepare, flush_dirty);
-		uv_unref((uv_handle_t *)&prepare);
-		started = true;
-	}
-	if (c->dirty || c->closing)
-		return;
-	c->dirty = true;
-	c->next_dirty = dirty;
-	dirty = c;
-}
-
-static void unmark(struct conn *c)
-{
-	for (struct conn **p = &dirty; c->dirty && *p; p = &(*p)->next_dirty)
-		if (*p == c) {
-			*p = c->next_dirty;
-			c->dirty = false;
-			return;
-		}
+	if (!c->closing)
+		soon_add(&c->soon, settle_soon);
 }
 
 static void closed(uv_handle_t *h)
@@ -122,7 +93,7 @@ static bool let_go(struct conn *c)
 	wheel_clear(&c->timer);
 	list_del(&c->node);
 	list_del(&c->idle_node);
-	unmark(c);
+	soon_drop(&c->soon);
 	tell_gone(c);
 	tls_free(c);
 	buf_free(&c->in);

@@ -65,10 +65,10 @@ struct conn {
 	struct wheel_timer timer;
 	struct tls_conn *tls; /* NULL: plain */
 	enum conn_proto proto;
-	bool closing, reading, stopping, dirty;
+	bool closing, reading;
 	bool finishing; /* close when everything is written */
 	bool linger; /* then read on for a while */
-	struct conn *next_dirty;
+	struct soon soon;
 	struct buf in; /* received, not yet understood */
 	struct buf plain; /* TLS: to be encrypted */
 	struct sender out; /* on the wire */

@@ -9,7 +9,7 @@
 #include "platform/build.h"
 #include "platform/logs.h"
 #include "platform/metrics.h"
-#include "platform/router.h"
+#include "platform/router_inside.h"
 
 #include <string.h>
 
@@ -27,12 +27,6 @@ static bool is_git(struct str path)
 	if (slash)
 		end = slash;
 	return path.n > 1 && end - p > 4 && !memcmp(end - 4, ".git", 4);
-}
-
-static bool wants_html(struct exchange *x)
-{
-	struct str a = exchange_header(x, "accept");
-	return a.p && memmem(a.p, a.n, "text/html", 9);
 }
 
 static void home(struct exchange *x)
@@ -59,7 +53,7 @@ static void serve_own(struct exchange *x)
 		source_serve(x);
 	else if (starts(p, "/builds/") && n > 15 && !memcmp(p.p + n - 7, "/output", 7))
 		build_output_serve(x);
-	else if (str_eq(p, "/") && str_eq(x->method, "GET") && wants_html(x))
+	else if (str_eq(p, "/") && str_eq(x->method, "GET") && page_wanted(x))
 		home(x);
 	else
 		api_serve(x);
@@ -75,17 +69,9 @@ static bool own_host(struct str h)
 
 static void no_such_app(struct exchange *x)
 {
-	static const char html[] =
-		"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
-		"content=\"width=device-width\"><title>No such app</title><style>body{font:16px/1.5 "
-		"system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em;color-scheme:light "
-		"dark}</style><h1>No such app</h1><p>There is nothing here. If this is to be your app: check "
-		"its name with <code>cowbell apps</code>, or add this host with <code>cowbell "
-		"domains</code>.</p></html>\n";
-	static const char text[] = "no such app\n";
-	bool h = wants_html(x);
-	exchange_reply(x, 404, h ? "text/html; charset=utf-8" : "text/plain; charset=utf-8", h ? html : text,
-		       h ? sizeof(html) - 1 : sizeof(text) - 1);
+	page_send(x, 404, "No such app",
+		  "There is no such app here. If this is to be yours: look at its name, or add this host to "
+		  "its domains.");
 }
 
 void http_dispatch(struct exchange *x)

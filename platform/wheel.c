@@ -134,3 +134,39 @@ void wheel_clear(struct wheel_timer *t)
 	list_del(&t->node);
 	t->fire = NULL;
 }
+
+static struct list soon_list = LIST_INIT(soon_list);
+
+static void run_soon(uv_prepare_t *unused)
+{
+	(void)unused;
+	while (!list_empty(&soon_list)) {
+		struct soon *s = list_first(&soon_list, struct soon, node);
+		void (*run)(struct soon *) = s->run;
+		list_del(&s->node);
+		s->run = NULL;
+		run(s);
+	}
+}
+
+void soon_add(struct soon *s, void (*run)(struct soon *s))
+{
+	static uv_prepare_t prepare;
+	static bool started;
+	if (!started) {
+		uv_prepare_init(loop, &prepare);
+		uv_prepare_start(&prepare, run_soon);
+		uv_unref((uv_handle_t *)&prepare);
+		started = true;
+	}
+	if (!s->run)
+		list_add_tail(&soon_list, &s->node);
+	s->run = run;
+}
+
+void soon_drop(struct soon *s)
+{
+	if (s->run)
+		list_del(&s->node);
+	s->run = NULL;
+}

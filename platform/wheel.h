@@ -21,4 +21,12 @@ struct wheel_timer {
 void wheel_set(struct wheel_timer *t, uint64_t ms_from_now, void (*fire)(struct wheel_timer *t));
 void wheel_clear(struct wheel_timer *t);
 
+/* What is to be done before the loop sleeps: once, however often it is asked for. */
+struct soon {
+	struct list node;
+	void (*run)(struct soon *s); /* NULL: nothing is asked for */
+};
+void soon_add(struct soon *s, void (*run)(struct soon *s));
+void soon_drop(struct soon *s);
+
 #endif
