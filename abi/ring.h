@@ -141,11 +141,14 @@ enum ring_op {
 				 * "cowbell: " before it (strace lines) */
 	RING_OP_MEM_HUGE = 84, /* off = gpa, addr2 = length: back by huge host pages now, if possible */
 	RING_OP_SNAPSHOT =
-		86, /* the guest is at rest as RING_EV_SNAPSHOT asked: alone, as the last of a turn. A restored
+		86, /* the guest is at rest as RING_EV_SNAPSHOT asked: alone, as the last of a turn; arg = 1: and
+				 * RING_READY_PREFIX still holds. A restored
 				 * instance goes on at libos_header.resume and never sees it complete.
 				 * -EAGAIN: completions wait for room, again after these */
 	RING_OP_READY =
-		87, /* arg = 1: the program says that it is ready for its first request; 0: that it will say so */
+		87, /* arg = 1: the program says that it is ready for its first request; 0: that it will say so.
+				 * RING_READY_PREFIX: it is about to look at its app for the first time (BOOT_F_PREFIX_MAKE); the
+				 * monitor asks for rest, or says -EINVAL */
 	RING_OP_STOP = 85, /* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
 };
 
@@ -159,6 +162,7 @@ enum ring_lock {
 #define RING_VOL_BASE	 0x40000000u
 #define RING_CLOSE_DRAIN 1u
 #define RING_LOG_RAW	 0x100u
+#define RING_READY_PREFIX 2u
 #define RING_PEER_IPV4	 (1ull << 63)
 
 /* Unasked events: a completion with user_data RING_UD_EVENT, val = enum ring_event, val2 = detail. */

@@ -118,7 +118,7 @@ struct snap_layer {
 	uint64_t size, va;
 	uint64_t off; /* not 0: it is in this file from here on */
 	uint32_t id; /* in strings: how its owner calls it */
-	uint32_t pad;
+	uint32_t window; /* pages that it takes in the guest, if they are more than it has; or 0 */
 	uint8_t print[32]; /* SHA-256 of its size and samples of it: is it the same file? */
 };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/prefix.h"
 #include "image/image.h"
 #include "lib/host/say.h"
 
@@ -24,10 +25,15 @@ int cmd_cache(int argc, char **argv)
 	}
 	if (argc > 2 || (argc == 2 && strcmp(argv[1], "clear")))
 		return say_fail(EXIT_OURS, "cache: only 'clear' may follow; cowbell cache --help tells more");
-	if (argc == 2)
+	if (argc == 2) {
+		prefix_clear();
 		return image_cache_clear();
+	}
 	int status = image_cache_info(path, sizeof(path), &layers, &bytes);
 	if (!status)
 		printf("%s: %u layers, %.1f MiB\n", path, layers, (double)bytes / (1 << 20));
+	prefix_count(&layers, &bytes);
+	if (!status && layers)
+		printf("%s/prefix: %u starts of runtimes, %.1f MiB\n", path, layers, (double)bytes / (1 << 20));
 	return status;
 }

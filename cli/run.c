@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/prefix.h"
 #include "image/image.h"
 #include "lib/host/say.h"
 #include "monitor/monitor.h"
@@ -64,6 +65,7 @@ enum {
 	OPT_SNAPSHOT_STOP,
 	OPT_SNAPSHOT_FULL,
 	OPT_NOTIFY_FD,
+	OPT_NO_PREFIX,
 	OPT_COMMAND,
 };
 
@@ -116,6 +118,8 @@ static const struct option_def run_options[] = {
 	 "with --snapshot: that snapshot is not a delta over the one it starts from"},
 	{OPT_COMMAND, 0, "command", "LINE",
 	 "start this in an image, in place of its command: a line as in a\nProcfile"},
+	{OPT_NO_PREFIX, 0, "no-prefix", NULL,
+	 "neither use nor make starts that images with the same runtime share"},
 	{OPT_NOTIFY_FD, 0, "notify-fd", "N",
 	 "write lines to this open descriptor: 'how ...' when it starts,\n'listening PORT' when a forwarded "
 	 "port is listened on"},
@@ -131,7 +135,8 @@ struct run {
 	struct env env;
 	char *vol_host[MONITOR_MAX_VOLUMES];
 	const char *vol_guest[MONITOR_MAX_VOLUMES + 1];
-	bool publish_all, detach;
+	struct prefix prefix;
+	bool publish_all, detach, no_prefix;
 	const char *snapshot, *snapshot_to;
 	uint64_t progress_start_ns;
 	uint64_t memory; /* -m, or 0 */
@@ -183,8 +188,9 @@ static int absolute_path(const char *v, struct monitor_port *p)
 	int n = cwd ? snprintf(path, sizeof(path), "%s/%s", cwd, un->sun_path) : -1;
 	free(cwd);
 	if (n < 0 || n >= (int)sizeof(path))
-		return say_fail(EXIT_OURS, "-p %s: with its directory the path is too long for a socket: 107 bytes at most",
-				v);
+		return say_fail(
+			EXIT_OURS,
+			"-p %s: with its directory the path is too long for a socket: 107 bytes at most", v);
 	memcpy(un->sun_path, path, sizeof(path));
 	return 0;
 }
@@ -195,7 +201,8 @@ static int set_notify(struct run *r, const char *v)
 	long fd = strtol(v, &end, 10);
 
 	if (!isdigit((unsigned char)*v) || *end || fd < 1 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
-		return say_fail(EXIT_OURS, "--notify-fd %s: must be the number of an open descriptor, not 0", v);
+		return say_fail(EXIT_OURS, "--notify-fd %s: must be the number of an open descriptor, not 0",
+				v);
 	r->cfg.notify_fd = (int)fd;
 	if (fd > 2)
 		fcntl((int)fd, F_SETFD, FD_CLOEXEC);
@@ -363,6 +370,9 @@ static int take_option(struct run *r, int id, const char *v)
 	case OPT_SNAPSHOT_FULL:
 		r->cfg.snapshot_full = true;
 		return 0;
+	case OPT_NO_PREFIX:
+		r->no_prefix = true;
+		return 0;
 	case OPT_NOTIFY_FD:
 		return set_notify(r, v);
 	case OPT_COMMAND:
@@ -519,6 +529,13 @@ static int go(struct run *r)
 	return status;
 }
 
+static enum image_prefix choose_prefix(void *arg, const struct image_set *set)
+{
+	struct run *r = arg;
+
+	return prefix_choose(&r->prefix, &r->cfg, set);
+}
+
 static int start(struct run *r)
 {
 	struct image_set set = {0};
@@ -535,6 +552,8 @@ static int start(struct run *r)
 	r->progress_start_ns = cli_now_ns();
 	r->req.progress = progress;
 	r->req.progress_arg = r;
+	r->req.prefix = r->no_prefix ? NULL : choose_prefix;
+	r->req.prefix_arg = r;
 	r->req.verbose = r->cfg.verbose;
 	r->req.env = (const char *const *)r->env.all.v;
 	r->req.own_env = (const char *const *)r->env.own.v;
@@ -547,9 +566,10 @@ static int start(struct run *r)
 	if (!set.defaults && r->req.command)
 		return say_fail(EXIT_OURS, "--command: %s is a program, not an image", r->req.program);
 	r->cfg.image_ns = cli_now_ns();
-	notify_line(&r->cfg, "how boot\n");
 	status = take_set(r, &set);
 	r->cfg.program = r->req.program;
+	if (!status)
+		prefix_apply(&r->prefix, &r->cfg, &set);
 	return status ? status : go(r);
 }
 

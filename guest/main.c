@@ -21,6 +21,7 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 #include "guest/random.h"
+#include "guest/vfs/prefix.h"
 #include "guest/vfs/vfs.h"
 
 const struct boot_info *boot;
@@ -153,6 +154,7 @@ void guest_main(struct boot_info *bi)
 	ring_init();
 	sched_init();
 	vfs_init();
+	prefix_init();
 	net_init();
 	log_line(LOG_DEBUG, "library OS up on %s", plat->name);
 	start_program();

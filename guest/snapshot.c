@@ -31,6 +31,7 @@
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
 #include "guest/restored.h"
+#include "guest/vfs/prefix.h"
 #include "guest/vfs/vfs.h"
 
 static struct arch_frozen frozen;
@@ -66,6 +67,8 @@ static bool is_copy(void)
 static void restored(void)
 {
 	struct boot_vcpu *v = this_cpu()->shared;
+
+	prefix_after_rest(true);
 
 	stats->first_insn_tsc = __builtin_ia32_rdtsc();
 	restored_renew(is_copy());
@@ -114,6 +117,7 @@ void snapshot_freeze(void)
 	static bool census;
 	bool again;
 
+	sqe.arg = prefix_at_rest();
 	census = census_begin();
 	if (!ring_quiet()) {
 		if (census)
@@ -139,4 +143,6 @@ void snapshot_freeze(void)
 		census_end();
 	if (again)
 		ring_freeze_later();
+	else
+		prefix_after_rest(false);
 }

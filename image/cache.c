@@ -468,3 +468,17 @@ int image_memo_dir(void)
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return fd > 0 ? fd : 0;
 }
+
+int image_prefix_dir(void)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (!dirs_cache(path, sizeof(path) - 8))
+		return -1;
+	strcat(path, "/prefix");
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 && errno == ENOENT && !dirs_make(path))
+		fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd;
+}

@@ -31,6 +31,23 @@ struct image_set {
 	char **argv; /* what replaces the request's argv (a script of env(1), an image's command), or NULL */
 	struct image_defaults *defaults; /* what a stored image says of itself, or NULL */
 	struct image_user user; /* whom the program runs as */
+	char hex[IMAGE_MAX_LAYERS][65]; /* of a stored image: digests of its layers */
+	/* the app's own layer of a stored image, if others could take its place at a program's start (prefix.c) */
+	struct {
+		int layer; /* its number, from 1 on; 0: there is none, or it does not suit */
+		uint64_t window; /* room for it and for others of about its size */
+		char outside[65]; /* digest of what is seen of it without a look into its directory */
+		char names[65]; /* of what is in the layer of names */
+		int skeleton_fd, names_fd; /* if these were asked for: of an instance without an app; the caller's */
+		uint64_t skeleton_size, names_size;
+	} app;
+};
+
+/* How a stored image shall be started: what image_request.prefix answers. */
+enum image_prefix {
+	IMAGE_BOOT,
+	IMAGE_BOOT_AND_MAKE, /* set->app's descriptors are wanted */
+	IMAGE_GO_ON, /* from a prefix, which has the layer of names: its descriptor is -1 */
 };
 
 /* From the image's configuration; what the request says has won already. */
@@ -65,6 +82,9 @@ struct image_request {
 	const char *entrypoint; /* --entrypoint: replaces the image's, or NULL */
 	uint64_t max_bytes, max_entries; /* limits when a container image is unpacked; 0: the default */
 	int verbose;
+	/* all of the set is known but the layer of names; asked if set->app.layer; or NULL */
+	enum image_prefix (*prefix)(void *arg, const struct image_set *set);
+	void *prefix_arg;
 	void (*progress)(void *arg, const char *what); /* long steps; may be NULL */
 	void *progress_arg;
 };
@@ -86,6 +106,8 @@ int image_cache_clear(void);
 
 /* Where snapshots are kept, made if it is missing: a descriptor, or -1 after one line. */
 int image_snapshot_dir(void);
+/* Where starts that apps share are kept, made if it is missing: a descriptor, or -1 without a word. */
+int image_prefix_dir(void);
 /* Where runs leave what they found out about this host and its files, made if it is missing: a descriptor; 0: nowhere. */
 int image_memo_dir(void);
 /* A layer as a snapshot calls it (by digest, wherever it was): a descriptor; -EINVAL: not named by a digest; -ENOENT. */

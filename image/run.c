@@ -15,10 +15,12 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <nettle/sha2.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "image/entry.h"
@@ -27,6 +29,7 @@
 #include "image/oci/oci.h"
 #include "image/oci/sign.h"
 #include "image/overlay.h"
+#include "image/prefix.h"
 #include "image/store/store.h"
 #include "image/toplayer.h"
 #include "image/user.h"
@@ -129,6 +132,7 @@ static int open_layer(const struct stored *st, const struct oci_descriptor *d, s
 		close(fd);
 		return say_fail(EXIT_OURS, "%s: its layer %.12s %s", st->name, d->hex, blob_error(-EBADMSG));
 	}
+	snprintf(out->hex[out->n], sizeof(out->hex[0]), "%s", d->hex);
 	out->fd[out->n] = fd;
 	out->size[out->n++] = size;
 	return 0;
@@ -297,6 +301,29 @@ static int set_command(struct stored *st, struct image_set *out)
 	return status;
 }
 
+/* All that the layer of names comes from besides the other layers. */
+static void hash_names(const struct toplayer *n, char hex[65])
+{
+	struct sha256_ctx s;
+	uint8_t sum[SHA256_DIGEST_SIZE];
+	struct stat rs = {0};
+	char text[160];
+
+	stat("/etc/resolv.conf", &rs);
+	int len = snprintf(text, sizeof(text), "%u %u %llu %llu %lld %ld", n->uid, n->gid,
+			   (unsigned long long)rs.st_ino, (unsigned long long)rs.st_size,
+			   (long long)rs.st_mtim.tv_sec, rs.st_mtim.tv_nsec);
+	sha256_init(&s);
+	sha256_update(&s, (size_t)len + 1, (const uint8_t *)text);
+	sha256_update(&s, strlen(n->hostname) + 1, (const uint8_t *)n->hostname);
+	sha256_update(&s, strlen(n->workdir) + 1, (const uint8_t *)n->workdir);
+	for (char *const *v = n->volumes; v && *v; v++)
+		sha256_update(&s, strlen(*v) + 1, (const uint8_t *)*v);
+	sha256_digest(&s, sizeof(sum), sum);
+	for (size_t i = 0; i < sizeof(sum); i++)
+		sprintf(hex + 2 * i, "%02x", sum[i]);
+}
+
 static int add_names(struct stored *st, struct image_set *out)
 {
 	struct toplayer n = {.hostname = st->req->hostname ? st->req->hostname : IMAGE_HOSTNAME,
@@ -304,7 +331,24 @@ static int add_names(struct stored *st, struct image_set *out)
 			     .volumes = out->defaults->volumes,
 			     .uid = out->user.uid,
 			     .gid = out->user.gid};
-	int err = toplayer_add(out, &st->files, &n);
+	enum image_prefix how = IMAGE_BOOT;
+	int err;
+
+	if (st->req->prefix) {
+		prefix_describe(out);
+		hash_names(&n, out->app.names);
+		if (out->app.layer)
+			how = st->req->prefix(st->req->prefix_arg, out);
+	}
+	if (how == IMAGE_GO_ON) {
+		out->size[out->n] = 0;
+		out->fd[out->n++] = -1;
+		return 0;
+	}
+	/* of those who only wish to make others faster no failure is told */
+	if (how == IMAGE_BOOT_AND_MAKE && (prefix_skeleton(out) || toplayer_preload(out, &st->files, &n)))
+		out->app.layer = 0;
+	err = toplayer_add(out, &st->files, &n);
 
 	return err ? say_fail(EXIT_OURS, "%s: cannot make its layer of names: %s", st->name, strerror(-err))
 		   : 0;

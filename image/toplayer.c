@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "image/prefix.h"
 #include "image/tree.h"
 #include "lib/host/strings.h"
 
@@ -135,7 +136,14 @@ int toplayer_put(struct image_set *set, struct tree *t)
 	return r;
 }
 
-int toplayer_add(struct image_set *set, const struct overlay *o, const struct toplayer *top)
+static void make_dirs(struct tree *t, const struct overlay *o, const char *dir)
+{
+	struct placing p = {.t = t, .mode = 0755, .all = true};
+
+	overlay_dirs(o, dir, place, &p);
+}
+
+static int add(struct image_set *set, const struct overlay *o, const struct toplayer *top, bool preload)
 {
 	struct tree *t = tree_new("/");
 	struct overlay_file root;
@@ -148,5 +156,22 @@ int toplayer_add(struct image_set *set, const struct overlay *o, const struct to
 	make_dir(t, o, top->workdir, 0, 0);
 	for (char *const *v = top->volumes; v && *v; v++)
 		make_dir(t, o, *v, top->uid, top->gid);
+	if (preload)
+		prefix_preload(t, o, make_dirs);
 	return toplayer_put(set, t);
+}
+
+int toplayer_add(struct image_set *set, const struct overlay *o, const struct toplayer *top)
+{
+	return add(set, o, top, false);
+}
+
+int toplayer_preload(struct image_set *set, const struct overlay *o, const struct toplayer *top)
+{
+	struct image_set one = {0};
+	int r = add(&one, o, top, true);
+
+	set->app.names_fd = one.fd[0];
+	set->app.names_size = one.size[0];
+	return r;
 }

@@ -16,6 +16,8 @@ struct toplayer {
 
 /* Put the layer on top of the set, whose layers `o` shows. 0, or -errno. */
 int toplayer_add(struct image_set *set, const struct overlay *o, const struct toplayer *n);
+/* The same with what a start without an app loads early, as set->app.names_fd. */
+int toplayer_preload(struct image_set *set, const struct overlay *o, const struct toplayer *n);
 /* Put a tree on top of the set, as an image in memory; frees the tree, which may be NULL (-ENOMEM). 0, or -errno. */
 int toplayer_put(struct image_set *set, struct tree *t);
 

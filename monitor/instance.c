@@ -266,7 +266,7 @@ static void hook_status(void *arg, struct ctl_status *st)
 		st->mem_used < st->mem_max / BOOT_PAGE_SIZE ? st->mem_used * BOOT_PAGE_SIZE : st->mem_max;
 	st->monitor = in->backend == &backend_kvm ? CTL_KVM : CTL_PROCESS;
 	st->flags = (cfg->unique_name ? CTL_F_NAMED : 0) | (cfg->detached ? CTL_F_DETACHED : 0) |
-		    (cfg->restore_fd ? CTL_F_RESTORED : 0);
+		    (cfg->restore_fd && !cfg->prefix ? CTL_F_RESTORED : 0);
 	st->n_volumes = (uint32_t)cfg->n_volumes;
 	snprintf(st->name, sizeof(st->name), "%s", cfg->name);
 	snprintf(st->program, sizeof(st->program), "%s", cfg->program ? cfg->program : cfg->exe);
@@ -312,6 +312,8 @@ static int open_control(struct instance *in)
 	char id[CTL_ID_LEN + 1];
 
 	memcpy(in->id, load_boot_info(&in->mem, &in->plan)->instance_id, sizeof(in->id));
+	if (in->cfg->snapshot_at == SNAPSHOT_AT_PREFIX)
+		return 0; /* nobody's instance */
 	control_id(id, in->id);
 	in->control = control_open(id, in->cfg->unique_name, given, &hooks);
 	return in->control ? 0 : -1;
@@ -320,7 +322,8 @@ static int open_control(struct instance *in)
 /* Requests that came; the guest has not got the CPU. */
 static void serve(struct instance *in)
 {
-	control_serve(in->control);
+	if (in->control)
+		control_serve(in->control);
 	if (take_signals(in))
 		in->backend->kick(in->ctx);
 }
@@ -534,7 +537,7 @@ static int port_of(const struct sockaddr_storage *a)
 static int load_handles(struct instance *in)
 {
 	char why[256] = "";
-	int64_t offset = restore_clock_offset(in->restored);
+	int64_t offset = restore_clock_offset(in->restored, in->cfg->prefix);
 
 	clock_set_offset(offset);
 	ring_server_set_clock(in->rs, offset);
@@ -573,7 +576,7 @@ static int assemble(struct instance *in)
 	if (open_control(in) < 0)
 		return -1;
 	in->rs = ring_server_new(cfg, &in->mem, (gpa_t){in->plan.ring_gpa}, &hooks);
-	if (!in->rs || ring_server_watch(in->rs, control_fd(in->control)) < 0)
+	if (!in->rs || (in->control && ring_server_watch(in->rs, control_fd(in->control)) < 0))
 		return -1;
 	for (int i = 0; i < cfg->n_ports; i++)
 		if (!cfg->given && (cfg->verbose || !port_of(&cfg->ports[i].host)) &&

@@ -198,15 +198,18 @@ int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map
 		       libos_blob_start + im.text->p_offset);
 	for (int i = 0; i < cfg->n_layers && !r; i++) {
 		const uint8_t *host = NULL;
+		uint64_t size = cfg->layer_size[i];
+
+		if (size < cfg->layer_window[i])
+			size = cfg->layer_window[i]; /* beyond the file's end nobody looks: the layer says how long it is */
 
 		if (map_layers) {
-			host = mmap(NULL, UP(cfg->layer_size[i], PG), PROT_READ, MAP_SHARED, cfg->layer_fd[i],
+			host = mmap(NULL, UP(size, PG), PROT_READ, MAP_SHARED, cfg->layer_fd[i],
 				    (off_t)cfg->layer_off[i]);
 			if (host == MAP_FAILED)
 				return fail(errno, "cannot map an image layer");
 		}
-		r = add_region(m, &gpa, BOOT_REGION_LAYER, cfg->layer_size[i], cfg->layer_fd[i],
-			       cfg->layer_off[i], host);
+		r = add_region(m, &gpa, BOOT_REGION_LAYER, size, cfg->layer_fd[i], cfg->layer_off[i], host);
 	}
 	return r;
 }
@@ -570,6 +573,8 @@ void load_surroundings(struct boot_info *bi, const struct guest_mem *m, const st
 	bi->n_regions = (uint32_t)m->n_regions;
 	for (int i = 0; i < m->n_regions; i++)
 		bi->regions[i] = m->regions[i].r;
+	bi->app_layer = (uint32_t)cfg->app_layer;
+	bi->app_size = cfg->app_layer ? cfg->layer_size[cfg->app_layer - 1] : 0;
 }
 
 static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct monitor_config *cfg,
@@ -582,7 +587,8 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->n_vcpus = 1;
 	bi->flags = (cfg->strace ? BOOT_F_STRACE : 0) | (cfg->stats != STATS_NONE ? BOOT_F_STATS : 0) |
 		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE) |
-		    (cfg->snapshot_at == SNAPSHOT_AT_READY ? BOOT_F_NOTIFY : 0);
+		    (cfg->snapshot_at == SNAPSHOT_AT_READY ? BOOT_F_NOTIFY : 0) |
+		    (cfg->snapshot_at == SNAPSHOT_AT_PREFIX ? BOOT_F_PREFIX_MAKE : 0);
 	bi->ram_size = b->m->ram_size;
 	bi->ram_max = b->m->ram_max;
 	bi->cr3_gpa = b->plan->cr3_gpa;

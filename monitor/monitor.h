@@ -18,7 +18,8 @@ enum monitor_snapshot_at {
 	SNAPSHOT_AT_READY,
 	SNAPSHOT_AT_LISTEN,
 	SNAPSHOT_AT_TIME,
-	SNAPSHOT_AT_SIGNAL
+	SNAPSHOT_AT_SIGNAL,
+	SNAPSHOT_AT_PREFIX, /* before its first look at the app's layer, if it had no effect outside until then */
 };
 enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
@@ -63,6 +64,10 @@ struct monitor_config {
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];
 	uint64_t layer_size[MONITOR_MAX_LAYERS];
+	/* 0, or what it takes in the guest, if that is more: so that another layer fits into its place later */
+	uint64_t layer_window[MONITOR_MAX_LAYERS];
+	int app_layer; /* number of the app's own layer, from 1 on; 0: nobody needs to know */
+	bool prefix; /* restore_fd was taken by SNAPSHOT_AT_PREFIX: a start, with the app's layer of ours */
 	uint64_t layer_off[MONITOR_MAX_LAYERS]; /* where in its file a layer begins; page aligned */
 	const char *layer_id
 		[MONITOR_MAX_LAYERS]; /* what a snapshot calls it, so that it is found again; NULL: its path */

@@ -315,7 +315,7 @@ static int open_port(struct ring_server *rs, int i)
 		close(p->tcp);
 		p->tcp = open_port_socket(&ss, SOCK_STREAM);
 	}
-	err = p->tcp < 0 ? p->tcp : claim(rs, p, rs->cfg->restore_fd > 0);
+	err = p->tcp < 0 ? p->tcp : claim(rs, p, rs->cfg->restore_fd > 0 && !rs->cfg->prefix);
 	if (err) {
 		addr_text(&ss, text, sizeof(text));
 		say("cannot listen on %s: %s", text, strerror(-err));

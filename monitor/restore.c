@@ -144,6 +144,12 @@ static int check_layers(const struct snap_file *f, struct monitor_config *c, str
 	for (uint32_t i = 0; i < f->h.layers.count; i++) {
 		const struct snap_layer *l = &f->layers[i];
 
+		c->layer_window[i] = (uint64_t)l->window * PG;
+		if (c->prefix && (int)i == c->app_layer - 1) {
+			if (c->layer_fd[i] < 0 || c->layer_size[i] > c->layer_window[i])
+				return refuse(c, "the app's layer does not fit");
+			continue;
+		}
 		if (l->off) {
 			c->layer_fd[i] = f->fd;
 			c->layer_size[i] = l->size;
@@ -324,11 +330,11 @@ static int fill_plan(struct load_plan *p, struct guest_mem *m, const struct snap
 static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, const struct snap_file *f,
 			    const struct monitor_config *cfg, enum boot_plat plat)
 {
-	uint32_t asked = BOOT_F_STRACE | BOOT_F_EGRESS_NONE;
+	uint32_t asked = BOOT_F_STRACE | BOOT_F_EGRESS_NONE | BOOT_F_PREFIX_MAKE | BOOT_F_PREFIX_GO;
 
 	bi->plat = plat;
 	bi->flags = (bi->flags & ~asked) | (cfg->strace ? BOOT_F_STRACE : 0) |
-		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE);
+		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE) | (cfg->prefix ? BOOT_F_PREFIX_GO : 0);
 	bi->generation = f->h.generation + !cfg->given; /* moved: it is the same instance */
 	bi->xcr0 = f->h.xcr0;
 	bi->xstate_size = f->h.xstate_size;
@@ -373,9 +379,12 @@ static uint64_t now(clockid_t id)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-int64_t restore_clock_offset(const struct snap_file *f)
+int64_t restore_clock_offset(const struct snap_file *f, bool prefix)
 {
 	uint64_t real = now(CLOCK_REALTIME), passed = real > f->h.real_ns ? real - f->h.real_ns : 0;
+
+	if (prefix) /* it starts now */
+		passed = 0;
 
 	return (int64_t)(now(CLOCK_MONOTONIC) - (f->h.mono_ns + passed));
 }

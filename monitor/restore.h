@@ -20,6 +20,6 @@ int restore_check_cpu(const struct guest_mem *m, const struct load_plan *plan, c
 /* What goes on in the background is done when it returns. Before the filter. */
 void restore_wait(void);
 /* Host's monotonic clock minus the guest's, which goes on from the snapshot's plus what passed. */
-int64_t restore_clock_offset(const struct snap_file *f);
+int64_t restore_clock_offset(const struct snap_file *f, bool prefix);
 
 #endif

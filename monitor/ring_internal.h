@@ -143,6 +143,8 @@ struct ring_server {
 	uint32_t lost_turn;
 	bool exiting;
 	/* snapshots: the guest was asked to rest; its RING_OP_SNAPSHOT was taken in this turn */
+	bool acted; /* it has read, written or sent something, or made a socket, ever */
+	bool prefix_asked; /* RING_READY_PREFIX was taken */
 	bool freeze_asked, frozen;
 	struct ring_sqe freeze_sqe;
 	struct rs_ready ready;

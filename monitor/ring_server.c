@@ -259,7 +259,12 @@ static void on_instance(struct ring_server *rs, const struct ring_sqe *sqe)
 		r = -EINVAL;
 		break;
 	case RING_OP_READY:
-		ready_told(rs, sqe->arg);
+		if (sqe->arg != RING_READY_PREFIX)
+			ready_told(rs, sqe->arg);
+		else if (rs->cfg->snapshot_at == SNAPSHOT_AT_PREFIX)
+			rs->prefix_asked = true;
+		else
+			r = -EINVAL;
 		break;
 	case RING_OP_EXIT:
 		rs->exiting = true;
@@ -285,6 +290,9 @@ static void execute(struct ring_server *rs, const struct ring_sqe *sqe)
 		rs_complete(rs, sqe, -EINVAL, 0, 0, 0);
 		return;
 	}
+	rs->acted |= (sqe->op >= RING_OP_READ && sqe->op <= RING_OP_POLL && sqe->op != RING_OP_CLOSE &&
+		      sqe->op != RING_OP_CANCEL && sqe->op != RING_OP_POLL) ||
+		     sqe->op == RING_OP_SOCKET || (sqe->op >= RING_OP_VOL_OPEN && sqe->op <= RING_OP_VOL_LOCK);
 	if (sqe->op == RING_OP_LISTEN && sqe->handle == RING_NO_HANDLE) {
 		net_settle(rs);
 		rs_complete(rs, sqe, 0, 0, 0, 0);
@@ -521,6 +529,17 @@ void ring_server_freeze(struct ring_server *rs)
 	rs->freeze_asked = true;
 	ring_server_event(rs, RING_EV_SNAPSHOT, 0);
 	ring_server_interrupt(rs);
+}
+
+bool ring_server_prefix(const struct ring_server *rs, bool *spoilt)
+{
+	*spoilt = rs->acted;
+	return rs->prefix_asked;
+}
+
+bool ring_server_rests_at_prefix(const struct ring_server *rs)
+{
+	return rs->frozen && rs->prefix_asked && !rs->acted && rs->freeze_sqe.arg == 1;
 }
 
 const uint8_t *ring_server_census(const struct ring_server *rs, uint64_t *len)

@@ -66,6 +66,10 @@ void ring_server_resume_tty(void);
 void ring_server_freeze(struct ring_server *rs);
 void ring_server_thaw(struct ring_server *rs, int res);
 /* Between the two: what the guest says about its first *len pages (enum snap_frame, hostile); NULL: nothing. */
+/* Did the guest announce its first look at its app? *spoilt: it had an effect, or a cause, outside before. */
+bool ring_server_prefix(const struct ring_server *rs, bool *spoilt);
+/* At rest: nothing happened since. */
+bool ring_server_rests_at_prefix(const struct ring_server *rs);
 const uint8_t *ring_server_census(const struct ring_server *rs, uint64_t *len);
 void ring_server_watch_ready(struct ring_server *rs, bool on, const uint64_t *listened);
 bool ring_server_is_ready(const struct ring_server *rs);

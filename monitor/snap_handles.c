@@ -427,7 +427,7 @@ int ring_server_load(struct ring_server *rs, const struct snap_file *f, char *wh
 	for (uint32_t i = 0; i < f->h.requests.count; i++)
 		if (load_request(&l, &f->requests[i]))
 			return -1;
-	if (!rs->cfg->given)
+	if (!rs->cfg->given && !rs->cfg->prefix)
 		ring_server_event(rs, RING_EV_RESTORED, 0);
 	return 0;
 }

@@ -189,14 +189,16 @@ static bool layers_are_sound(const struct snap_file *f)
 
 	for (uint32_t i = 0; i < f->h.layers.count; i++) {
 		const struct snap_layer *l = &f->layers[i];
-		uint64_t whole = (l->size + PG - 1) & ~(uint64_t)(PG - 1);
+		uint64_t whole = (l->size + PG - 1) & ~(uint64_t)(PG - 1), window = (uint64_t)l->window * PG;
 
 		if (!l->size || l->size > BOOT_GPA_MAX - BOOT_IMAGE_GPA || !aligned(l->va) ||
 		    !in_slot(l->va, whole))
 			return false;
 		if (l->off && !in_file(&f->h, l->off, whole))
 			return false;
-		total += whole;
+		if (window && !in_slot(l->va, window))
+			return false;
+		total += window > whole ? window : whole;
 		if (total > BOOT_GPA_MAX - BOOT_IMAGE_GPA)
 			return false;
 	}

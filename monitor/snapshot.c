@@ -415,7 +415,8 @@ static void list_layers(struct instance *in, struct snap_write *w)
 	for (int i = 0; i < cfg->n_layers; i++) {
 		w->layers[i] = (struct snap_layer){.size = cfg->layer_size[i],
 						   .va = in->mem.regions[i + 1].r.va,
-						   .id = snap_put_string(&w->t, src->id[i])};
+						   .id = snap_put_string(&w->t, src->id[i]),
+						   .window = (uint32_t)(cfg->layer_window[i] / PG)};
 		memcpy(w->layers[i].print, src->print[i], 32);
 		w->embed[i].fd = src->embed[i] && !in->snap.bare ? cfg->layer_fd[i] : -1;
 		w->embed[i].off = cfg->layer_off[i];
@@ -454,7 +455,12 @@ static int copy_all(struct instance *in, struct snap_job *j)
 {
 	uint64_t n_census;
 	const uint8_t *census = ring_server_census(in->rs, &n_census);
-	int r = gather(in, &j->w);
+	int r;
+
+	/* an instance that went on before it came to rest has seen what it should not */
+	if (in->cfg->snapshot_at == SNAPSHOT_AT_PREFIX && !ring_server_rests_at_prefix(in->rs))
+		return -ESTALE;
+	r = gather(in, &j->w);
 
 	return r ? r : snap_pages_copy(&j->w.pages, census, n_census);
 }

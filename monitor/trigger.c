@@ -138,12 +138,19 @@ void trigger_look(struct instance *in)
 		due = snapshot_is_ready(in);
 	else if (cfg->snapshot_at == SNAPSHOT_AT_LISTEN)
 		due = __atomic_load_n(&in->stats->first_listen_tsc, __ATOMIC_RELAXED) != 0;
-	if (!due || in->snap.done)
+	else if (cfg->snapshot_at == SNAPSHOT_AT_PREFIX) {
+		bool spoilt;
+
+		due = ring_server_prefix(in->rs, &spoilt);
+		in->killed |= spoilt; /* it will never be one */
+	}
+	if (!due || in->snap.done || in->killed)
 		return;
 	the_trigger.fired = true;
 	in->snap.full = cfg->snapshot_full;
 	in->snap.still = cfg->snapshot_stop;
-	in->snap.now = cfg->snapshot_at == SNAPSHOT_AT_READY || cfg->snapshot_at == SNAPSHOT_AT_LISTEN;
+	in->snap.now = cfg->snapshot_at == SNAPSHOT_AT_READY || cfg->snapshot_at == SNAPSHOT_AT_LISTEN ||
+		       cfg->snapshot_at == SNAPSHOT_AT_PREFIX;
 	snapshot_watch_ready(in, false);
 	int r = snapshot_begin(in, cfg->snapshot_fd, tell_taken, in);
 	if (r)

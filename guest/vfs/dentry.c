@@ -152,6 +152,17 @@ struct dentry *dentry_new_anon(struct inode *ino, const char *name)
 	return d;
 }
 
+struct dentry *dentry_of(const struct inode *ino)
+{
+	if (root_sb->root->inode == ino)
+		return root_sb->root;
+	for (u32 i = 0; i < N_BUCKETS; i++)
+		for (struct dentry *d = buckets[i]; d; d = d->hash_next)
+			if (d->inode == ino)
+				return d;
+	return NULL;
+}
+
 static struct dentry *find(struct dentry *dir, const char *name, u32 len)
 {
 	u32 h = hash_name(dir, name, len);

@@ -171,6 +171,8 @@ void dentry_instantiate(struct dentry *d,
 			struct inode *ino); /* negative -> positive; takes ino's reference */
 void dentry_unlinked(struct dentry *d); /* its name is gone */
 void dentry_moved(struct dentry *d, struct dentry *ndir, const char *name, u32 len);
+/* A cached dentry of an inode, not referenced; or NULL. Looks at all of them. */
+struct dentry *dentry_of(const struct inode *ino);
 /* A dentry that is in no directory, for nameless files. */
 struct dentry *dentry_new_anon(struct inode *ino, const char *name);
 /* Absolute path below `root`; length or -errno. */

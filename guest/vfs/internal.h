@@ -12,6 +12,8 @@
 #define IS_DIR(i)     (S_IFMT_((i)->mode) == S_IFDIR)
 #define IS_REG(i)     (S_IFMT_((i)->mode) == S_IFREG)
 #define IS_LNK(i)     (S_IFMT_((i)->mode) == S_IFLNK)
+#define IS_DIR_MODE(m) (S_IFMT_(m) == S_IFDIR)
+#define IS_LNK_MODE(m) (S_IFMT_(m) == S_IFLNK)
 #define DT_OF_MODE(m) (u8)(((m) >> 12) & 15)
 #define O_ACCESS(f)   ((f)&O_ACCMODE)
 #define CAN_READ(f)   (O_ACCESS((f)->flags) != O_WRONLY && !((f)->flags & O_PATH))

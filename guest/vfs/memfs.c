@@ -10,6 +10,7 @@
 
 #include "guest/proc/proc.h"
 #include "guest/vfs/memfs.h"
+#include "guest/vfs/prefix.h"
 
 enum { ID_BUCKETS = 256 };
 
@@ -70,6 +71,38 @@ struct mnode *memfs_lower_node(struct superblock *sb, struct lower *lo, int *err
 	return m;
 }
 
+static void unlink_id(struct mnode *m)
+{
+	struct mnode **pp = &by_id[id_hash(m->lower->layer, m->lower->ei.nid)];
+
+	while (*pp != m)
+		pp = &(*pp)->hash_next;
+	*pp = m->hash_next;
+}
+
+bool memfs_each_lower(bool (*fn)(struct mnode *m, void *arg), void *arg)
+{
+	for (u32 i = 0; i < ID_BUCKETS; i++)
+		for (struct mnode *m = by_id[i]; m; m = m->hash_next)
+			if (!fn(m, arg))
+				return false;
+	return true;
+}
+
+void memfs_relocate(struct mnode *m, const struct erofs_inode *ei)
+{
+	struct lower *lo = m->lower;
+
+	unlink_id(m);
+	lo->ei = *ei;
+	m->i.ino = ei->nid << 4 | (lo->layer & 15);
+	m->hash_next = by_id[id_hash(lo->layer, ei->nid)];
+	by_id[id_hash(lo->layer, ei->nid)] = m;
+	m->size = ei->size;
+	if (!(m->flags & MEM_DIRTY))
+		m->atime = m->mtime = m->ctime = m->btime = ei->mtime * (s64)NS_PER_SEC + ei->mtime_nsec;
+}
+
 void memfs_dirty(struct mnode *m)
 {
 	/* without a name it lives as long as its users */
@@ -88,12 +121,8 @@ static void memfs_evict(struct inode *ino)
 {
 	struct mnode *m = mnode(ino);
 
-	if (m->lower) {
-		struct mnode **pp = &by_id[id_hash(m->lower->layer, m->lower->ei.nid)];
-		while (*pp != m)
-			pp = &(*pp)->hash_next;
-		*pp = m->hash_next;
-	}
+	if (m->lower)
+		unlink_id(m);
 	if (IS_REG(ino))
 		memfs_free_pages(m);
 	else if (IS_DIR(ino))
@@ -111,6 +140,8 @@ static int memfs_getattr(struct inode *ino, struct kstat *st)
 {
 	struct mnode *m = mnode(ino);
 
+	if (unlikely(prefix_armed))
+		prefix_look(m);
 	st->ino = ino->ino;
 	st->dev = ino->dev;
 	st->rdev = m->rdev;

@@ -71,7 +71,11 @@ struct mxattr {
 	u8 val[];
 };
 
-enum { MEM_DIRTY = 1, MEM_XATTR = 2 /* lower's attributes were copied to xattrs */ };
+enum {
+	MEM_DIRTY = 1,
+	MEM_XATTR = 2, /* lower's attributes were copied to xattrs */
+	MEM_APP = 4, /* /app, of a start that is made for others (prefix.c) */
+};
 
 struct mnode {
 	struct inode i;
@@ -104,6 +108,10 @@ void memfs_dirty(struct mnode *m);
 struct mnode *memfs_new_node(struct superblock *sb, u32 mode, u64 rdev);
 /* The node of an image inode; dirs: with the layers below merged. -errno in *err. */
 struct mnode *memfs_lower_node(struct superblock *sb, struct lower *lo, int *err);
+/* Each node with a lower, until fn says false; true: all of them. */
+bool memfs_each_lower(bool (*fn)(struct mnode *m, void *arg), void *arg);
+/* Its lower is at another place of its layer, which has changed. */
+void memfs_relocate(struct mnode *m, const struct erofs_inode *ei);
 void memfs_touch(struct mnode *m); /* contents changed now: mtime, ctime */
 
 /* memfs_data.c */

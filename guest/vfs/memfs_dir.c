@@ -19,6 +19,7 @@
 
 #include "guest/proc/proc.h"
 #include "guest/vfs/memfs.h"
+#include "guest/vfs/prefix.h"
 
 enum { FIRST_BUCKETS = 8, POS_SHIFT = 56 };
 
@@ -266,6 +267,10 @@ int memfs_lookup(struct inode *ino, const char *name, u32 len, struct inode **ou
 	struct lower *lo;
 	int err;
 
+	if (unlikely(prefix_armed)) {
+		prefix_lookup(dir, name, len);
+		e = find_entry(dir, name, len);
+	}
 	if (e) {
 		if (!e->node)
 			return -ENOENT;
@@ -279,6 +284,9 @@ int memfs_lookup(struct inode *ino, const char *name, u32 len, struct inode **ou
 		return err;
 	if (!(m = memfs_lower_node(ino->sb, lo, &err)))
 		return err;
+	if (unlikely(prefix_armed) && ino == root_sb->root->inode && len == sizeof(PREFIX_DIR) - 1 &&
+	    !memcmp(name, PREFIX_DIR, len))
+		m->flags |= MEM_APP;
 	*out = &m->i;
 	return 0;
 }
@@ -573,6 +581,8 @@ int memfs_readdir(struct inode *ino, struct dir_sink *s)
 	u32 source = (u32)(s->pos >> POS_SHIFT), n = m->lower ? m->lower->n_more + 1 : 0;
 	int r;
 
+	if (unlikely(prefix_armed))
+		prefix_list(m);
 	find_entry(m, "", 0); /* a lazy directory fills itself */
 	if (source == 0 && m->dir) {
 		list_for_each (it, &m->dir->order) {

@@ -3,6 +3,7 @@
 #include <linux/xattr.h>
 
 #include "guest/vfs/memfs.h"
+#include "guest/vfs/prefix.h"
 
 static struct mxattr **find(struct mnode *m, const char *name)
 {
@@ -57,6 +58,8 @@ s64 memfs_getxattr(struct inode *ino, const char *name, void *buf, size_t size)
 	struct mnode *m = mnode(ino);
 	const struct erofs *fs = image_of(m);
 
+	if (unlikely(prefix_armed))
+		prefix_look(mnode(ino));
 	if (fs)
 		return erofs_getxattr(fs, &m->lower->ei, name, buf, size);
 	struct mxattr *x = *find(m, name);
@@ -75,6 +78,8 @@ s64 memfs_listxattr(struct inode *ino, char *buf, size_t size)
 	const struct erofs *fs = image_of(m);
 	size_t total = 0;
 
+	if (unlikely(prefix_armed))
+		prefix_look(mnode(ino));
 	if (fs)
 		return erofs_listxattr(fs, &m->lower->ei, buf, size);
 	for (struct mxattr *x = m->xattrs; x; x = x->next) {

@@ -10,6 +10,7 @@
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 #include "guest/restored.h"
+#include "guest/vfs/prefix.h"
 #include "guest/vfs/pseudo.h"
 
 enum { USER_HZ = 100 };
@@ -503,7 +504,7 @@ static bool root_nth(const struct pid_of *dir, u64 n, char name[16], struct pid_
 /* 1, and one more with each restore: a program that keeps what must not live twice looks here after SIGCONT. */
 static void show_generation(struct text *t, const struct pid_of *o)
 {
-	text_add(t, "%lu\n", boot->generation);
+	text_add(t, "%lu\n", boot->generation - prefix_generations());
 }
 
 /* As `cowbell ps` shows it, in full. */

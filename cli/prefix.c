@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Starts that apps share: `prefix snapshots`. docs/snapshots.md says what they are, guest/vfs/prefix.c how an instance gets there.
+ *
+ *   CACHE/prefix/KEY.snap      a snapshot; whole or not there. At most MAX_FILES and MAX_BYTES, the longest unused go
+ *   CACHE/prefix/.KEY.making   locked by who makes it
+ *   CACHE/prefix/.seen         keys that were wanted once, SEEN_SLOTS of them: only what is wanted again is made, so that what is in
+ *                              the environment of one app alone does not go to disk
+ *
+ * The key is a hash of all that the start depends on: this build, the CPU, the monitor asked for, the digests of the layers below
+ * the app's, what is seen of the app's from outside, program, arguments, environment, user, directory, names, memory, ports,
+ * whether it may dial out, what kinds of files its streams are.
+ *
+ * It is made by an instance of its own, in the background, that has no app: nothing of any app can be in it, whatever that app
+ * does. What it has of the host is nothing but streams of the same kinds, which lead nowhere; if it reads, writes or makes a socket before its
+ * first look at the app, there will be no prefix, for that would not happen again in those who go on from it.
+ *
+ * A prefix that turns out to be damaged is removed, and the start is a boot.
+ */
+#include "cli/prefix.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <nettle/sha2.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "monitor/hostcpu.h"
+#include "monitor/memo.h"
+#include "monitor/notify.h"
+#include "monitor/snapshot.h"
+
+#define FORMAT	   "prefix 1"
+#define SEEN_SLOTS 1024u
+#define MAX_FILES  64u
+#define MAX_BYTES  (2ull << 30)
+#define MAKE_NS	   20000000000ull
+#define SUFFIX	   ".snap"
+
+/* --- the key ------------------------------------------------------------------------------ */
+
+static void add(struct sha256_ctx *s, const void *p, size_t n)
+{
+	uint64_t len = n;
+
+	sha256_update(s, sizeof(len), (const uint8_t *)&len);
+	sha256_update(s, n, p);
+}
+
+static void add_text(struct sha256_ctx *s, const char *text)
+{
+	add(s, text ? text : "", text ? strlen(text) : 0);
+}
+
+static void add_list(struct sha256_ctx *s, char *const *v)
+{
+	uint64_t n = 0;
+
+	while (v && v[n])
+		add_text(s, v[n++]);
+	add(s, &n, sizeof(n));
+}
+
+static uint32_t kind_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? 0 : st.st_mode & S_IFMT;
+}
+
+static void make_key(char key[65], const struct monitor_config *cfg, const struct image_set *set)
+{
+	struct memo_stamp exe = memo_stamp(-1, "/proc/self/exe");
+	struct sha256_ctx s;
+	uint8_t sum[SHA256_DIGEST_SIZE];
+	uint64_t numbers[] = {cfg->kind,
+			      cfg->ram_max,
+			      cfg->n_egress > 0,
+			      cfg->stats != STATS_NONE,
+			      set->user.uid,
+			      set->user.gid,
+			      (uint64_t)set->defaults->stop_signal,
+			      set->app.window,
+			      (uint64_t)set->app.layer,
+			      kind_of(0),
+			      kind_of(1),
+			      kind_of(2)};
+
+	hostcpu_memos(image_memo_dir());
+	sha256_init(&s);
+	add_text(&s, FORMAT);
+	add(&s, &exe, sizeof(exe));
+	add(&s, hostcpu(), sizeof(struct hostcpu));
+	add(&s, numbers, sizeof(numbers));
+	for (int i = 0; i < set->app.layer - 1; i++)
+		add_text(&s, set->hex[i]);
+	add_text(&s, set->app.outside);
+	add_text(&s, set->app.names);
+	add_text(&s, set->exe);
+	add_text(&s, set->cwd);
+	add_list(&s, set->argv);
+	add_list(&s, set->defaults->env);
+	add(&s, set->user.groups, sizeof(set->user.groups[0]) * (size_t)set->user.n_groups);
+	for (int i = 0; i < cfg->n_ports; i++)
+		add(&s, &cfg->ports[i].guest, sizeof(cfg->ports[i].guest));
+	sha256_digest(&s, sizeof(sum), sum);
+	for (size_t i = 0; i < sizeof(sum); i++)
+		sprintf(key + 2 * i, "%02x", sum[i]);
+}
+
+/* --- choosing --------------------------------------------------------------------------------- */
+
+static bool suits(const struct monitor_config *cfg, const struct image_set *set)
+{
+	return !cfg->n_volumes && !cfg->strace && !cfg->tty && !cfg->snapshot_at && set->argv && set->defaults &&
+	       strncmp(set->exe, "/app/", 5) && strncmp(set->cwd, "/app/", 5);
+}
+
+/* A descriptor, or -1; one that is no good is removed. */
+static int open_prefix(int dir, const char *key)
+{
+	char name[80];
+	struct snapshot_ids ids;
+	const char *why;
+	int fd;
+
+	snprintf(name, sizeof(name), "%s" SUFFIX, key);
+	fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	if (!snapshot_ids(fd, &ids) && !ids.delta) {
+		if (image_snapshot_checked(fd, ids.digest))
+			return fd;
+		if (!snapshot_verify(fd, &why)) {
+			image_snapshot_mark(fd, ids.digest, false);
+			return fd;
+		}
+	}
+	unlinkat(dir, name, 0);
+	close(fd);
+	return -1;
+}
+
+/* Was it wanted before? Others who write meanwhile do no harm: a key is seen once more, or once less. */
+static bool seen(int dir, const char *key)
+{
+	int fd = openat(dir, ".seen", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	char have[32] = "";
+	off_t at = (off_t)(strtoul((char[]){key[0], key[1], key[2], key[3], 0}, NULL, 16) % SEEN_SLOTS * 32);
+	bool is = fd >= 0 && pread(fd, have, sizeof(have), at) == sizeof(have) &&
+		  !memcmp(have, key + 4, sizeof(have));
+
+	if (fd >= 0 && !is && pwrite(fd, key + 4, sizeof(have), at) < 0)
+		is = false;
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
+static int lock_making(int dir, const char *key)
+{
+	char name[80];
+	int fd;
+
+	snprintf(name, sizeof(name), ".%s.making", key);
+	fd = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *cfg, const struct image_set *set)
+{
+	int fd;
+
+	p->how = IMAGE_BOOT;
+	if (!suits(cfg, set))
+		return p->how;
+	p->dir = image_prefix_dir();
+	if (p->dir < 0)
+		return p->how;
+	make_key(p->key, cfg, set);
+	fd = open_prefix(p->dir, p->key);
+	if (fd >= 0) {
+		p->fd = fd;
+		p->how = IMAGE_GO_ON;
+	} else if (seen(p->dir, p->key)) {
+		p->lock = lock_making(p->dir, p->key);
+		if (p->lock >= 0)
+			p->how = IMAGE_BOOT_AND_MAKE;
+	}
+	if (p->how != IMAGE_BOOT_AND_MAKE) {
+		close(p->dir);
+		p->dir = -1;
+	}
+	return p->how;
+}
+
+/* --- making --------------------------------------------------------------------------------------- */
+
+/* A stream of the same kind that leads nowhere. */
+static void blind_stream(int fd)
+{
+	uint32_t kind = kind_of(fd);
+	int p[2] = {-1, -1}, blind = -1;
+
+	if (kind == S_IFIFO && !pipe2(p, 0))
+		blind = p[fd != 0];
+	else if (kind == S_IFSOCK && !socketpair(AF_UNIX, SOCK_STREAM, 0, p))
+		blind = p[0];
+	else if (kind == S_IFREG)
+		blind = memfd_create("cowbell-nothing", 0);
+	else
+		blind = open("/dev/null", fd ? O_WRONLY : O_RDONLY);
+	if (blind >= 0)
+		dup2(blind, fd);
+	/* the other ends stay open, at numbers that nobody knows: an end of file would be told to the program */
+	if (blind > 2 && blind != p[0] && blind != p[1])
+		close(blind);
+}
+
+static void make_config(struct monitor_config *c, const struct monitor_config *cfg, const struct image_set *set,
+			int out)
+{
+	int app = set->app.layer - 1;
+
+	*c = *cfg;
+	c->layer_fd[app] = set->app.skeleton_fd;
+	c->layer_size[app] = set->app.skeleton_size;
+	c->layer_fd[app + 1] = set->app.names_fd;
+	c->layer_size[app + 1] = set->app.names_size;
+	c->layer_window[app] = set->app.window;
+	c->app_layer = set->app.layer;
+	c->name = "prefix";
+	c->unique_name = NULL;
+	c->detached = false;
+	c->started = NULL;
+	c->notify_fd = 0;
+	c->n_ports = 0;
+	c->verbose = 0;
+	c->timeout_ns = MAKE_NS;
+	c->snapshots = c->snapshot_stop = c->snapshot_full = true;
+	c->snapshot_at = SNAPSHOT_AT_PREFIX;
+	c->snapshot_fd = out;
+}
+
+/* The longest unused ones go; the kernel notes once a day that a file was read, which will do. */
+static void trim(int dir, const char *keep)
+{
+	for (;;) {
+		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		DIR *d = copy < 0 ? NULL : fdopendir(copy);
+		char oldest[256] = "";
+		struct timespec at = {0};
+		uint64_t bytes = 0;
+		unsigned n = 0;
+		struct dirent *e;
+		struct stat st;
+
+		while (d && (e = readdir(d))) {
+			const char *dot = strrchr(e->d_name, '.');
+
+			if (e->d_name[0] == '.' || !dot || strcmp(dot, SUFFIX) || fstatat(dir, e->d_name, &st, 0))
+				continue;
+			n++;
+			bytes += (uint64_t)st.st_size;
+			if (strncmp(e->d_name, keep, strlen(keep)) &&
+			    (!*oldest || st.st_atim.tv_sec < at.tv_sec ||
+			     (st.st_atim.tv_sec == at.tv_sec && st.st_atim.tv_nsec < at.tv_nsec))) {
+				snprintf(oldest, sizeof(oldest), "%s", e->d_name);
+				at = st.st_atim;
+			}
+		}
+		if (d)
+			closedir(d);
+		if ((n <= MAX_FILES && bytes <= MAX_BYTES) || !*oldest || unlinkat(dir, oldest, 0))
+			return;
+	}
+}
+
+static int taken_fd = -1;
+
+static void on_taken(void *arg, int err, const char *why, uint64_t bytes, uint64_t paused_ns)
+{
+	char c = err ? '-' : '+';
+
+	(void)arg, (void)why, (void)bytes, (void)paused_ns;
+	if (write(taken_fd, &c, 1) != 1)
+		return;
+}
+
+/* The file gets its name: it is whole, and on disk. */
+static void commit(const struct prefix *p, int out)
+{
+	char name[80], tmp[96], self[32];
+	struct snapshot_ids ids;
+
+	snprintf(name, sizeof(name), "%s" SUFFIX, p->key);
+	snprintf(tmp, sizeof(tmp), ".%s.tmp", p->key);
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", out);
+	unlinkat(p->dir, tmp, 0);
+	if (fdatasync(out) || snapshot_ids(out, &ids) ||
+	    linkat(AT_FDCWD, self, p->dir, tmp, AT_SYMLINK_FOLLOW) || renameat(p->dir, tmp, p->dir, name)) {
+		unlinkat(p->dir, tmp, 0);
+		return;
+	}
+	image_snapshot_mark(out, ids.digest, true);
+	trim(p->dir, p->key);
+}
+
+static void run_maker(const struct prefix *p, const struct monitor_config *cfg, const struct image_set *set)
+{
+	static struct monitor_config c;
+	int out = openat(p->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), result[2];
+	char name[80], got = 0;
+	pid_t pid;
+
+	if (out < 0 || pipe2(result, O_CLOEXEC))
+		return;
+	pid = fork();
+	if (!pid) {
+		close(result[0]);
+		taken_fd = result[1];
+		make_config(&c, cfg, set, out);
+		c.snapshot_taken = on_taken;
+		_exit(monitor_run(&c) == 0);
+	}
+	close(result[1]);
+	if (pid > 0 && read(result[0], &got, 1) == 1 && got == '+')
+		commit(p, out);
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	snprintf(name, sizeof(name), ".%s.making", p->key);
+	unlinkat(p->dir, name, 0);
+}
+
+/* Keep what the maker needs, as descriptors above 2, close all others: somebody may wait for their end. */
+static void only(const struct prefix *p, const struct monitor_config *cfg, const struct image_set *set)
+{
+	int max = sysconf(_SC_OPEN_MAX) < 65536 ? (int)sysconf(_SC_OPEN_MAX) : 65536;
+
+	for (int fd = 3; fd < max && fd < 1024; fd++) {
+		bool keep = fd == p->dir || fd == p->lock || fd == set->app.skeleton_fd || fd == set->app.names_fd;
+
+		for (int i = 0; i < cfg->n_layers; i++)
+			keep |= fd == cfg->layer_fd[i];
+		if (!keep)
+			close(fd);
+	}
+}
+
+/* Two processes below: nobody has to wait for it. */
+static void make(struct prefix *p, const struct monitor_config *cfg, const struct image_set *set)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (fork())
+			_exit(0);
+		setsid();
+		for (int sig = 1; sig < 32; sig++)
+			signal(sig, SIG_DFL);
+		only(p, cfg, set);
+		for (int fd = 0; fd < 3; fd++)
+			blind_stream(fd);
+		setpriority(PRIO_PROCESS, 0, 5);
+		run_maker(p, cfg, set);
+		_exit(0);
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct image_set *set)
+{
+	char line[96];
+
+	if (p->how == IMAGE_GO_ON) {
+		cfg->restore_fd = p->fd;
+		cfg->prefix = true;
+		cfg->app_layer = set->app.layer;
+		cfg->memo_dir = image_memo_dir();
+		snprintf(line, sizeof(line), "how prefix %s\n", p->key);
+		notify_line(cfg, line);
+		return;
+	}
+	notify_line(cfg, "how boot\n");
+	if (p->how == IMAGE_BOOT_AND_MAKE) {
+		if (set->app.layer)
+			make(p, cfg, set);
+		close(p->dir);
+		close(p->lock);
+		close(set->app.skeleton_fd);
+		close(set->app.names_fd);
+	}
+}
+
+/* --- the cache -------------------------------------------------------------------------------------- */
+
+static void each(void (*fn)(int dir, const char *name, void *arg), void *arg)
+{
+	int dir = image_prefix_dir();
+	DIR *d = dir < 0 ? NULL : fdopendir(dup(dir));
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			fn(dir, e->d_name, arg);
+	if (d)
+		closedir(d);
+	if (dir >= 0)
+		close(dir);
+}
+
+struct count {
+	unsigned n;
+	uint64_t bytes;
+};
+
+static void count_one(int dir, const char *name, void *arg)
+{
+	struct count *c = arg;
+	struct stat st;
+
+	if (name[0] == '.' || fstatat(dir, name, &st, 0))
+		return;
+	c->n++;
+	c->bytes += (uint64_t)st.st_size;
+}
+
+void prefix_count(unsigned *n, uint64_t *bytes)
+{
+	struct count c = {0};
+
+	each(count_one, &c);
+	*n = c.n;
+	*bytes = c.bytes;
+}
+
+static void remove_one(int dir, const char *name, void *arg)
+{
+	(void)arg;
+	unlinkat(dir, name, 0);
+}
+
+void prefix_clear(void)
+{
+	each(remove_one, NULL);
+}
