@@ -72,8 +72,8 @@ static int locked_by_another(int fd)
 
 	pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
 	return say_fail(EXIT_OURS,
-			"serve: another server%s%s is running on %s (give another --data, or end that one)",
-			*pid ? ", process " : "", pid, config.data_dir);
+			"serve: another server%s%s%s is running on %s (give another --data, or end that one)",
+			*pid ? ", process " : "", pid, *pid ? "," : "", config.data_dir);
 }
 
 static int lock_data(void)
