@@ -58,12 +58,13 @@ static void read_help(const char *text, struct strings *options, struct strings 
 			commands_now = true;
 		else if (commands_now && sscanf(line, "  %31[a-z] ", sub) == 1 && line[2] != ' ')
 			strings_add(subs, sub);
-		else if (dash && (dash == line + 6) && sscanf(dash, "--%60[a-z0-9-]", name) == 1) {
+		else if (dash && (dash == line + 6 || dash == line + 2) &&
+			 sscanf(dash, "--%60[a-z0-9-]", name) == 1) {
 			strings_addf(options, "--%s", name);
 			bool takes = dash[2 + strlen(name)] == ' ' && dash[3 + strlen(name)] != ' ';
 			if (takes)
 				strings_addf(valued, "--%s", name);
-			if (line[2] == '-' && line[3] != ' ') {
+			if (dash == line + 6 && line[2] == '-') {
 				strings_addf(options, "-%c", line[3]);
 				if (takes)
 					strings_addf(valued, "-%c", line[3]);

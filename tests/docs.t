@@ -80,6 +80,8 @@ for my $file (sort keys %page) {
 	$text =~ s/\\f[BIR]//g;
 	my %man = options($text);
 	my %help = map { options(help_of($_)) } @{$page{$file}};
+	# verbs of the platform whose names are local commands, too
+	%help = (%help, map { options(scalar `$cowbell $_ -a app --help`) } qw(push ps logs run)) if $file eq 'man/cowbell-platform.1';
 	is_deeply([grep { !$man{$_} } sort keys %help], [], "$file: has every option of --help (@{$page{$file}})");
 	# a page may also speak of options of a command that it names
 	my %allowed = (%help, map { options(scalar `$cowbell $_ --help`) } $text =~ /\bcowbell (run|build)\b/g);
