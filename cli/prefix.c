@@ -32,6 +32,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -353,9 +354,13 @@ static void only(const struct prefix *p, const struct monitor_config *cfg, const
 {
 	int max = sysconf(_SC_OPEN_MAX) < 65536 ? (int)sysconf(_SC_OPEN_MAX) : 65536;
 
+	struct stat st;
+
 	for (int fd = 3; fd < max && fd < 1024; fd++) {
 		bool keep = fd == p->dir || fd == p->lock || fd == set->app.skeleton_fd || fd == set->app.names_fd;
 
+		if (!fstat(fd, &st)) /* /dev/kvm is open already where it was asked for */
+			keep |= S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 232);
 		for (int i = 0; i < cfg->n_layers; i++)
 			keep |= fd == cfg->layer_fd[i];
 		if (!keep)
