@@ -47,6 +47,15 @@ static void info(struct call *c)
 		no_type(c, c->param[0]);
 }
 
+/* Autoscaling by a monitor of Heroku's: there are none; an app's limits scale_at and max_web do that here. */
+static void monitors(struct call *c)
+{
+	if (find(c->app, c->param[0]))
+		api_reply_list(c, json_array(), "id");
+	else
+		no_type(c, c->param[0]);
+}
+
 struct change {
 	struct formation *f;
 	unsigned quantity;
@@ -207,5 +216,6 @@ const struct route api_formation_routes[] = {
 	{"PATCH", "/apps/{app}/formation", NEED_COLLABORATOR, change_many, NULL},
 	{"GET", "/apps/{app}/formation/{}", NEED_COLLABORATOR, info, NULL},
 	{"PATCH", "/apps/{app}/formation/{}", NEED_COLLABORATOR, change_one, NULL},
+	{"GET", "/apps/{app}/formation/{}/monitors", NEED_COLLABORATOR, monitors, NULL},
 	{0},
 };

@@ -220,7 +220,6 @@ const struct route api_misc_routes[] = {
 	{"GET", "/apps/{app}/webhooks", NEED_COLLABORATOR, none, NULL},
 	{"POST", "/apps/{app}/webhooks", NEED_COLLABORATOR, no_webhooks, NULL},
 	{"GET", "/apps/{app}/telemetry-drains", NEED_COLLABORATOR, none, NULL},
-	{"GET", "/apps/{app}/formation/{}/monitors", NEED_COLLABORATOR, none, NULL},
 	{"GET", "/teams", NEED_USER, none, NULL},
 	{"GET", "/teams/{}", NEED_USER, not_here, NULL},
 	{"GET", "/teams/{}/apps", NEED_USER, not_here, NULL},
