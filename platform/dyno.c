@@ -26,6 +26,7 @@
 #include "platform/metrics.h"
 #include "platform/router.h"
 #include "platform/sched_inside.h"
+#include "platform/store.h"
 
 #define SLOT_NS	    (250 * MS_NS) /* a start that takes longer waits for something; others may go ahead */
 #define BACKOFF_NS  (500 * MS_NS)
@@ -228,6 +229,43 @@ static void fill_env(struct sched_instance *d)
 		d->env = json_object();
 	json_object_set_new(d->env, "PORT", json_sprintf("%d", APP_PORT));
 	json_object_set_new(d->env, "DYNO", json_string(d->i.dyno));
+	add_metadata(d);
+}
+
+static void found(void *arg, sqlite3_stmt *st)
+{
+	*(bool *)arg = true;
+}
+
+/* Labs: names and versions in the environment. Only who asks for it, since a start of its own is slower. */
+static void add_metadata(struct sched_instance *d)
+{
+	const struct app *a = d->i.app;
+	bool on = false;
+	char text[32];
+
+	store_exec("SELECT 1 FROM features WHERE owner_id = ? AND name = 'runtime-dyno-metadata'", found, &on,
+		   "s", a->id);
+	if (!on)
+		return;
+	json_object_set_new(d->env, "HEROKU_APP_ID", json_string(a->id));
+	json_object_set_new(d->env, "HEROKU_APP_NAME", json_string(a->name));
+	json_object_set_new(d->env, "HEROKU_DYNO_ID", json_string(d->i.id));
+	json_object_set_new(d->env, "HEROKU_RELEASE_VERSION", json_sprintf("v%u", d->i.version));
+	if (d->i.version != a->release.version)
+		return;
+	format_time(a->release.created_us, text);
+	json_object_set_new(d->env, "HEROKU_RELEASE_CREATED_AT", json_string(text));
+	json_object_set_new(d->env, "HEROKU_SLUG_ID", json_string(a->release.slug_id));
+}
+
+uint64_t dyno_limits_key(const struct limits *l)
+{
+	uint64_t h = l->memory * 0x9e3779b97f4a7c15u ^ l->cpu_percent;
+
+	for (const char *p = l->egress; *p; p++)
+		h = (h ^ (unsigned char)*p) * 0x100000001b3u;
+	return h;
 }
 
 static const char *shown_command(const struct sched_instance *d)
@@ -253,6 +291,7 @@ void dyno_spawn(struct sched_instance *d)
 	memcpy(s.stdio, d->stdio, sizeof(s.stdio));
 	d->stdio[0] = d->stdio[1] = d->stdio[2] = -1;
 	dyno_log(d, "Starting process with command `%s`", shown_command(d));
+	d->limits_key = dyno_limits_key(s.limits);
 	budget_started(d);
 	int r = instance_start(&d->i, &s, &events);
 	json_decref(d->env); /* secrets live no longer than needed */

@@ -243,12 +243,14 @@ void sched_update(struct app *a)
 
 	if (sched_stopping || (!sa && !needs_dynos(a)))
 		return;
+	uint64_t key = dyno_limits_key(app_limits(a));
 	sa = sched_app_of(a);
 	fresh_start(sa);
 	if (!config.idle_ns)
 		sa->awake = true;
 	for (struct instance *i = sa->dynos; i; i = i->next)
-		if (!dyno_of(i)->oneoff && i->version != a->release.version)
+		if (!dyno_of(i)->oneoff && is_live(i) &&
+		    (i->version != a->release.version || (i->proc && dyno_of(i)->limits_key != key)))
 			dyno_of(i)->outdated = true;
 	formation_reconcile(sa);
 }

@@ -151,7 +151,8 @@ static struct sched_wait *wait_for(struct sched_app *sa, sched_cb *cb, void *arg
 	sa->used_ns = now_ns();
 	if (!n && c && c->n && sa->used_ns < c->retry_ns)
 		return refuse(cb, arg, H10);
-	if (l->backlog && sa->n_waiters >= l->backlog * (n ? n : 1))
+	if (sa->n_waiters >= l->backlog * (n ? n : 1) &&
+	    (n || l->backlog)) /* without any, a wake may be waited for */
 		return refuse(cb, arg, H11);
 	struct sched_wait *w = xcalloc(1, sizeof(*w));
 	w->sa = sa;

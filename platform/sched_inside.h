@@ -67,6 +67,7 @@ struct sched_instance {
 	bool termed, evicted;
 	bool out_of_memory;
 	uint64_t memory; /* as last measured, or guessed */
+	uint64_t limits_key; /* of the limits that a running process cannot change */
 	uint64_t decided_ns; /* to start it */
 	struct probe *probe;
 	/* what it runs; of one-offs kept here, of others taken from app and release at its start */
@@ -114,6 +115,7 @@ void dyno_term(struct sched_instance *d);
 void dyno_bury(struct sched_instance *d); /* out of its app; freed when nobody uses it */
 void dyno_free_if_unused(struct sched_instance *d);
 void dyno_log(const struct sched_instance *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+uint64_t dyno_limits_key(const struct limits *l);
 struct crash *crash_of(struct sched_app *sa, const char *type, bool make);
 void crash_forget(struct sched_app *sa);
 
