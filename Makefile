@@ -151,6 +151,7 @@ help:
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
 	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
+	@echo 'make bench-34000 APPS=34000   so many different apps delivered to a platform here'
 	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30)'
 	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
 	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local'
@@ -189,14 +190,26 @@ bench-snapshots:
 	$(MAKE) all
 	bench/snapshots.py $(BENCHFLAGS)
 
+# APPS=34000 takes minutes and some GB of disk; fewer apps, less of both.
+APPS ?= 34000
+bench-34000:
+	tools/deps build bench
+	$(MAKE) all
+	bench/34000 --apps $(APPS) $(BENCHFLAGS)
+
 PREFIX ?= /usr/local
+COMPLETIONS := share/bash-completion/completions/cowbell share/zsh/site-functions/_cowbell
 install: all
 	install -D -m 755 $(B)/cowbell $(DESTDIR)$(PREFIX)/bin/cowbell
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(wildcard man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,$(dir $(COMPLETIONS)))
+	$(B)/cowbell completion bash > $(DESTDIR)$(PREFIX)/$(word 1,$(COMPLETIONS))
+	$(B)/cowbell completion zsh > $(DESTDIR)$(PREFIX)/$(word 2,$(COMPLETIONS))
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/cowbell $(patsubst man/%,$(DESTDIR)$(PREFIX)/share/man/man1/%,$(wildcard man/*.1))
+	rm -f $(DESTDIR)$(PREFIX)/bin/cowbell $(patsubst man/%,$(DESTDIR)$(PREFIX)/share/man/man1/%,$(wildcard man/*.1)) \
+		$(addprefix $(DESTDIR)$(PREFIX)/,$(COMPLETIONS))
 
 # --- care of the sources ------------------------------------------------------------------
 C_FILES := $(sort $(wildcard abi/*.h lib/*.[ch] lib/host/*.[ch] guest/*.[ch] guest/*/*.[ch] guest/*/*/*.[ch] monitor/*.[ch] \
@@ -292,6 +305,6 @@ fuzz-ring: build/fuzz-ring/ring_fuzz
 clean:
 	rm -rf build
 
-.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots install uninstall format lint fuzz fuzz-ring
+.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots bench-34000 install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk

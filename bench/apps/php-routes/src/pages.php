@@ -1,0 +1,2 @@
+<?php
+function pages() { return ["/" => "@TEXT@", "/number" => "@N@", "/about" => "@FILL:600@"]; }

@@ -1,0 +1,3 @@
+from .pages import about, home, number
+
+ROUTES = {"/": home, "/about": about, "/number": number}

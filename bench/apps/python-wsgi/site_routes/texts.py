@@ -1,0 +1,3 @@
+TEXT = "@TEXT@\n"
+ABOUT = """@FILL:1500@
+"""
