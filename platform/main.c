@@ -185,12 +185,6 @@ static int open_parts(void)
 
 /* --- end ---------------------------------------------------------------------------------------------------- */
 
-static void close_any(uv_handle_t *h, void *arg)
-{
-	if (!uv_is_closing(h))
-		uv_close(h, NULL);
-}
-
 static void dynos_gone(void)
 {
 	build_stop();
@@ -288,7 +282,7 @@ int main(int argc, char **argv)
 	}
 	greet();
 	notify_supervisor("READY=1\nSTATUS=Serving");
+	notify_watchdog();
 	uv_run(loop, UV_RUN_DEFAULT);
-	uv_walk(loop, close_any, NULL);
 	return stopping ? 0 : EXIT_OURS;
 }

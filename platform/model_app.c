@@ -144,10 +144,9 @@ struct fault model_app_rename(struct app *a, const char *name)
 	return FAULT_NONE;
 }
 
-struct fault model_app_destroy(struct app *a)
+static struct fault delete_rows(const struct app *a)
 {
 	int rc = store_begin();
-	struct fault f;
 
 	if (rc)
 		return store_fault(rc);
@@ -156,7 +155,15 @@ struct fault model_app_destroy(struct app *a)
 		rc = store_exec("DELETE FROM features WHERE owner_id = ?", NULL, NULL, "s", a->id);
 	if (!rc)
 		rc = store_exec("DELETE FROM apps WHERE id = ?", NULL, NULL, "s", a->id);
-	f = finish_change(rc);
+	return finish_change(rc);
+}
+
+struct fault model_app_destroy(struct app *a)
+{
+	struct fault f = delete_rows(a);
+
+	if (f.status == 507 && store_give_reserve())
+		f = delete_rows(a);
 	if (f.status)
 		return f;
 	/* Now that it is decided: whoever has something of it lets go, those who use the others first. */

@@ -30,3 +30,21 @@ void notify_supervisor(const char *state)
 		plog("debug", NULL, "NOTIFY_SOCKET %s is not heard", path);
 	close(fd);
 }
+
+static void alive(uv_timer_t *t)
+{
+	notify_supervisor("WATCHDOG=1");
+}
+
+void notify_watchdog(void)
+{
+	static uv_timer_t timer;
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	uint64_t ms = usec ? strtoull(usec, NULL, 10) / 1000 : 0;
+
+	if (ms < 2 || (pid && strtol(pid, NULL, 10) != (long)getpid()))
+		return;
+	uv_timer_init(loop, &timer);
+	uv_timer_start(&timer, alive, 0, ms / 2);
+	uv_unref((uv_handle_t *)&timer);
+}

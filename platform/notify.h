@@ -5,5 +5,7 @@
 
 /* state: "READY=1", "STOPPING=1\nSTATUS=..."; lines of sd_notify(3). */
 void notify_supervisor(const char *state);
+/* If a watchdog waits (WatchdogSec=): tell it from the loop, twice in its time, that the loop turns. */
+void notify_watchdog(void);
 
 #endif

@@ -26,8 +26,9 @@ const struct setting config_settings[] = {
 	 "Empty: $XDG_STATE_HOME/cowbell/platform, or ~/.local/state/cowbell/platform. The option is --data.",
 	 NULL},
 	{"listen", SET_LISTEN, AT(listen), 0, 0, "127.0.0.1:5080",
-	 "[ADDR:]PORT of HTTP: apps, the API, git and the dashboard. IPv6 in brackets: \"[::]:80\".\n"
-	 "Without an address: all of them. Sockets that systemd passes on replace it.",
+	 "[ADDR:]PORT of HTTP: apps, the API, git and the dashboard. IPv6 in brackets: \"[::1]:80\"; all "
+	 "addresses:\n"
+	 "\"*:80\" (or \"[::]:80\", with IPv6). Without one: 127.0.0.1. Sockets of systemd replace it.",
 	 NULL},
 	{"listen_tls", SET_LISTEN, AT(listen_tls), 0, 0, "",
 	 "The same with TLS; HTTP/2 is offered. Empty: no TLS.", NULL},
@@ -209,7 +210,7 @@ static bool valid_listen(const char *text)
 			return false;
 		memcpy(addr, text + six, n - 2 * six);
 		addr[n - 2 * six] = 0;
-		if (n && inet_pton(six ? AF_INET6 : AF_INET, addr, &a) != 1)
+		if (n && strcmp(addr, "*") && inet_pton(six ? AF_INET6 : AF_INET, addr, &a) != 1)
 			return false;
 	}
 	port = port ? port + 1 : text;

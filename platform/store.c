@@ -17,7 +17,8 @@
  * statement cache has CACHE entries; their SQL is constant text of the parts, so it does not grow by what clients say.
  *
  * Failures: a statement that fails has changed nothing. Disk full is told to the caller, who answers 507; reading goes on, and
- * writing works again when there is room. A failed fdatasync is final (the kernel may have dropped the pages, and a later one would
+ * writing works again when there is room. A file `reserve` beside the store holds some room back for changes that make room: who
+ * destroys an app gets a piece of it. It is filled again after a checkpoint. A failed fdatasync is final (the kernel may have dropped the pages, and a later one would
  * succeed without them): from then on every change is refused until the server is started anew.
  */
 #include "platform/store.h"
@@ -28,6 +29,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/host/say.h"
@@ -38,6 +40,8 @@
 #define CHECKPOINT_PAGES 2000 /* of 4 KiB */
 #define HARD_PAGES	 32000
 #define CACHE		 256
+#define RESERVE_BYTES	 (2 << 20)
+#define RESERVE_PIECE	 (128 << 10)
 
 struct waiter {
 	void (*done)(void *arg, int err);
@@ -176,6 +180,38 @@ void store_barrier(void (*done)(void *arg, int err), void *arg)
 		uv_idle_start(&S.turn, turned);
 }
 
+/* --- a reserve of the disk -------------------------------------------------------------------------------- */
+
+static int reserve_fd = -1;
+
+static void fill_reserve(void)
+{
+	struct stat st;
+
+	if (reserve_fd >= 0 && !fstat(reserve_fd, &st) && st.st_size < RESERVE_BYTES &&
+	    !fallocate(reserve_fd, 0, 0, RESERVE_BYTES))
+		return;
+}
+
+static void open_reserve(const char *path)
+{
+	char *name = textf("%.*s/reserve", (int)(strrchr(path, '/') - path), path);
+
+	reserve_fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	free(name);
+	fill_reserve();
+}
+
+bool store_give_reserve(void)
+{
+	struct stat st;
+
+	if (reserve_fd < 0 || fstat(reserve_fd, &st) || st.st_size <= 0)
+		return false;
+	off_t less = st.st_size > RESERVE_PIECE ? st.st_size - RESERVE_PIECE : 0;
+	return !ftruncate(reserve_fd, less);
+}
+
 /* --- checkpoints ------------------------------------------------------------------------------------------ */
 
 static void checkpoint_run(uv_work_t *w)
@@ -196,12 +232,20 @@ static void checkpoint_ended(uv_work_t *w, int status)
 	if (S.closing || !S.db)
 		return;
 	S.checked_pages = S.log_pages;
+	fill_reserve();
 	if (S.log_pages > HARD_PAGES) {
 		uint64_t t = now_ns();
 		sqlite3_wal_checkpoint_v2(S.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
 		plog("debug", NULL, "store: a checkpoint on the loop took %.1f ms",
 		     (double)(now_ns() - t) / 1e6);
 	}
+}
+
+static void begin_checkpoint(void)
+{
+	if (S.checkpointing || S.closing)
+		return;
+	S.checkpointing = !uv_queue_work(loop, &S.checkpoint, checkpoint_run, checkpoint_ended);
 }
 
 /* After each commit: the pages that are in the log. SQLite starts it anew by itself when all of it was copied. */
@@ -211,11 +255,8 @@ static int committed(void *arg, sqlite3 *db, const char *name, int pages)
 	if (pages < S.log_pages)
 		S.checked_pages = 0;
 	S.log_pages = pages;
-	if (!S.checkpointing && !S.closing && pages - S.checked_pages >= CHECKPOINT_PAGES) {
-		S.checkpointing = true;
-		if (uv_queue_work(loop, &S.checkpoint, checkpoint_run, checkpoint_ended))
-			S.checkpointing = false;
-	}
+	if (pages - S.checked_pages >= CHECKPOINT_PAGES)
+		begin_checkpoint();
 	return SQLITE_OK;
 }
 
@@ -287,6 +328,8 @@ static int failed(const char *sql, int rc)
 {
 	if (S.depth && sqlite3_get_autocommit(S.db))
 		S.failed = true; /* SQLite rolled all of it back */
+	if ((rc & 0xff) == SQLITE_FULL)
+		begin_checkpoint(); /* then the log begins anew in the room that it has: apps can be destroyed */
 	plog("error", NULL, "store: %s (%.60s)", S.broken ? "the disk failed before" : sqlite3_errmsg(S.db),
 	     sql);
 	return rc & 0xff;
@@ -436,6 +479,8 @@ int store_open(const char *path, bool sync)
 	uv_unref((uv_handle_t *)&Y.done);
 	if (!rc)
 		rc = open_log(path);
+	if (!rc)
+		open_reserve(path);
 	if (!rc && sync)
 		rc = sync_directory(path);
 	if (!rc && pthread_create(&Y.thread, NULL, syncer, NULL))
@@ -463,6 +508,8 @@ void store_close(void)
 		answer(take_waiting(), good && !S.broken ? 0 : EIO);
 		close(S.wal_fd);
 	}
+	if (reserve_fd >= 0)
+		close(reserve_fd);
 	for (size_t i = 0; i < CACHE; i++) {
 		sqlite3_finalize(S.cache[i].st);
 		free((char *)S.cache[i].sql);

@@ -39,6 +39,9 @@ int store_begin(void);
 int store_commit(void);
 void store_rollback(void);
 
+/* The disk is full, but this change makes room: some that was held back is given. True: try it again. */
+bool store_give_reserve(void);
+
 /* done(arg, 0) when everything written until now would survive a power failure; done(arg, err) if that failed. Never called from inside. */
 void store_barrier(void (*done)(void *arg, int err), void *arg);
 

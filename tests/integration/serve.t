@@ -34,6 +34,7 @@ sub options {
 	for my $key (qw(listen listen_tls domain idle memory_budget max_builds sync log_format memory in_flight egress scale_at)) {
 		like($out, qr/^# .*\n(?:# .*\n)*$key = /m, "$key is documented");
 	}
+	is(slurp("$TOP/examples/serve.toml"), $out, 'examples/serve.toml is what it prints');
 	spew("$scratch/all.toml", $out);
 	($st, $out, $err) = serve('--config', "$scratch/all.toml", '--data', "$scratch/none", '--check');
 	ok($st == 0 && $out =~ /good/, 'what it prints is a configuration') or diag $err;
@@ -149,7 +150,7 @@ sub bad_data {
 # --- the service manager ------------------------------------------------------------------------------------------
 sub service_manager {
 	my $sock = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$scratch/notify") or die "notify: $!";
-	my $p = Platform->start(env => {NOTIFY_SOCKET => "$scratch/notify"});
+	my $p = Platform->start(env => {NOTIFY_SOCKET => "$scratch/notify", WATCHDOG_USEC => 400000});
 	my $said = sub {
 		my $in = '';
 		vec($in, fileno $sock, 1) = 1;
@@ -158,8 +159,11 @@ sub service_manager {
 		return $buf;
 	};
 	like($said->(), qr/^READY=1/, 'READY=1 when it serves');
+	is($said->(), 'WATCHDOG=1', 'the watchdog is told') for 1 .. 2;
 	$p->stop;
-	like($said->(), qr/^STOPPING=1/, 'STOPPING=1 at its end');
+	my $last;
+	do { $last = $said->() } while $last =~ /^WATCHDOG/;
+	like($last, qr/^STOPPING=1/, 'STOPPING=1 at its end');
 
 	# As systemd passes a socket: descriptor 3, LISTEN_PID the process itself.
 	my $port = Platform::port();
@@ -311,12 +315,12 @@ sub graceful {
 # --- full disks ---------------------------------------------------------------------------------------------------------
 sub full_disk {
 	SKIP: {
-		skip 'a small file system needs root', 6 if $> || system('unshare -m true 2>/dev/null');
+		skip 'a small file system needs root', 8 if $> || system('unshare -m true 2>/dev/null');
 		my $mount = "$scratch/small";
 		mkdir $mount;
 		# In a mount namespace of its own, kept by a process that sleeps; the server joins it.
 		my $keeper = open(my $out, '-|', 'unshare', '-m', '--propagation', 'private', 'sh', '-c',
-			"mount -t tmpfs -o size=3m none '$mount' && echo ready && exec sleep 120") or skip 'unshare', 6;
+			"mount -t tmpfs -o size=6m none '$mount' && echo ready && exec sleep 120") or skip 'unshare', 6;
 		my $line = <$out> // '';
 		skip 'no tmpfs can be mounted', 6 unless $line =~ /ready/;
 		my $p = Platform->new(data => "$mount/data", wait => 10);
@@ -348,6 +352,9 @@ sub full_disk {
 		is($lost, 0, 'nothing that was acknowledged is lost');
 		my $r = $p->api('POST', '/apps', {name => 'after'}, {token => $token});
 		is($r->{status}, 507, 'again');
+		sleep 0.5;
+		$r = $p->api('DELETE', '/apps/' . pop @have, undef, {token => $token});
+		is($r->{status}, 200, 'an app can be destroyed on a full disk') or diag $r->{content};
 		system('nsenter', '-t', $keeper, '-m', 'mount', '-o', 'remount,size=32m', $mount);
 		is($p->api('POST', '/apps', {name => 'after'}, {token => $token})->{status}, 201, 'with room it goes on without a restart');
 		$p->{data} = "$mount/data";
