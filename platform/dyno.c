@@ -29,12 +29,14 @@
 #include "platform/store.h"
 
 #define SLOT_NS	    (250 * MS_NS) /* a start that takes longer waits for something; others may go ahead */
+#define LOST_NS	    (5 * S_NS)
 #define BACKOFF_NS  (500 * MS_NS)
 #define BACKOFF_MAX (300 * S_NS)
 
 static void on_listening(struct instance *i);
+static void on_lost(struct instance *i);
 static void on_ended(struct instance *i, int status);
-static const struct instance_events events = {on_listening, on_ended};
+static const struct instance_events events = {on_listening, on_lost, on_ended};
 
 void dyno_log(const struct sched_instance *d, const char *fmt, ...)
 {
@@ -115,7 +117,7 @@ static void on_timer(uv_timer_t *t)
 		dyno_term(d);
 		break;
 	case TIMER_KILL:
-		if (!d->evicted)
+		if (!d->evicted && d->termed)
 			dyno_log(d, "Error R12 (Exit timeout) -> At least one process failed to exit within "
 				    "30 seconds of SIGTERM");
 		dyno_log(d, "Stopping remaining processes with SIGKILL");
@@ -223,15 +225,6 @@ static void fill_in(struct sched_instance *d)
 		d->process = xstrdup(d->i.type);
 }
 
-static void fill_env(struct sched_instance *d)
-{
-	if (!d->env)
-		d->env = json_object();
-	json_object_set_new(d->env, "PORT", json_sprintf("%d", APP_PORT));
-	json_object_set_new(d->env, "DYNO", json_string(d->i.dyno));
-	add_metadata(d);
-}
-
 static void found(void *arg, sqlite3_stmt *st)
 {
 	*(bool *)arg = true;
@@ -257,6 +250,15 @@ static void add_metadata(struct sched_instance *d)
 	format_time(a->release.created_us, text);
 	json_object_set_new(d->env, "HEROKU_RELEASE_CREATED_AT", json_string(text));
 	json_object_set_new(d->env, "HEROKU_SLUG_ID", json_string(a->release.slug_id));
+}
+
+static void fill_env(struct sched_instance *d)
+{
+	if (!d->env)
+		d->env = json_object();
+	json_object_set_new(d->env, "PORT", json_sprintf("%d", APP_PORT));
+	json_object_set_new(d->env, "DYNO", json_string(d->i.dyno));
+	add_metadata(d);
 }
 
 uint64_t dyno_limits_key(const struct limits *l)
@@ -337,6 +339,24 @@ static void on_listening(struct instance *i)
 	else
 		dyno_set_up(d);
 	budget_pump();
+}
+
+/*
+ * Between the moment when its sockets close and the one when it has ended lie milliseconds, in which its memory
+ * goes back. Requests of that time wait for what comes after it.
+ */
+void dyno_lost(struct sched_instance *d)
+{
+	if (d->lost)
+		return;
+	d->lost = true;
+	if (d->i.state == DYNO_UP || d->i.state == DYNO_STARTING)
+		set_timer(d, TIMER_KILL, LOST_NS);
+}
+
+static void on_lost(struct instance *i)
+{
+	dyno_lost(dyno_of(i));
 }
 
 void dyno_probe_failed(struct sched_instance *d, const char *why)

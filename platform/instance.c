@@ -253,8 +253,10 @@ static void on_note(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
 	struct proc *p = s->data;
 
-	if (n < 0) {
+	if (n < 0) { /* only the monitor has the other end */
 		uv_read_stop(s);
+		if (p->i && p->events->lost)
+			p->events->lost(p->i);
 		return;
 	}
 	for (ssize_t k = 0; k < n && p->i; k++) {

@@ -26,6 +26,8 @@ struct instance_spec {
 };
 struct instance_events {
 	void (*listening)(struct instance *i);
+	void (*lost)(
+		struct instance *i); /* it is ending: its descriptors are closed already; ended() follows */
 	void (*ended)(
 		struct instance *i,
 		int exit_status); /* of the shell's kind: 128+N; once, also when it could not be started */

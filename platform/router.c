@@ -30,6 +30,7 @@ static struct rq *spare;
 static const struct exchange_handler handler;
 
 static void send_request(struct rq *r, bool fresh);
+static void acquired(void *arg, const struct sched_result *res);
 static void timeout(struct wheel_timer *t);
 
 static struct rq *new_rq(void)
@@ -190,6 +191,18 @@ static void send_request(struct rq *r, bool fresh)
 		if (r->x->content_length)
 			exchange_pause(r->x);
 		wheel_set(&r->timer, RETRY_MS, timeout);
+		return;
+	}
+	if (!u && r->inst->app && !r->body_passed &&
+	    ++r->tries < TRIES) { /* it is ending: to another one, or the one after it */
+		struct instance *i = r->inst;
+		r->app = i->app;
+		r->inst = NULL;
+		r->state = RQ_WAITING;
+		sched_release(i, true);
+		struct sched_wait *w = sched_acquire(r->app, acquired, r);
+		if (w)
+			r->wait = w;
 		return;
 	}
 	if (!u) {

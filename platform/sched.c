@@ -15,8 +15,13 @@
  */
 #include "platform/sched.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "platform/instance.h"
 #include "platform/logs.h"
@@ -73,7 +78,8 @@ static struct sched_instance *pick(const struct sched_app *sa, unsigned limit)
 	struct sched_instance *best = NULL;
 
 	for (struct instance *i = sa->dynos; i; i = i->next) {
-		if (i->state != DYNO_UP || !dyno_of(i)->web || (limit && i->in_flight >= limit))
+		if (i->state != DYNO_UP || !dyno_of(i)->web || dyno_of(i)->lost ||
+		    (limit && i->in_flight >= limit))
 			continue;
 		if (!best || i->in_flight < best->i.in_flight)
 			best = dyno_of(i);
@@ -207,12 +213,28 @@ void sched_cancel(struct sched_wait *w)
 	sched_idle_update(sa);
 }
 
+/* Is nobody there any more? A process that is ending has closed its socket before we hear of its end. */
+static bool refuses(const struct instance *i)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", i->socket_path);
+	bool no = s >= 0 && connect(s, (struct sockaddr *)&a, sizeof(a)) < 0 &&
+		  (errno == ECONNREFUSED || errno == ENOENT);
+	if (s >= 0)
+		close(s);
+	return no;
+}
+
 void sched_release(struct instance *inst, bool bad)
 {
 	struct sched_instance *d = dyno_of(inst);
 	struct sched_app *sa = d->sa;
 
 	inst->in_flight--;
+	if (bad && inst->state == DYNO_UP && !d->lost && refuses(inst))
+		dyno_lost(d);
 	if (sa) {
 		sa->in_flight--;
 		if (!list_empty(&sa->waiters))

@@ -65,6 +65,7 @@ struct sched_instance {
 	bool probed; /* must answer before it counts as up: another one serves meanwhile */
 	bool booting; /* holds one of the places for starts */
 	bool termed, evicted;
+	bool lost; /* takes no more connections: it is about to end */
 	bool out_of_memory;
 	uint64_t memory; /* as last measured, or guessed */
 	uint64_t limits_key; /* of the limits that a running process cannot change */
@@ -109,6 +110,7 @@ struct sched_instance *dyno_new(struct sched_app *sa, const char *type, unsigned
 void dyno_queue(struct sched_instance *d); /* to be started as soon as there is room */
 void dyno_spawn(struct sched_instance *d); /* budget.c: now */
 void dyno_set_up(struct sched_instance *d);
+void dyno_lost(struct sched_instance *d);
 void dyno_probe_failed(struct sched_instance *d, const char *why);
 void dyno_drain(struct sched_instance *d); /* no new requests; SIGTERM when the others are through */
 void dyno_term(struct sched_instance *d);
