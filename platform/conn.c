@@ -35,11 +35,15 @@ static void settle(struct conn *c)
 {
 	if (c->closing)
 		return;
-	if (c->proto == PROTO_H2)
-		h2_flush(c);
-	if (c->tls)
-		tls_encrypt(c);
-	sender_flush(&c->out);
+	bool more;
+	do {
+		more = c->proto == PROTO_H2 && h2_flush(c);
+		if (c->tls)
+			tls_encrypt(c);
+		sender_flush(&c->out);
+	} while (more && !c->closing && !conn_waiting(c));
+	if (c->closing)
+		return;
 	if (c->out.failed)
 		conn_cut(c);
 	else if (c->finishing && !conn_waiting(c))

@@ -124,7 +124,7 @@ void h1_tunnel(struct exchange *x);
 void h2_start(struct conn *c);
 void h2_input(struct conn *c, const char *data, size_t n);
 void h2_gone(struct conn *c);
-void h2_flush(struct conn *c); /* frames into the connection's buffer, before it is flushed */
+bool h2_flush(struct conn *c); /* frames into the connection's buffer, before it is flushed; true: there were some */
 void h2_writable(struct conn *c);
 uint64_t h2_timeout(struct conn *c);
 void h2_stop(struct conn *c);
