@@ -58,7 +58,10 @@ int app_create(const struct at *at, const char *name, const char *dir, json_t **
 		json_decref(*out);
 		return say_fail(EXIT_API, "the platform answers with a name that none of its apps can have");
 	}
-	action_end("done, %s", made);
+	if (name)
+		action_end("done");
+	else
+		action_end("done, %s", made);
 	where_remember(dir, made);
 	add_remote(dir ? dir : ".", jstr(*out, "git_url"));
 	return 0;

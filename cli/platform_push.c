@@ -152,19 +152,12 @@ static int follow(const struct at *at, json_t **build)
 
 static int finish(const struct at *at, const json_t *build)
 {
-	json_t *app = NULL;
-
 	if (at->json)
 		show_json(build);
 	if (strcmp(jstr(build, "status"), "succeeded"))
 		return say_fail(
 			1, "push: the build of %s failed%s", at->app,
 			*jstr2(build, "release", "id") ? "" : "; what was released before goes on serving");
-	if (!at->json && !app_call(at, "GET", "", NULL, &app)) {
-		fputs("\n", stdout);
-		show_line(jstr(app, "web_url"));
-	}
-	json_decref(app);
 	return 0;
 }
 
@@ -226,7 +219,7 @@ const struct verb push_verbs[] = {
 	{"push", push_options,
 	 "[DIR] [-a APP] [--version TEXT] [--json]\n\nDelivers a directory (.) as an app of the platform: "
 	 "sends "
-	 "it, shows the build, tells the URL.\nWithout an app one is made, and remembered in the directory.",
+	 "it, shows the build, which tells the URL.\nWithout an app one is made, and remembered in the directory.",
 	 0, 1, DIR_APP, run_push, NULL},
 	{NULL, NULL, NULL, 0, 0, NO_SERVER, NULL, NULL},
 };
