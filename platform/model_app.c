@@ -110,6 +110,10 @@ struct fault model_app_create(struct user *owner, const char *given, struct app 
 
 static int bury_name(const struct app *a)
 {
+	static unsigned buried;
+
+	if (!(++buried % 256)) /* those whose time is over go now and then, and at each start */
+		store_exec("DELETE FROM tombstones WHERE until_us < ?", NULL, NULL, "i", real_us());
 	return store_exec("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", NULL, NULL, "ssi", a->name,
 			  a->owner->id, real_us() + TOMBSTONE_DAYS * DAY_US);
 }
@@ -191,8 +195,9 @@ struct fault model_app_maintenance(struct app *a, bool on)
 struct fault model_app_limits(struct app *a, const struct limits *l)
 {
 	int64_t now = real_us();
-	json_t *all = limits_json(l);
-	char *text = json_dumps(all, JSON_COMPACT);
+	json_t *all = limits_differing(l);
+	size_t n = json_object_size(all);
+	char *text = n ? json_dumps(all, JSON_COMPACT) : NULL;
 	int rc = store_exec("UPDATE apps SET limits = ?, updated_us = ? WHERE id = ?", NULL, NULL, "sis",
 			    text, now, a->id);
 
@@ -200,9 +205,11 @@ struct fault model_app_limits(struct app *a, const struct limits *l)
 	json_decref(all);
 	if (rc)
 		return store_fault(rc);
-	if (!a->limits)
-		a->limits = xcalloc(1, sizeof(*l));
-	*a->limits = *l;
+	struct limits *copy = n ? xcalloc(1, sizeof(*copy)) : NULL;
+	if (copy)
+		*copy = *l; /* l may be a->limits itself */
+	free(a->limits);
+	a->limits = copy;
 	a->updated_us = now;
 	return FAULT_NONE;
 }

@@ -39,6 +39,9 @@ void token_hash(const char *token, size_t n, uint8_t hash[32]);
 void hex_of(const uint8_t *p, size_t n, char *out);
 bool bytes_of(const char *hex, uint8_t *out, size_t n);
 
+/* Those that are not the configuration's: what is stored, so that a changed configuration counts for the others. */
+json_t *limits_differing(const struct limits *l);
+
 /* names.c: "quiet-meadow-1234". */
 void make_app_name(char out[APP_NAME_MAX]);
 

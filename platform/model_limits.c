@@ -21,6 +21,17 @@ json_t *limits_json(const struct limits *l)
 	return j;
 }
 
+json_t *limits_differing(const struct limits *l)
+{
+	json_t *mine = limits_json(l), *ours = limits_json(&config.limits);
+
+	for (const struct setting *s = limits_settings; s->key; s++)
+		if (json_equal(json_object_get(mine, s->key), json_object_get(ours, s->key)))
+			json_object_del(mine, s->key);
+	json_decref(ours);
+	return mine;
+}
+
 /* A value as text: numbers are seconds or bytes, as in the file. */
 static bool as_text(const struct limits *l, const struct setting *s, json_t *v, char out[512])
 {

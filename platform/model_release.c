@@ -17,6 +17,7 @@
 #include "platform/model_inside.h"
 
 #define MAX_CONFIG_BYTES 65536 /* of all vars of an app: keys and values */
+#define MAX_RELEASES	 500 /* of an app are kept; older ones go */
 #define MAX_TYPES	 64
 #define MAX_KEY		 256
 
@@ -261,6 +262,10 @@ static int write_release(struct app *a, struct row *r, json_t *types, bool pendi
 		rc = point_at(a, pending ? a->release.version : r->version, r->version, r->now);
 	if (!rc && !pending)
 		rc = plan_formation(a, types, plan, r->now);
+	if (!rc && r->version > MAX_RELEASES)
+		rc = store_exec("DELETE FROM releases WHERE app_id = ? AND version <= ? AND version <> ?",
+				NULL, NULL, "sii", a->id, (int64_t)(r->version - MAX_RELEASES),
+				(int64_t)(pending ? a->release.version : r->version));
 	return rc;
 }
 

@@ -182,6 +182,15 @@ static void releases(void)
 	json_decref(j);
 	ok(!model_release(a, 99), "none of this number");
 
+	struct app *many = make("many-releases");
+	for (int i = 0; i < 520; i++)
+		release(many, NULL, "{}", NULL, false);
+	j = model_release(many, 20);
+	ok(!j && many->release.version == 520, "the oldest releases go");
+	j = model_release(many, 21);
+	ok(j != NULL, "500 are kept");
+	json_decref(j);
+
 	char *big = malloc(70000);
 	memset(big, 'x', 69999);
 	big[69999] = 0;
@@ -262,6 +271,11 @@ static void limits_of_apps(void)
 		json_decref(j);
 	}
 	ok(l.memory == 1u << 30, "what was refused has changed nothing");
+	j = limits_differing(&l);
+	ok(json_object_size(j) == 4, "stored is what differs from the configuration");
+	json_decref(j);
+	fails(model_app_limits(a, a->limits), 0, "its own again");
+	ok(a->limits->in_flight == 7, "as they were");
 }
 
 /* --- the same in both ---------------------------------------------------------------------------------------- */
