@@ -40,6 +40,9 @@ static inline void buf_lit_(struct buf *b, const char *text, size_t n)
 size_t put_dec(char *to, uint64_t v);
 size_t put_hex(char *to, uint64_t v);
 
+/* n <= 64 unpredictable bytes; from a store, so that a request does not cost a system call. Valid until the next call. */
+const uint8_t *few_random_bytes(size_t n);
+
 struct sender {
 	uv_stream_t *stream;
 	struct buf out; /* not handed to the kernel yet */

@@ -6,6 +6,7 @@
 #include "platform/conn.h"
 
 #include <stdio.h>
+#include <sys/random.h>
 #include <time.h>
 
 bool str_eq(struct str s, const char *text)
@@ -36,17 +37,17 @@ struct str exchange_header(const struct exchange *x, const char *name)
 	return (struct str){0};
 }
 
-/* 16 random bytes from a store of them: one system call for 256 ids. */
-static const uint8_t *sixteen_random_bytes(void)
+const uint8_t *few_random_bytes(size_t n)
 {
 	static uint8_t store[4096];
 	static size_t used = sizeof(store);
-	if (used == sizeof(store)) {
-		random_bytes(store, sizeof(store));
+	if (used + n > sizeof(store)) {
+		if (getrandom(store, sizeof(store), 0) != sizeof(store))
+			random_bytes(store, sizeof(store));
 		used = 0;
 	}
 	const uint8_t *p = store + used;
-	used += 16;
+	used += n;
 	return p;
 }
 
@@ -73,7 +74,7 @@ void exchange_identify(struct exchange *x)
 		return;
 	}
 	static const char digit[] = "0123456789abcdef";
-	const uint8_t *r = sixteen_random_bytes();
+	const uint8_t *r = few_random_bytes(16);
 	char *o = x->request_id;
 	for (unsigned i = 0; i < 16; i++) {
 		uint8_t b = r[i];

@@ -173,15 +173,8 @@ static bool hex(const char *p, size_t n)
 /* 00-<32 hex digits>-<16>-<2>: see W3C Trace Context. Each hop is a span; its id is new. */
 void rq_trace(struct rq *r)
 {
-	static uint8_t store[4096];
-	static size_t used = sizeof(store);
-	if (used + 24 > sizeof(store)) {
-		random_bytes(store, sizeof(store));
-		used = 0;
-	}
 	static const char digit[] = "0123456789abcdef";
-	const uint8_t *random = store + used;
-	used += 24;
+	const uint8_t *random = few_random_bytes(24);
 	char *o = r->traceparent;
 	struct str t = exchange_header(r->x, "traceparent");
 	bool good = t.n == 55 && t.p[0] == '0' && t.p[1] == '0' && t.p[2] == '-' && t.p[35] == '-' &&
