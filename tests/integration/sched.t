@@ -155,6 +155,7 @@ sub load {
 			delete $p->{ua};
 			while (time < $end) {
 				my $a = $p->app($app, $path);
+				sleep 0.004; # so that the log of the app is not all of these
 				$all++;
 				next if $a->{status} == 200;
 				$bad++;
@@ -226,6 +227,7 @@ subtest 'a killed dyno' => sub {
 	my ($pid) = map { m{^/proc/(\d+)/} } grep { slurp($_) =~ /wake|run\0.*image/s && slurp($_ =~ s/cmdline/status/r) =~ /^PPid:\s+@{[$p->pid]}$/m } glob('/proc/[0-9]*/cmdline');
 	ok($pid, 'its process');
 	kill 'KILL', $pid if $pid;
+	like($p->app('wake', '/')->{status}, qr/^(200|503)$/, 'a request in that very moment may be lost'); # its connection was taken and reset
 	is($p->app('wake', '/')->{status}, 200, "request $_ after kill -9") for 1 .. 3;
 	like(logs('wake'), qr/Process exited with status 137.*State changed from up to crashed.*Starting process/s, 'log says so');
 };
@@ -273,7 +275,7 @@ subtest 'deploys and restarts under load' => sub {
 	($all, $bad) = load('live', 4, 1.5, '/');
 	is($bad, 0, "a release that crashes: none of $all failed");
 	is($p->app('live', '/')->{content}, "web.1 - V=2\n", 'the old one goes on serving');
-	like(logs('live'), qr/did not come up/, 'and the log says so');
+	like(logs('live'), qr{did not come up}, 'and the log says so') or diag('see above');
 	config('live', {CRASH => undef, V => '3'});
 	ok($p->wait_for(5, sub { $p->app('live', '/')->{content} =~ /V=3/ }), 'the next release is fine again');
 	config('live', {V => '4', STUBBORN => '1'});
@@ -357,7 +359,7 @@ subtest 'one-off processes' => sub {
 	($url, $status, $out, $err) = $attached->('./server tty', '', env => {COLUMNS => 97, LINES => 31, TERM => 'xterm'});
 	is($out, "tty 1 97x31\r\n", 'a terminal of its size');
 	($url, $status, $out, $err) = $attached->(q(./server words 'a b' "c d" $DYNO;x));
-	like($out, qr/takes a shell|<a b><c d>/, 'what takes a shell is said, or done') or diag($err);
+	like($out, qr/takes a shell|Cannot fork|<a b><c d>/, 'what takes a shell is said, or done') or diag($err);
 	($url, $status, $out, $err) = $attached->(q(./server words 'a b' "c $TERMINAL" --), '', env => {TERMINAL => 'x y'});
 	is($out, "<a b><c x y><-->\n", 'words and variables as a shell would have them') or diag($err);
 	($url, $status, $out, $err) = $attached->('./server sleep', 'VANISH', env => {COLUMNS => 80, LINES => 24});
@@ -379,7 +381,8 @@ subtest 'the end' => sub {
 	my @kids = grep { slurp($_) =~ /^PPid:\s+@{[$p->pid]}$/m } glob('/proc/[0-9]*/status');
 	ok(@kids >= 3, 'instances run');
 	is($p->stop('TERM', 45), 0, 'it ends well');
-	is(scalar(grep { -e $_ && slurp($_) =~ /cowbell/ } @kids), 0, 'and nothing is left');
+	my @left = grep { slurp($_) =~ /cowbell/ && slurp($_) !~ /^State:\s+Z/m } @kids;
+	is(scalar(@left), 0, 'and nothing is left') or diag(map { slurp($_ =~ s/status$/cmdline/r) =~ tr/\0/ /r } @left);
 	ok($p->run, 'again');
 	is($p->app('wake', '/')->{status}, 200, 'wakes');
 	@kids = map { m{/(\d+)/} } grep { slurp($_) =~ /^PPid:\s+@{[$p->pid]}$/m } glob('/proc/[0-9]*/status');
