@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-/* unit-sources: monitor/ring_server.c monitor/ready.c monitor/handles.c monitor/net.c monitor/net_addr.c monitor/net_option.c monitor/net_policy.c monitor/net_port.c monitor/console.c monitor/volume.c monitor/gpa.c lib/host/say.c tests/unit/fake_restore.c */
+/* unit-sources: monitor/ring_server.c monitor/ready.c monitor/handles.c monitor/net.c monitor/net_addr.c monitor/net_option.c monitor/net_policy.c monitor/net_port.c monitor/net_unix.c monitor/notify.c monitor/console.c monitor/volume.c monitor/gpa.c lib/host/say.c tests/unit/fake_restore.c */
 /*
  * The ring server alone: this program plays the guest. Real sockets on
  * loopback, a real directory as volume, and requests that no library OS makes.

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: lib/host/copy.c image/overlay.c image/erofs_path.c image/user.c image/toplayer.c image/tree.c image/erofs.c image/erofs_meta.c lib/erofs.c lib/host/say.c lib/host/strings.c image/dirs.c */
+/* unit-sources: lib/host/copy.c image/overlay.c image/erofs_path.c image/user.c image/toplayer.c image/prefix.c image/preload.c image/tree.c image/erofs.c image/erofs_meta.c lib/erofs.c lib/host/say.c lib/host/strings.c image/dirs.c */
 /* unit-libs: -l:libnettle.a -l:libmd.a */
 /*
  * What the host sees in a stack of layers: whiteouts, opaque directories, links from one layer into another, directories that are
