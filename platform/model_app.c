@@ -166,7 +166,8 @@ struct fault model_app_destroy(struct app *a)
 {
 	struct fault f = delete_rows(a);
 
-	if (f.status == 507 && store_give_reserve())
+	/* A checkpoint that runs meanwhile may take a piece. */
+	for (int tries = 0; f.status == 507 && tries < 4 && store_give_reserve(); tries++)
 		f = delete_rows(a);
 	if (f.status)
 		return f;
