@@ -256,7 +256,7 @@ static void create(struct call *c)
 		size_t size = strlen(config.data_dir) + 48;
 		src.url = xstrdup(url);
 		src.tar = xcalloc(1, size);
-		snprintf(src.tar, size, "%s/tmp/build-", config.data_dir);
+		snprintf(src.tar, size, "%s/sources/build-", config.data_dir);
 		make_token(src.tar + strlen(src.tar), 24);
 	}
 	if (src.checksum && strlen(src.checksum) > 80) {

@@ -6,6 +6,7 @@
  * the app, so that an id of another app's release or slug finds nothing.
  */
 #include "platform/api_util.h"
+#include "platform/build.h"
 #include "platform/logs.h"
 #include "platform/sched.h"
 #include "platform/store.h"
@@ -216,7 +217,7 @@ static void rollback(struct call *c, const char *to)
 		 json_string_value(json_object_get(json_object_get(v, "slug"), "id")));
 	full = whole(c->app, to);
 	image = json_string_value(json_object_get(full, "image"));
-	if (!image) {
+	if (!image || !build_slug_is_kept(slug)) {
 		api_error(c, API_INVALID, "The image of that release is not kept any more.");
 	} else {
 		struct new_release r = {

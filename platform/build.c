@@ -160,7 +160,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 {
 	(void)st, (void)type, (void)where;
 	if (remove(path))
-		errno = 0; /* what is left in tmp/ goes at the next start */
+		errno = 0; /* what is left in sources/ goes at the next start */
 	return 0;
 }
 
@@ -189,6 +189,14 @@ static void free_build(struct build *b)
 }
 
 static void pump(void);
+
+/* The row that says that the build is over is on disk, or will be with the next start: the source is not needed any more. */
+static void forget_tar(void *arg, int err)
+{
+	if (!err)
+		unlink(arg);
+	free(arg);
+}
 
 void build_end(struct build *b, bool ok)
 {
@@ -225,6 +233,9 @@ void build_end(struct build *b, bool ok)
 					       : "The build failed");
 		free(w);
 	}
+	if (b->tar)
+		store_barrier(forget_tar, b->tar);
+	b->tar = NULL;
 	free_build(b);
 	pump();
 }
@@ -391,6 +402,7 @@ struct fault build_enqueue(struct app *a, struct user *u, struct build_source *s
 	b->description = src->description;
 	b->said_url = src->said_url;
 	b->strip = src->strip;
+	b->once = src->once;
 	b->app = a;
 	snprintf(b->user_id, sizeof(b->user_id), "%s", u ? u->id : "");
 	make_uuid(b->id);
@@ -417,7 +429,8 @@ struct fault build_enqueue(struct app *a, struct user *u, struct build_source *s
 
 struct fault build_start(const struct build_request *r, const struct build_watch *w, char build_id[37])
 {
-	struct build_source src = {.tar = r->tar ? xstrdup(r->tar) : NULL,
+	struct build_source src = {.once = true,
+				   .tar = r->tar ? xstrdup(r->tar) : NULL,
 				   .tree = r->tree ? xstrdup(r->tree) : NULL,
 				   .version = r->version ? xstrdup(r->version) : NULL,
 				   .description = r->description ? xstrdup(r->description) : NULL};
@@ -464,7 +477,7 @@ void build_app_gone(struct app *a)
 		next = builds; /* an end may have changed the list: those of a are fewer now */
 	}
 	git_app_gone(a);
-	rows_app_gone(a);
+	builders_sweep();
 }
 
 void build_stop(void)

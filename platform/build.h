@@ -30,6 +30,8 @@ struct fault build_start(const struct build_request *r, const struct build_watch
 void build_unwatch(const char *build_id, void *arg); /* the watcher goes away; the build goes on */
 bool build_cancel(const char *build_id);
 void build_app_gone(struct app *a);
+/* Has it its image still? Those that the last ten releases do not need go. */
+bool build_slug_is_kept(const char *slug_id);
 void build_stop(void); /* our own end: those that run are cancelled */
 
 /* Endpoints, take the exchange: PUT/GET /sources/TOKEN, GET /builds/ID/output (streams), /NAME.git/... */

@@ -11,14 +11,14 @@
 #define OUTPUT_KEPT   (64u << 10) /* in the store, from its end */
 #define KEEP_RELEASES 10 /* whose images stay */
 
-/* --- spool.c: a body of unknown length into a file below data_dir/tmp, with a limit and back-pressure ---------------- */
+/* --- spool.c: a body of unknown length into a file below data_dir/sources, with a limit and back-pressure ---------------- */
 struct spool;
 struct spool_events {
 	void (*room)(void *arg); /* after spool_write() said false */
 	/* After spool_finish(), once: path is the file, which is the taker's now (malloc'ed); or NULL, and err is -errno: -EFBIG is too large. */
 	void (*done)(void *arg, char *path, int err);
 };
-/* NULL: the file cannot be made. name: of the file in data_dir/tmp. */
+/* NULL: the file cannot be made. name: of the file in data_dir/sources. */
 struct spool *spool_open(const char *name, uint64_t max, const struct spool_events *ev, void *arg);
 bool spool_write(struct spool *s, const char *data, size_t n);
 void spool_finish(struct spool *s);
@@ -46,7 +46,7 @@ struct build {
 	char user_id[37]; /* or "" */
 	struct app *app; /* NULL once it was destroyed */
 	enum build_state state;
-	bool ok, cancelled, strip;
+	bool ok, cancelled, strip, once;
 	bool in_sync; /* BUILD_SYNCING: the sync that runs is for it */
 	char *tar, *tree, *url, *checksum, *version, *description, *said_url;
 	char *output; /* from its beginning; output_cut bytes did not fit */
@@ -70,6 +70,7 @@ struct build_source {
 	char *tar, *tree, *url, *checksum, *version, *description;
 	char *said_url; /* as the client gave it; what clients see */
 	bool strip; /* a single directory at the top is the app */
+	bool once; /* not to be begun again after a crash: its client waits, and goes with us */
 };
 struct fault build_enqueue(struct app *a, struct user *u, struct build_source *src,
 			   const struct build_watch *w, struct build **out);
@@ -91,6 +92,7 @@ void builder_ended(struct build *b, int status);
 void builder_line(struct build *b, json_t *line);
 /* Images that no slug has any more: removed when a builder is idle. */
 void builder_remove_image(const char *image);
+void builders_sweep(void); /* when nothing is built, look for images that no slug has */
 void builders_stop(void);
 
 /* --- build_release.c: an image that is there becomes a release; ends the build ------------------------------------------- */
@@ -103,8 +105,7 @@ void rows_build_end(const struct build *b);
 int rows_slug_new(const struct build *b);
 /* Forget slugs and builds that the last releases do not need; their images go. */
 void rows_collect(struct app *a);
-void rows_app_gone(struct app *a);
-/* After a start: builds that were running are begun again if their source is there, else failed. Leftovers in tmp/ go. */
+/* After a start: builds that were running are begun again if their source is there, else failed. Leftovers in sources/ go. */
 void rows_recover(void);
 void rows_sweep_name(const char *image); /* is it of a slug? else it goes */
 /* Heroku's JSON; NULL: none of this app. slug: its image in `image` (malloc'ed) if that is not NULL. */

@@ -8,7 +8,7 @@
  *
  * A slug's image is called slug-ID, whatever happens to the app's name. The images of the last KEEP_RELEASES releases stay; older slugs
  * lose their row here and their image by builder_remove_image(), in this order: a crash between the two leaves an image that no slug
- * has, which the sweep after a start finds.
+ * has, which the sweep after a start finds. Rows of an app that is destroyed go with it (CASCADE); a sweep finds its images, too.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -45,7 +45,7 @@ static char *source_json(const struct build *b, bool pending)
 
 	set_text(o, "url", b->said_url);
 	set_text(o, "checksum", b->checksum);
-	if (pending) {
+	if (pending && !b->once) {
 		set_text(o, "tar", b->tar);
 		set_text(o, "fetch", b->url);
 		set_text(o, "description", b->description);
@@ -155,31 +155,27 @@ void rows_collect(struct app *a)
 		   NULL, NULL, "si", a->id, (int64_t)KEEP_BUILDS);
 }
 
-void rows_app_gone(struct app *a)
-{
-	json_t *ids = json_array();
-
-	store_exec("SELECT id FROM slugs WHERE app_id = ?", take_id, ids, "s", a->id);
-	remove_slugs(ids);
-	json_decref(ids);
-}
-
 static void count_one(void *arg, sqlite3_stmt *st)
 {
 	(void)st;
 	++*(unsigned *)arg;
 }
 
-void rows_sweep_name(const char *image)
+bool build_slug_is_kept(const char *slug_id)
 {
 	unsigned n = 0;
 
+	return !store_exec("SELECT 1 FROM slugs WHERE id = ?", count_one, &n, "s", slug_id) && n;
+}
+
+void rows_sweep_name(const char *image)
+{
 	if (!image || strncmp(image, "slug-", 5) || strlen(image) != 41)
 		return;
 	for (const struct build *b = builds; b; b = b->next)
 		if (!strcmp(b->slug_id, image + 5))
 			return;
-	if (!store_exec("SELECT 1 FROM slugs WHERE id = ?", count_one, &n, "s", image + 5) && !n)
+	if (!build_slug_is_kept(image + 5))
 		builder_remove_image(image);
 }
 
@@ -240,12 +236,12 @@ static bool begin_again(const struct pending_row *p)
 	return good;
 }
 
-/* Files of tmp/ that no source and no build has. */
+/* Files of sources/ that no source and no build has. */
 static void clear_tmp(void)
 {
 	char dir[4096];
 
-	snprintf(dir, sizeof(dir), "%s/tmp", config.data_dir);
+	snprintf(dir, sizeof(dir), "%s/sources", config.data_dir);
 	DIR *d = opendir(dir);
 	for (struct dirent *e; d && (e = readdir(d));) {
 		bool used = !strncmp(e->d_name, "source-", 7);

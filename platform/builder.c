@@ -20,11 +20,12 @@
 
 #include "platform/build_inside.h"
 
-#define LINE_LIMIT    (1u << 20)
-#define BUILDERS_MAX  64
-#define QUIET_MS      20000 /* nothing was built for so long: time for housekeeping */
-#define PRUNE_AT      64 /* images that went since the last prune */
-#define REMOVE_AT_ONE 256
+#define LINE_LIMIT     (1u << 20)
+#define BUILDERS_MAX   64
+#define QUIET_MS       20000 /* nothing was built for so long: time for housekeeping */
+#define PRUNE_AT       64 /* images that went since the last prune */
+#define PRUNE_EVERY_NS (600 * 1000000000ull) /* or so long ago, if any went */
+#define REMOVE_AT_ONE  256
 
 struct builder {
 	uv_process_t process;
@@ -43,7 +44,8 @@ static struct builder *builders[BUILDERS_MAX];
 static uv_timer_t quiet;
 static json_t *to_remove; /* names of images */
 static unsigned removed;
-static bool stopping, housekeeping, swept, prune_now;
+static bool stopping, housekeeping, swept;
+static uint64_t pruned_ns;
 
 static unsigned max_builders(void)
 {
@@ -99,7 +101,8 @@ static void bury(struct builder *b)
 	uv_handle_t *const all[] = {(uv_handle_t *)&b->process, (uv_handle_t *)&b->in, (uv_handle_t *)&b->out,
 				    (uv_handle_t *)&b->timer};
 	for (size_t i = 0; i < 4; i++)
-		uv_close(all[i], on_closed);
+		if (!uv_is_closing(all[i]))
+			uv_close(all[i], on_closed);
 	for (unsigned i = 0; i < BUILDERS_MAX; i++)
 		if (builders[i] == b)
 			builders[i] = NULL; /* its place is free already */
@@ -342,14 +345,14 @@ static void on_quiet(uv_timer_t *t)
 		}
 	if (housekeeping || stopping || !(b = idle_one()))
 		return;
-	if (!swept) { /* after a start, once: images whose slugs went while nobody could remove them */
+	if (!swept) { /* after a start, and after an app went: images whose slugs are gone */
 		swept = true;
 		q = json_pack("{s:s, s:s}", "op", "names", "begin", "slug-");
 	} else if (json_array_size(to_remove)) {
 		q = remove_request();
-	} else if (removed >= PRUNE_AT || prune_now) {
+	} else if (removed >= PRUNE_AT || (removed && now_ns() - pruned_ns > PRUNE_EVERY_NS)) {
 		removed = 0;
-		prune_now = false;
+		pruned_ns = now_ns();
 		q = json_pack("{s:s}", "op", "prune");
 	}
 	if (!q)
@@ -362,6 +365,13 @@ static void on_quiet(uv_timer_t *t)
 void builder_remove_image(const char *image)
 {
 	json_array_append_new(to_remove, json_string(image));
+	if (!uv_is_active((uv_handle_t *)&quiet))
+		uv_timer_start(&quiet, on_quiet, QUIET_MS, 0);
+}
+
+void builders_sweep(void)
+{
+	swept = false;
 	if (!uv_is_active((uv_handle_t *)&quiet))
 		uv_timer_start(&quiet, on_quiet, QUIET_MS, 0);
 }

@@ -461,7 +461,7 @@ static void start(struct exchange *x, struct app *a, struct user *u, bool receiv
 	g->receive = receive;
 	g->version2 = !receive && protocol.p && memmem(protocol.p, protocol.n, "version=2", 9);
 	g->body_max = receive ? config.max_source + (64u << 20) : 64u << 20;
-	snprintf(g->tar, sizeof(g->tar), "%s/tmp/push-", config.data_dir);
+	snprintf(g->tar, sizeof(g->tar), "%s/sources/push-", config.data_dir);
 	make_token(g->tar + strlen(g->tar), 24);
 	if (str_eq_nocase(encoding, "gzip") || str_eq_nocase(encoding, "x-gzip"))
 		g->inflating = inflateInit2(&g->z, 15 + 16) == Z_OK;

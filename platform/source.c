@@ -6,7 +6,7 @@
  *                               EXPIRY and NAME, with a secret of this server
  *
  * The URL itself is the permission, as with any object store's signed ones; nothing is remembered for one that was
- * never used, and it is good after a restart, too. The file is data_dir/tmp/source-NAME, from the moment when the whole body was there. A
+ * never used, and it is good after a restart, too. The file is data_dir/sources/source-NAME, from the moment when the whole body was there. A
  * source serves one build: it becomes the build's. What nobody takes goes when it expires (an hour).
  */
 #include <dirent.h>
@@ -85,7 +85,7 @@ static bool check(const char *what, const char *p, size_t n, char name[NAME_LEN 
 
 static void file_of(const char *name, char *out, size_t size)
 {
-	snprintf(out, size, "%s/tmp/source-%s", config.data_dir, name);
+	snprintf(out, size, "%s/sources/source-%s", config.data_dir, name);
 }
 
 char *source_take(const char *url, bool *ours)
@@ -100,7 +100,7 @@ char *source_take(const char *url, bool *ours)
 	make_token(token, 24);
 	size_t size = strlen(config.data_dir) + 64;
 	to = xcalloc(1, size);
-	snprintf(to, size, "%s/tmp/build-%s", config.data_dir, token);
+	snprintf(to, size, "%s/sources/build-%s", config.data_dir, token);
 	if (!rename(from, to))
 		return to;
 	free(to);
@@ -118,7 +118,7 @@ static void sweep(uv_timer_t *t)
 	time_t now = time(NULL);
 
 	(void)t;
-	snprintf(dir, sizeof(dir), "%s/tmp", config.data_dir);
+	snprintf(dir, sizeof(dir), "%s/sources", config.data_dir);
 	DIR *d = opendir(dir);
 	for (struct dirent *e; d && (e = readdir(d));)
 		if (!strncmp(e->d_name, "source-", 7) &&
@@ -137,7 +137,7 @@ int source_open(void)
 {
 	char dir[4096];
 
-	snprintf(dir, sizeof(dir), "%s/tmp", config.data_dir);
+	snprintf(dir, sizeof(dir), "%s/sources", config.data_dir);
 	if (mkdir(dir, 0700) && errno != EEXIST)
 		plog("error", NULL, "%s: %s", dir, strerror(errno));
 	if (store_exec("SELECT value FROM facts WHERE name = 'source_secret'", take_fact, secret, ""))

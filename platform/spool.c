@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A client's body into a file below data_dir/tmp.
+ * A client's body into a file below data_dir/sources.
  *
  * A small one (most sources are some kilobytes) stays in memory until its end and is written by one write(2), which is a copy to the page
  * cache. Of a larger one pieces of CHUNK bytes go to libuv's pool, one at a time; while one is written the next gathers,
@@ -123,7 +123,7 @@ struct spool *spool_open(const char *name, uint64_t max, const struct spool_even
 	size_t len = strlen(config.data_dir) + strlen(name) + 8;
 
 	s->path = xcalloc(1, len);
-	snprintf(s->path, len, "%s/tmp/%s", config.data_dir, name);
+	snprintf(s->path, len, "%s/sources/%s", config.data_dir, name);
 	s->fd = open(s->path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (s->fd < 0) {
 		plog("error", NULL, "%s: %s", s->path, strerror(errno));
