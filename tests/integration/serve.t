@@ -276,6 +276,66 @@ sub killed {
 	}
 }
 
+# --- instances and a kill: nothing is left behind, and the next server wakes them ---------------------------------------
+# Processes whose command line names the data directory.
+sub processes {
+	my ($p) = @_;
+	my @found;
+	for my $f (glob '/proc/[0-9]*/cmdline') {
+		my ($pid) = $f =~ /(\d+)/;
+		push @found, $pid if $pid != $$ && $pid != ($p->{pid} // 0) && index(slurp($f), $p->{data}) >= 0;
+	}
+	return @found;
+}
+
+sub instances {
+	SKIP: {
+		my $p = Platform->start(args => ['--monitor', 'process', '--idle', '60s']);
+		$p->ok_api(201, 'POST', '/apps', {name => 'page'});
+		mkdir "$scratch/page";
+		spew("$scratch/page/index.html", "a page of its own\n");
+		system('tar', '-C', "$scratch/page", '-czf', "$scratch/page.tgz", '.');
+		my $blob = $p->ok_api(201, 'POST', '/sources', {})->{source_blob};
+		(my $put = $blob->{put_url}) =~ s{//[^/:]+}{//127.0.0.1};
+		is(HTTP::Tiny->new->put($put, {content => slurp("$scratch/page.tgz")})->{status}, 200, 'the source is taken');
+		my $b = $p->ok_api(201, 'POST', '/apps/page/builds', {source_blob => {url => $blob->{get_url}, version => 'v'}});
+		my $build = $p->wait_for(60, sub {
+			my $x = $p->api('GET', "/apps/page/builds/$b->{id}")->{json};
+			return $x->{status} ne 'pending' && $x;
+		});
+		is($build->{status}, 'succeeded', 'and built') or skip 'no app to look at', 4;
+		my ($bad, $left) = ('', '');
+		for my $round (1 .. 6) {
+			my $r = $p->app('page', '/', {timeout => 20});
+			$bad .= " $round:$r->{status}" unless $r->{status} == 200 && $r->{content} =~ /of its own/;
+			my @load = map {
+				my $pid = fork // die;
+				if (!$pid) {
+					$p->{ua} = undef;
+					1 while $p->app('page', '/', {timeout => 5})->{status} == 200;
+					POSIX::_exit(0);
+				}
+				$pid;
+			} 1 .. 2;
+			sleep 0.1 + rand 0.3;
+			$p->kill9;
+			waitpid $_, 0 for @load;
+			my @p = ('?');
+			for (1 .. 60) {
+				last unless @p = processes($p);
+				sleep 0.05;
+			}
+			$left .= " $round:@p" if @p;
+			$p->run or die "it did not start after a kill:\n" . $p->log;
+		}
+		is($left, '', 'after each kill -9 no process of an app is left');
+		is($bad, '', 'and the next server wakes the app for its first request');
+		$p->app('page', '/');
+		is($p->stop, 0, 'a graceful end');
+		is(join(' ', processes($p)), '', 'leaves no process');
+	}
+}
+
 # --- graceful: what is in flight is finished ---------------------------------------------------------------------------
 sub graceful {
 	my $p = Platform->start;
@@ -470,7 +530,7 @@ sub clock {
 }
 
 for my $t ([options => \&options], [life => \&life], [log_json => \&log_json], [bad_data => \&bad_data], [service_manager => \&service_manager],
-	[units => \&units], [killed => \&killed], [graceful => \&graceful], [full_disk => \&full_disk], [unprivileged => \&unprivileged],
+	[units => \&units], [killed => \&killed], [instances => \&instances], [graceful => \&graceful], [full_disk => \&full_disk], [unprivileged => \&unprivileged],
 	[clock => \&clock]) {
 	next if @ARGV && !grep { $_ eq $t->[0] } @ARGV;
 	subtest $t->[0] => $t->[1];
