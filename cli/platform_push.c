@@ -161,18 +161,12 @@ static int finish(const struct at *at, const json_t *build)
 	return 0;
 }
 
-static int deliver(const struct at *at, const struct words *w, const char *dir)
+static int deliver(const struct at *at, const struct words *w, struct tar *t)
 {
-	bool local = where_is_local(client_where(at->c)->url);
-	struct tar *t;
 	char *get = NULL;
 	json_t *build = NULL;
-	int r = tar_open(dir, !local, &t);
+	int r = upload(at, t, &get);
 
-	if (r)
-		return r;
-	r = upload(at, t, &get);
-	tar_close(t);
 	if (!r) {
 		json_t *body = json_pack("{s:{s:s,s:s*}}", "source_blob", "url", get, "version",
 					 w->value[P_VERSION]);
@@ -194,10 +188,12 @@ static int deliver(const struct at *at, const struct words *w, const char *dir)
 static int run_push(const struct at *at, const struct words *w)
 {
 	const char *dir = w->n ? w->names[0] : ".";
+	bool local = where_is_local(client_where(at->c)->url);
 	struct at here = *at;
 	struct stat st;
+	struct tar *t;
 	char *made = NULL;
-	int r = 0;
+	int r;
 
 	if (stat(dir, &st) || !S_ISDIR(st.st_mode))
 		return say_fail(EXIT_OURS,
@@ -205,12 +201,16 @@ static int run_push(const struct at *at, const struct words *w)
 				dir);
 	if (at->json)
 		progress_off();
+	r = tar_open(dir, !local, &t); /* before an app is made that nothing can be pushed to */
+	if (r)
+		return r;
 	if (!at->app) {
 		r = make_app(at, dir, &made);
 		here.app = made;
 	}
 	if (!r)
-		r = deliver(&here, w, dir);
+		r = deliver(&here, w, t);
+	tar_close(t);
 	free(made);
 	return r;
 }
@@ -219,7 +219,8 @@ const struct verb push_verbs[] = {
 	{"push", push_options,
 	 "[DIR] [-a APP] [--version TEXT] [--json]\n\nDelivers a directory (.) as an app of the platform: "
 	 "sends "
-	 "it, shows the build, which tells the URL.\nWithout an app one is made, and remembered in the directory.",
+	 "it, shows the build, which tells the URL.\nWithout an app one is made, and remembered in the "
+	 "directory.",
 	 0, 1, DIR_APP, run_push, NULL},
 	{NULL, NULL, NULL, 0, 0, NO_SERVER, NULL, NULL},
 };
