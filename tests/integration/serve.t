@@ -429,6 +429,46 @@ sub full_disk {
 	}
 }
 
+# --- a disk that fails: what could not be synced is not acknowledged, and nothing after it -------------------------------
+my $no_sync = <<'END';
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int fd)
+{
+	if (!access(getenv("SYNC_FAILS"), F_OK)) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+END
+
+sub broken_disk {
+	SKIP: {
+		skip 'no compiler', 1 unless have('cc');
+		skip 'a sanitizer wants to be loaded first', 1 if $ENV{ASAN_OPTIONS};
+		spew("$scratch/sync.c", $no_sync);
+		skip 'the shim does not compile', 1 if system('cc', '-O1', '-w', '-fPIC', '-shared', '-o', "$scratch/sync.so", "$scratch/sync.c");
+		my $p = Platform->start(env => {LD_PRELOAD => "$scratch/sync.so", SYNC_FAILS => "$scratch/fails"});
+		$p->ok_api(201, 'POST', '/apps', {name => 'before'});
+		spew("$scratch/fails", '');
+		my $r = $p->api('POST', '/apps', {name => 'during'});
+		cmp_ok($r->{status}, '>=', 500, 'a change that could not be synced is not acknowledged') or diag $r->{content};
+		like($p->log, qr/changes are refused until the server is started anew/, 'the log says what is to do');
+		unlink "$scratch/fails";
+		$r = $p->api('POST', '/apps', {name => 'later'});
+		cmp_ok($r->{status}, '>=', 500, 'nor is a later one, though the disk says that it is well') or diag $r->{content};
+		is($p->api('GET', '/apps/before')->{status}, 200, 'reading goes on');
+		$p->restart;
+		is($p->api('GET', '/apps/before')->{status}, 200, 'after a restart what was acknowledged is there');
+		$p->ok_api(201, 'POST', '/apps', {name => 'later'});
+		is($p->stop, 0, 'a graceful end');
+	}
+}
+
 # --- who runs it -----------------------------------------------------------------------------------------------------------
 sub unprivileged {
 	SKIP: {
@@ -530,7 +570,7 @@ sub clock {
 }
 
 for my $t ([options => \&options], [life => \&life], [log_json => \&log_json], [bad_data => \&bad_data], [service_manager => \&service_manager],
-	[units => \&units], [killed => \&killed], [instances => \&instances], [graceful => \&graceful], [full_disk => \&full_disk], [unprivileged => \&unprivileged],
+	[units => \&units], [killed => \&killed], [instances => \&instances], [graceful => \&graceful], [full_disk => \&full_disk], [broken_disk => \&broken_disk], [unprivileged => \&unprivileged],
 	[clock => \&clock]) {
 	next if @ARGV && !grep { $_ eq $t->[0] } @ARGV;
 	subtest $t->[0] => $t->[1];
