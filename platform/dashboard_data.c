@@ -278,9 +278,9 @@ json_t *dashboard_overview(struct user *u)
 		sums_of_all(sum);
 	series_latency(s, series_now() > SERIES_SECONDS ? series_now() - SERIES_SECONDS : 1, &recent);
 	o = json_pack("{s:b, s:I, s:{s:i, s:i, s:i, s:i, s:i, s:i}, s:i, s:I, s:I, s:o}", "admin", u->admin,
-		      "since", (json_int_t)(m->since_us / 1000), "apps", "total", sum->total, "running",
-		      sum->running, "asleep", sum->asleep, "empty", sum->empty, "crashed", sum->crashed,
-		      "maintenance", sum->maintenance, "instances", sum->instances, "requests",
+		      "since", (json_int_t)(metrics_since_us() / 1000), "apps", "total", sum->total,
+		      "running", sum->running, "asleep", sum->asleep, "empty", sum->empty, "crashed",
+		      sum->crashed, "maintenance", sum->maintenance, "instances", sum->instances, "requests",
 		      (json_int_t)sum->requests, "cold_requests", (json_int_t)sum->cold, "classes",
 		      classes_json(sum->by_class));
 	json_object_set_new(o, "memory", json_pack("{s:I}", "used", (json_int_t)sum->memory));

@@ -106,7 +106,8 @@ void dashboard_live(struct exchange *x, const struct user *u, struct app *a)
 	static const struct header h[] = {{STR("Content-Type"), STR("text/event-stream; charset=utf-8")},
 					  {STR("Cache-Control"), STR("no-store")},
 					  {STR("X-Accel-Buffering"), STR("no")},
-					  {STR("X-Content-Type-Options"), STR("nosniff")}};
+					  {STR("X-Content-Type-Options"), STR("nosniff")},
+					  {STR("Connection"), STR("close")}};
 	unsigned n = 0, of_user = 0;
 	struct viewer *v;
 
@@ -132,7 +133,8 @@ void dashboard_live(struct exchange *x, const struct user *u, struct app *a)
 	}
 	if (!uv_is_active((uv_handle_t *)&timer))
 		uv_timer_start(&timer, tick, 1000, 1000);
-	exchange_respond(x, 200, h, sizeof(h) / sizeof(*h), -1);
+	/* Connection: close, since a browser that goes on to another page would hold the connection to drain it; HTTP/2 has no such header */
+	exchange_respond(x, 200, h, sizeof(h) / sizeof(*h) - (x->version >= 20), -1);
 	v->full = !exchange_write(x, ":\n\n", 3);
 }
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SERIES_KEPT 128
@@ -138,8 +139,8 @@ static void take_sample(uv_timer_t *t)
 
 static void start_sampling(void)
 {
-	if (!metrics_all.since_us) {
-		metrics_all.since_us = real_us();
+	if (!sampler.data) {
+		sampler.data = &sampler; /* it is made */
 		uv_timer_init(loop, &sampler);
 		uv_unref((uv_handle_t *)&sampler);
 	}
@@ -298,6 +299,29 @@ uint64_t metrics_memory_budget(void)
 	if (config.memory_budget)
 		return config.memory_budget;
 	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+}
+
+int64_t metrics_since_us(void)
+{
+	static int64_t since;
+	unsigned long long ticks = 0;
+	struct timespec t;
+	char line[1024], *p;
+	FILE *f;
+
+	if (since)
+		return since;
+	f = fopen("/proc/self/stat", "re");
+	if (f && fgets(line, sizeof(line), f) && (p = strrchr(line, ')')))
+		sscanf(p + 2,
+		       "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		       &ticks);
+	if (f)
+		fclose(f);
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	since = real_us() - ((int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000) +
+		(int64_t)(ticks * 1000000 / (unsigned long long)sysconf(_SC_CLK_TCK));
+	return since;
 }
 
 uint64_t metrics_rss(void)

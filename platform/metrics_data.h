@@ -59,7 +59,6 @@ struct metrics_app {
 };
 
 struct metrics_all {
-	int64_t since_us;
 	uint64_t by_class[6], by_code[100], bytes;
 	struct timing latency; /* of all requests */
 	struct timing starts[N_HOW];
@@ -83,6 +82,7 @@ void metrics_app_latency(const struct app *a, struct hist *h);
 const struct series *metrics_series_user(const struct user *u);
 const struct series *metrics_series_app(const struct app *a);
 uint64_t metrics_memory_budget(void);
+int64_t metrics_since_us(void); /* when this process began */
 uint64_t metrics_rss(void); /* of this process */
 
 /* --- text that grows, for answers ------------------------------------------------------------------- */

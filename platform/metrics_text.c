@@ -136,8 +136,8 @@ static void machine(struct text *t)
 	      (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
 		      (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6,
 	      "Of the platform's own process.");
-	value(t, "process_start_time_seconds", "gauge", (double)m->since_us / 1e6,
-	      "When counting began, since 1970.");
+	value(t, "process_start_time_seconds", "gauge", (double)metrics_since_us() / 1e6,
+	      "Of the platform's own process, since 1970.");
 }
 
 static size_t n_instances(struct app *a)

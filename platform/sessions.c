@@ -243,7 +243,8 @@ static struct stream *stream_open(struct exchange *x, struct app *a, const struc
 	static const struct header h[] = {{STR("Content-Type"), STR("text/event-stream; charset=utf-8")},
 					  {STR("Cache-Control"), STR("no-store")},
 					  {STR("X-Accel-Buffering"), STR("no")},
-					  {STR("X-Content-Type-Options"), STR("nosniff")}};
+					  {STR("X-Content-Type-Options"), STR("nosniff")},
+					  {STR("Connection"), STR("close")}};
 	struct stream *s = xcalloc(1, sizeof(*s));
 	uint64_t after = last_event_id(x);
 
@@ -261,7 +262,8 @@ static struct stream *stream_open(struct exchange *x, struct app *a, const struc
 	log_totals.sessions++;
 	x->user = s;
 	x->handler = &stream_handler;
-	exchange_respond(x, 200, h, sizeof(h) / sizeof(*h), -1);
+	/* Connection: close, since a browser that goes on to another page would hold the connection to drain it; HTTP/2 has no such header */
+	exchange_respond(x, 200, h, sizeof(h) / sizeof(*h) - (x->version >= 20), -1);
 	if (!exchange_write(x, ":\n\n", 3)) /* the head goes out now, not with the first line */
 		s->full = true;
 	log_cursor_open(&s->cursor, a, after ? after : log_tail(a, f, lines));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: ISC
 // Charts in SVG: lines over time, and bars. They fit their container's width, follow the style sheet's colours (dark mode), tell their values
 // to the pointer and to the arrow keys, and what they show in words to who cannot see them.
-import { h, svg } from "./ui.js";
+import { h, plain, svg } from "./ui.js";
 
 const LEFT = 46, RIGHT = 6, TOP = 8, BOTTOM = 22;
 
@@ -16,6 +16,7 @@ function nice(max) {
 export function timeChart(o) {
 	const box = h("div", { class: "chart" }), tip = h("div", { class: "tip", hidden: true }), height = o.height || 190;
 	const root = svg("svg", { role: "img", tabindex: 0, height, "aria-label": o.label });
+	const tick = plain(o.format), unit = o.unit || 1;
 	let values = o.lines.map(() => []), at = null, geometry = null;
 	box.append(root, tip);
 
@@ -24,7 +25,7 @@ export function timeChart(o) {
 		if (!width)
 			return;
 		const n = Math.max(2, values[0].length), all = values.flat().filter((v) => v !== null && v !== undefined && (!o.log || v > 0));
-		const top = o.log ? 10 ** Math.ceil(Math.log10(Math.max(1, ...all))) : Math.max(o.least || 0, nice(Math.max(0, ...all)));
+		const top = o.log ? 10 ** Math.ceil(Math.log10(Math.max(1, ...all))) : Math.max(o.least || 0, nice(Math.max(0, ...all) / unit) * unit);
 		const low = o.log ? 10 ** Math.floor(Math.log10(Math.min(top / 10, ...all))) : 0;
 		const x = (i) => LEFT + (width - LEFT - RIGHT) * i / (n - 1);
 		const y = (v) => {
@@ -34,11 +35,11 @@ export function timeChart(o) {
 		const g = [];
 		const ticks = o.log ? Array.from({ length: Math.round(Math.log10(top / low)) + 1 }, (_, i) => low * 10 ** i) : [0, top / 2, top];
 		for (const t of ticks)
-			g.push(svg("line", { class: "grid-line", x1: LEFT, x2: width - RIGHT, y1: y(t), y2: y(t) }), svg("text", { x: LEFT - 8, y: y(t) + 4, "text-anchor": "end" }, o.format(t)));
-		const marks = width < 420 ? 2 : 5, whole = (n - 1) * o.seconds;
-		for (let i = 0; i <= marks; i++) {
-			const s = Math.round(whole * (1 - i / marks));
-			g.push(svg("text", { x: LEFT + (width - LEFT - RIGHT) * i / marks, y: height - 5, "text-anchor": i === 0 ? "start" : i === marks ? "end" : "middle" }, s === 0 ? "now" : s >= 60 ? `−${+(s / 60).toFixed(1)} min` : `−${s} s`));
+			g.push(svg("line", { class: "grid-line", x1: LEFT, x2: width - RIGHT, y1: y(t), y2: y(t) }), svg("text", { x: LEFT - 8, y: y(t) + 4, "text-anchor": "end" }, tick(t)));
+		const whole = (n - 1) * o.seconds, apart = [10, 20, 30, 60, 120, 300, 600].find((t) => whole / t <= width / 90) || 600;
+		for (let t = 0; t <= whole; t += apart) {
+			const at = x(n - 1 - t / o.seconds);
+			g.push(svg("text", { x: at, y: height - 5, "text-anchor": t === 0 ? "end" : at < LEFT + 26 ? "start" : "middle" }, t === 0 ? "now" : t >= 60 ? `−${+(t / 60).toFixed(1)} min` : `−${t} s`));
 		}
 		o.lines.forEach((l, k) => {
 			let line = "", area = "", open = null;
@@ -153,7 +154,7 @@ export function logBars(o) {
 		}
 		const grid = [];
 		for (let v = low; v <= top * 1.001; v *= 10)
-			grid.push(svg("line", { class: "grid-line", x1: x(v), x2: x(v), y1: 0, y2: y - 26 }), svg("text", { x: x(v), y: y - 10, "text-anchor": v === low ? "start" : "middle" }, o.format(v).replace(/\.0+(?= )/, "")));
+			grid.push(svg("line", { class: "grid-line", x1: x(v), x2: x(v), y1: 0, y2: y - 26 }), svg("text", { x: x(v), y: y - 10, "text-anchor": v === low ? "start" : "middle" }, plain(o.format)(v)));
 		root.setAttribute("viewBox", `0 0 ${width} ${y}`);
 		root.setAttribute("height", y);
 		root.replaceChildren(...grid, ...g);

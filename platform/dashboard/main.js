@@ -61,6 +61,12 @@ document.querySelector(".skip").addEventListener("click", (e) => {
 	main.focus();
 	main.scrollIntoView();
 });
+// A page that the browser keeps to come back to holds no streams.
+addEventListener("pagehide", () => {
+	end?.();
+	end = null;
+});
+addEventListener("pageshow", (e) => e.persisted && show());
 addEventListener("popstate", () => show(true));
 addEventListener("cowbell-login", () => {
 	if (me) {

@@ -19,7 +19,7 @@ export function one(main, name) {
 	const logCard = card("w12", "Log", log.el), cold = coldCard("w6", false);
 	logCard.head.append(h("div", { class: "row push" }, log.tools));
 	closes.push(log.close);
-	main.append(h("div", { class: "head" }, h("div", {}, h("p", { class: "crumb" }, h("a", { href: "/dashboard/apps" }, "Apps")), title), state, link, h("div", { class: "row push" }, restart, maintenance)), h("div", { class: "tiles" }, Object.values(tiles).map((t) => t.el)), h("div", { class: "grid" }, rateCard.el, card("w5", "Instances", instances).el, logCard.el, cold.el, card("w6", "Releases", releases).el, card("w6", "Formation", formation).el, card("w6", "Config vars", config).el));
+	main.append(h("p", { class: "crumb" }, h("a", { href: "/dashboard/apps" }, "← Apps")), h("div", { class: "head" }, title, state, link, h("div", { class: "row push" }, restart, maintenance)), h("div", { class: "tiles" }, Object.values(tiles).map((t) => t.el)), h("div", { class: "grid" }, rateCard.el, card("w5", "Instances", instances).el, logCard.el, cold.el, card("w6", "Releases", releases).el, card("w6", "Formation", formation).el, card("w6", "Config vars", config).el));
 
 	// What somebody ordered: say how it went, look again.
 	async function order(button, doing, done, call) {
@@ -104,7 +104,7 @@ export function one(main, name) {
 		link.textContent = d.url.replace(/^https?:\/\//, "").replace(/\/$/, "");
 		maintenance.textContent = d.maintenance ? "Maintenance off" : "Maintenance on";
 		const l = d.latency;
-		tiles.latency.set(l.count ? ms(l.p50) : "–", l.count ? "median" : "", l.count ? `p90 ${ms(l.p90)}, p99 ${ms(l.p99)}` : "no request yet");
+		tiles.latency.set(l.count ? ms(l.p50) : "–", "", l.count ? `median; p90 ${ms(l.p90)}, p99 ${ms(l.p99)}` : "no request yet");
 		const k = d.cold.kinds[0];
 		tiles.cold.set(count(d.cold_requests), "", k ? `${k.how}: median ${ms(k.total.p50)}` : "none remembered");
 		tiles.memory.set(count(d.instances.length), "", `${bytes(d.instances.reduce((a, i) => a + i.memory, 0))} of memory`);

@@ -6,10 +6,10 @@ import { coldCard } from "./cold.js";
 import { follow, Seconds } from "./live.js";
 
 export function overview(main, arg, me) {
-	const tiles = { apps: tile("Apps"), rate: tile("Requests"), latency: tile("Latency, last 10 min"), cold: tile("Cold starts"), memory: tile("Memory of apps"), builds: tile("Builds") };
+	const tiles = { apps: tile("Apps"), rate: tile("Requests"), latency: tile("Latency, 10 min"), cold: tile("Cold starts"), memory: tile("Memory of apps"), builds: tile("Builds") };
 	const rate = timeChart({ label: "Requests per second", format: short, seconds: 1, least: 4, lines: [{ name: "requests", cls: "s2", area: true }, { name: "errors (5xx)", cls: "sbad", area: true }] });
 	const latency = timeChart({ label: "Latency", format: ms, seconds: 10, log: true, lines: [{ name: "p99", cls: "s1" }, { name: "p90", cls: "s3" }, { name: "p50", cls: "s4" }] });
-	const memory = timeChart({ label: "Memory of instances", format: bytes, seconds: 10, height: 150, least: 1 << 20, lines: [{ name: "memory", cls: "s4", area: true }] });
+	const memory = timeChart({ label: "Memory of instances", format: bytes, unit: 1 << 20, seconds: 10, height: 150, least: 1 << 20, lines: [{ name: "memory", cls: "s4", area: true }] });
 	const cold = coldCard("w7", true);
 	const state = { span: 120, seconds: null, data: null };
 	const spans = [[120, "2 min"], [599, "10 min"]].map(([n, name]) => h("button", { type: "button", "aria-pressed": String(n === state.span), onclick: (e) => {
@@ -35,14 +35,14 @@ export function overview(main, arg, me) {
 
 	function drawMemory(used, running) {
 		const d = state.data;
-		tiles.memory.set(bytes(used), d.memory.budget ? `of ${bytes(d.memory.budget)}` : "", d.memory.platform ? `the platform itself: ${bytes(d.memory.platform)}` : `${running} instances`, d.memory.budget ? bar([[used > d.memory.budget * .9 ? "hot" : "m", used / d.memory.budget]], `${Math.round(100 * used / d.memory.budget)} % of the budget`) : null);
+		tiles.memory.set(bytes(used), "", d.memory.platform ? [`of ${bytes(d.memory.budget)}`, h("br"), `the platform itself: ${bytes(d.memory.platform)}`] : `${running} instances`, d.memory.budget ? bar([[used > d.memory.budget * .9 ? "hot" : "m", used / d.memory.budget]], `${Math.round(100 * used / d.memory.budget)} % of the budget`) : null);
 	}
 
 	function draw(d) {
 		const a = d.apps, l = d.latency, rest = [[a.crashed, "crashed"], [a.maintenance, "in maintenance"], [a.empty, "never pushed"]].filter(([n]) => n).map(([n, w]) => `${count(n)} ${w}`);
-		document.getElementById("since").replaceChildren("counting since ", d.since ? ago(d.since) : "the first request");
+		document.getElementById("since").replaceChildren("counting since the server began, ", ago(d.since));
 		tiles.apps.set(count(a.total), "", [`${count(a.running)} running, ${count(a.asleep)} asleep`, rest.length ? h("br") : "", rest.join(", ")], bar([["a", a.total ? a.running / a.total : 0], ["b", a.total ? a.asleep / a.total : 0]], `${a.running} of ${a.total} run`));
-		tiles.latency.set(l.count ? ms(l.p50) : "–", l.count ? "median" : "", l.count ? `p90 ${ms(l.p90)}, p99 ${ms(l.p99)}` : "no request");
+		tiles.latency.set(l.count ? ms(l.p50) : "–", "", l.count ? `median; p90 ${ms(l.p90)}, p99 ${ms(l.p99)}` : "no request");
 		const all = d.cold.kinds.reduce((n, k) => n + k.count, 0), half = d.cold.kinds.slice().sort((x, y) => y.count - x.count)[0];
 		tiles.cold.set(count(d.cold_requests), "", all ? `mostly ${half.how}: median ${ms(half.total.p50)}` : "none yet");
 		tiles.builds.set(count(d.builds.count), "", `${d.builds.failed ? `${count(d.builds.failed)} failed` : "none failed"}${d.builds.p50 ? `, median ${ms(d.builds.p50)}` : ""}`);

@@ -68,6 +68,11 @@ export function ms(v) {
 	return `${v >= 100 ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2)} ms`;
 }
 
+// For axes: "10 ms", "1 s", without zeros that say nothing.
+export function plain(format) {
+	return (v) => format(v).replace(/\.0+(?=\s|$)/, "").replace(/(\.\d*[1-9])0+(?=\s|$)/, "$1");
+}
+
 export function bytes(v) {
 	const units = ["B", "KB", "MB", "GB", "TB"];
 	let i = 0;
@@ -136,7 +141,7 @@ export function tile(name) {
 		el: h("dl", { class: "tile" }, h("dt", {}, name), big, sub),
 		set(value, unit, below, bar) {
 			big.replaceChildren(value, unit ? h("small", {}, ` ${unit}`) : "");
-			sub.replaceChildren(...[below, bar].flat().filter(Boolean));
+			sub.replaceChildren(...[below, bar].flat(2).filter(Boolean));
 		},
 	};
 }
