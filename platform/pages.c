@@ -78,8 +78,9 @@ void page_send(struct exchange *x, int status, const char *title, const char *te
 					   : (struct str)STR("text/plain; charset=utf-8")},
 		{STR("Cache-Control"), STR("no-cache, no-store")},
 		{STR("X-Request-Id"), {x->request_id, strlen(x->request_id)}},
+		{STR("Retry-After"), STR("1")},
 	};
-	exchange_respond(x, status, h, 3, n);
+	exchange_respond(x, status, h, status == 429 ? 4 : 3, n);
 	exchange_write(x, page, (size_t)n);
 	exchange_end(x);
 }

@@ -244,6 +244,12 @@ static void acquired(void *arg, const struct sched_result *res)
 
 void router_serve(struct exchange *x, struct app *a)
 {
+	if (!router_may(a, app_limits(a)->requests_per_s)) {
+		rq_log(x, a, NULL, H_OK, 429, NULL);
+		page_send(x, 429, "Too many requests",
+			  "This app gets more requests a second than its owner allows.");
+		return;
+	}
 	struct rq *r = new_rq();
 	r->x = x;
 	r->app = a;

@@ -96,6 +96,9 @@ void rq_trace(struct rq *r);
 void rq_log(struct exchange *x, struct app *a, const struct rq *r, enum hcode code, int status,
 	    const char *note);
 
+/* router_limit.c: may this app get one more request, of so many a second? 0: no limit. */
+bool router_may(const struct app *a, unsigned per_s);
+
 /* pages.c */
 bool page_wanted(const struct exchange *x); /* the client takes HTML */
 void page_send(struct exchange *x, int status, const char *title, const char *text);
