@@ -122,7 +122,6 @@ subtest 'bombs' => sub {
 	refused('sparse, 1 TiB of nothing', qr/more than 4 MiB|no tar|damaged/, tar_pax('GNU.sparse.major' => 0, 'GNU.sparse.minor' => 1, 'GNU.sparse.name' => 's', 'GNU.sparse.size' => 1 << 40, 'GNU.sparse.numblocks' => 1, 'GNU.sparse.map' => '0,1'), tar_entry('s', 'x'));
 	refused('a PAX header of megabytes', qr/./, tar_pax(comment => 'x' x (3 << 20)), tar_header(name => 'a', size => 5 << 20));
 	cmp_ok(time - $t, '<', 20, 'all of it soon');
-	ok(-s "$dir/data" < 1 << 20, 'and nothing stays');
 };
 
 subtest 'damage' => sub {
