@@ -174,7 +174,7 @@ json_t *json_domain(const struct app *a, const struct domain *d)
 	json_object_set_new(v, "id", json_string(d ? d->id : a->id));
 	json_object_set_new(v, "kind", json_string(d ? "custom" : "heroku"));
 	json_object_set_new(v, "sni_endpoint", json_null());
-	json_object_set_new(v, "status", json_string(d ? "succeeded" : "none"));
+	json_object_set_new(v, "status", json_string("none"));
 	json_object_set_new(v, "updated_at", json_time(d ? d->created_us : a->created_us));
 	free(web);
 	return v;
