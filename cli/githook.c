@@ -107,14 +107,17 @@ static int listen_to_build(void)
 	while (read_all(PLATFORM_FD, head, sizeof(head))) {
 		size_t n = head[1] | (size_t)head[2] << 8 | (size_t)head[3] << 16 | (size_t)head[4] << 24;
 		char *text = n <= FRAME_MAX ? malloc(n + 1) : NULL;
-		if (!text || !read_all(PLATFORM_FD, text, n))
-			break;
-		text[n] = 0;
-		if (head[0] == 'e')
-			return text[0] == '0' && n == 1 ? 0 : 1;
-		fwrite(text, 1, n, stderr);
-		fflush(stderr);
+		bool good = text && read_all(PLATFORM_FD, text, n),
+		     goes_on = good && n == 1 && text[0] == '0';
+		if (good && head[0] == 'o') {
+			fwrite(text, 1, n, stderr);
+			fflush(stderr);
+		}
 		free(text);
+		if (good && head[0] == 'e')
+			return goes_on ? 0 : 1;
+		if (!good)
+			break;
 	}
 	return refuse("%s", "the connection to the platform broke: nothing was deployed");
 }

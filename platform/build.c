@@ -434,10 +434,10 @@ struct fault build_start(const struct build_request *r, const struct build_watch
 				   .tree = r->tree ? xstrdup(r->tree) : NULL,
 				   .version = r->version ? xstrdup(r->version) : NULL,
 				   .description = r->description ? xstrdup(r->description) : NULL};
-	struct build *b;
+	struct build *b = NULL;
 	struct fault f = build_enqueue(r->app, r->user, &src, w, &b);
 
-	if (!f.status)
+	if (b)
 		memcpy(build_id, b->id, 37);
 	return f;
 }

@@ -52,7 +52,7 @@ void source_make(const char *base, char **put_url, char **get_url)
 	size_t size = strlen(base) + 128;
 
 	make_token(name, NAME_LEN);
-	snprintf(text, sizeof(text), "%llx-%s", (unsigned long long)(real_us() / 1000000 + LIFE_S), name);
+	snprintf(text, sizeof(text), "%llx-%s", (unsigned long long)real_us() / 1000000u + LIFE_S, name);
 	*put_url = xcalloc(1, size);
 	*get_url = xcalloc(1, size);
 	source_mac("put", text, mac);

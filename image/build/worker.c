@@ -238,15 +238,15 @@ static int run_child(const json_t *q)
 
 int image_build_worker(void)
 {
-	char *line = malloc(REQUEST_MAX);
+	static char line[REQUEST_MAX];
 	FILE *in = fdopen(dup(0), "r");
 
-	if (!line || !in)
-		return say_fail(EXIT_OURS, "out of memory");
+	if (!in)
+		return say_fail(EXIT_OURS, "build --worker: %s", strerror(errno));
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	setvbuf(stdout, NULL, _IOFBF, 65536);
-	while (fgets(line, REQUEST_MAX, in)) {
+	while (fgets(line, sizeof(line), in)) {
 		json_t *q = strchr(line, '\n') ? json_loads(line, 0, NULL) : NULL;
 		int status = q ? run_child(q) : say_fail(EXIT_OURS, "build --worker: not a request");
 		json_decref(q);
@@ -254,6 +254,6 @@ int image_build_worker(void)
 		if (fflush(stdout))
 			break;
 	}
-	free(line);
+	fclose(in);
 	return 0;
 }
