@@ -88,8 +88,10 @@ struct app *app_new(const char *id, const char *name, struct user *owner)
 
 void app_free(struct app *a)
 {
-	while (a->domains)
-		domain_free(a->domains);
+	for (struct domain *d = a->domains, *next; d; d = next) {
+		next = d->next;
+		domain_free(d);
+	}
 	while (a->n_formation)
 		formation_remove(a, a->formation);
 	table_remove(&model.apps_by_id, a);

@@ -39,6 +39,15 @@ void token_hash(const char *token, size_t n, uint8_t hash[32]);
 void hex_of(const uint8_t *p, size_t n, char *out);
 bool bytes_of(const char *hex, uint8_t *out, size_t n);
 
+#define MAX_TYPES 64 /* of processes, of an app */
+struct plan { /* what becomes of a formation: written first, then done in memory */
+	json_t *types; /* NULL: nothing */
+	struct formation add[MAX_TYPES]; /* their texts are those of types */
+	unsigned n_add;
+};
+int plan_formation(struct app *a, json_t *types, struct plan *p, int64_t now);
+void do_formation(struct app *a, const struct plan *p, int64_t now);
+
 /* Those that are not the configuration's: what is stored, so that a changed configuration counts for the others. */
 json_t *limits_differing(const struct limits *l);
 

@@ -303,7 +303,7 @@ int model_new_admin_token(void)
 	char token[65], id[37];
 	struct user *u = table_get(&model.users_by_email, ADMIN, strlen(ADMIN));
 	uint8_t hash[32];
-	struct fault f = {0};
+	struct fault f;
 	int status;
 
 	make_token(token, 64);

@@ -2,10 +2,10 @@
 /*
  * The store: platform.db, SQLite in WAL mode, and when its log reaches the disk.
  *
- * Owns the connection, its prepared statements, and the descriptor of the log file (-wal) that is synced.
+ * Owns the connection, its prepared statements, and the room that is held back; the syncs are store_sync.c's.
  *
- *   loop's thread      store_exec(): BEGIN .. COMMIT -> pages are appended to the log file (page cache; no waiting)  seq_written++
- *   syncer's thread    fdatasync(log) for all barriers that wait; seq_synced = what was written before it began
+ *   loop's thread      store_exec(): BEGIN .. COMMIT -> pages are appended to the log file (page cache; no waiting)
+ *   syncer's thread    fdatasync(log), for all barriers that wait
  *   a pool's thread    checkpoint, through a connection of its own: log -> platform.db, when the log is long
  *
  * With synchronous=NORMAL SQLite itself syncs only in a checkpoint (the log before pages are copied, the database after that) and when
@@ -18,14 +18,13 @@
  *
  * Failures: a statement that fails has changed nothing. Disk full is told to the caller, who answers 507; reading goes on, and
  * writing works again when there is room. A file `reserve` beside the store holds some room back for changes that make room: who
- * destroys an app gets a piece of it. It is filled again after a checkpoint. A failed fdatasync is final (the kernel may have dropped the pages, and a later one would
- * succeed without them): from then on every change is refused until the server is started anew.
+ * destroys an app gets a piece of it. It is filled again after a checkpoint.
+ * After a sync that failed every change is refused.
  */
 #include "platform/store.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +35,7 @@
 #include "lib/host/strings.h"
 #include "platform/platform.h"
 #include "platform/schema.h"
+#include "platform/store_sync.h"
 
 #define CHECKPOINT_PAGES 2000 /* of 4 KiB */
 #define HARD_PAGES	 32000
@@ -43,23 +43,12 @@
 #define RESERVE_BYTES	 (2 << 20)
 #define RESERVE_PIECE	 (128 << 10)
 
-struct waiter {
-	void (*done)(void *arg, int err);
-	void *arg;
-	struct waiter *next;
-};
-
 static struct {
 	sqlite3 *db;
 	char *path;
-	int wal_fd;
-	bool sync, broken, closing;
+	bool closing;
 	unsigned depth; /* of transactions */
 	bool failed; /* the open one was rolled back within */
-	uint64_t seq_written, seq_synced;
-	struct waiter *first, **last; /* barriers that no sync was begun for */
-	struct waiter *syncing; /* those of the sync that runs */
-	uv_idle_t turn; /* active while barriers wait for the loop to turn */
 	int log_pages; /* of the log after the last commit */
 	int checked_pages; /* of the log when the last checkpoint ended */
 	bool checkpointing;
@@ -68,117 +57,7 @@ static struct {
 		const char *sql;
 		sqlite3_stmt *st;
 	} cache[CACHE];
-} S = {.wal_fd = -1};
-
-/* --- the syncer: one thread, one sync at a time ----------------------------------------------------------- */
-
-static struct {
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	bool go, stop, started; /* under the lock */
-	uint64_t seq; /* of what is synced */
-	int err;
-	uv_async_t done;
-} Y = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
-
-static void *syncer(void *arg)
-{
-	(void)arg;
-	for (;;) {
-		pthread_mutex_lock(&Y.lock);
-		while (!Y.go && !Y.stop)
-			pthread_cond_wait(&Y.wake, &Y.lock);
-		bool stop = Y.stop && !Y.go;
-		pthread_mutex_unlock(&Y.lock);
-		if (stop)
-			return NULL;
-		int err = fdatasync(S.wal_fd) ? errno : 0;
-		pthread_mutex_lock(&Y.lock);
-		Y.err = err;
-		Y.go = false;
-		pthread_mutex_unlock(&Y.lock);
-		uv_async_send(&Y.done);
-	}
-}
-
-static void answer(struct waiter *w, int err)
-{
-	while (w) {
-		struct waiter *next = w->next;
-		w->done(w->arg, err);
-		free(w);
-		w = next;
-	}
-}
-
-static struct waiter *take_waiting(void)
-{
-	struct waiter *w = S.first;
-
-	S.first = NULL;
-	S.last = &S.first;
-	return w;
-}
-
-static void sync_done(void)
-{
-	struct waiter *w = S.syncing;
-
-	pthread_mutex_lock(&Y.lock);
-	bool running = Y.go;
-	int err = Y.err;
-	pthread_mutex_unlock(&Y.lock);
-	if (running || !w)
-		return;
-	S.syncing = NULL;
-	if (err) {
-		S.broken = true;
-		plog("error", NULL, "%s-wal: %s; changes are refused until the server is started anew",
-		     S.path, strerror(err));
-	} else {
-		S.seq_synced = Y.seq;
-	}
-	answer(w, err ? EIO : 0);
-}
-
-/* The loop has turned, and no sync runs: one for all that waited. Who comes meanwhile waits for its end, which brings us back here. */
-static void turned(uv_idle_t *idle)
-{
-	struct waiter *w = take_waiting();
-
-	uv_idle_stop(idle);
-	if (!w)
-		return;
-	if (!S.sync || S.broken || S.seq_synced == S.seq_written) {
-		answer(w, S.broken ? EIO : 0);
-		return;
-	}
-	S.syncing = w;
-	pthread_mutex_lock(&Y.lock);
-	Y.seq = S.seq_written;
-	Y.go = true;
-	pthread_cond_signal(&Y.wake);
-	pthread_mutex_unlock(&Y.lock);
-}
-
-static void sync_ended(uv_async_t *a)
-{
-	sync_done();
-	if (S.first && !S.syncing)
-		uv_idle_start(&S.turn, turned);
-}
-
-void store_barrier(void (*done)(void *arg, int err), void *arg)
-{
-	struct waiter *w = xcalloc(1, sizeof(*w));
-
-	*w = (struct waiter){done, arg, NULL};
-	*S.last = w;
-	S.last = &w->next;
-	if (!S.syncing)
-		uv_idle_start(&S.turn, turned);
-}
+} S;
 
 /* --- a reserve of the disk -------------------------------------------------------------------------------- */
 
@@ -251,7 +130,7 @@ static void begin_checkpoint(void)
 /* After each commit: the pages that are in the log. SQLite starts it anew by itself when all of it was copied. */
 static int committed(void *arg, sqlite3 *db, const char *name, int pages)
 {
-	S.seq_written++;
+	sync_written();
 	if (pages < S.log_pages)
 		S.checked_pages = 0;
 	S.log_pages = pages;
@@ -330,8 +209,8 @@ static int failed(const char *sql, int rc)
 		S.failed = true; /* SQLite rolled all of it back */
 	if ((rc & 0xff) == SQLITE_FULL)
 		begin_checkpoint(); /* then the log begins anew in the room that it has: apps can be destroyed */
-	plog("error", NULL, "store: %s (%.60s)", S.broken ? "the disk failed before" : sqlite3_errmsg(S.db),
-	     sql);
+	plog("error", NULL, "store: %s (%.60s)",
+	     sync_broken() ? "the disk failed before" : sqlite3_errmsg(S.db), sql);
 	return rc & 0xff;
 }
 
@@ -347,7 +226,7 @@ int store_exec(const char *sql, store_row *row, void *arg, const char *types, ..
 	rc = prepare(sql, &st, &own);
 	if (rc)
 		return failed(sql, rc);
-	if (S.broken && !sqlite3_stmt_readonly(st)) {
+	if (sync_broken() && !sqlite3_stmt_readonly(st)) {
 		if (own)
 			sqlite3_finalize(st);
 		return failed(sql, SQLITE_IOERR);
@@ -444,18 +323,19 @@ static int sync_directory(const char *path)
 	return err ? say_fail(EXIT_OURS, "serve: %s: %s", path, strerror(err)) : 0;
 }
 
-/* The log exists from the first change on: make one, so that the log can be opened. */
-static int open_log(const char *path)
+/* The log exists from the first change on: make one, so that it can be opened. */
+static int open_log(const char *path, bool sync)
 {
 	char *log = textf("%s-wal", path);
 	int rc = store_exec("INSERT OR REPLACE INTO facts VALUES ('opened', strftime('%s', 'now'))", NULL,
 			    NULL, NULL);
 
-	S.wal_fd = rc ? -1 : open(log, O_RDWR | O_CLOEXEC);
-	if (S.wal_fd < 0)
-		rc = say_fail(EXIT_OURS, "serve: %s: %s", log, rc ? sqlite3_errmsg(S.db) : strerror(errno));
+	if (rc)
+		rc = say_fail(EXIT_OURS, "serve: %s: %s", path, sqlite3_errmsg(S.db));
+	else
+		rc = sync_open(log, sync);
 	free(log);
-	return rc ? EXIT_OURS : 0;
+	return rc;
 }
 
 int store_open(const char *path, bool sync)
@@ -463,8 +343,6 @@ int store_open(const char *path, bool sync)
 	int rc;
 
 	S.path = xstrdup(path);
-	S.sync = sync;
-	S.last = &S.first;
 	if (sqlite3_open_v2(path, &S.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOFOLLOW,
 			    NULL))
 		return say_fail(EXIT_OURS, "serve: %s: %s", path, sqlite3_errmsg(S.db));
@@ -474,18 +352,12 @@ int store_open(const char *path, bool sync)
 	if (!rc)
 		rc = schema_bring_forward(S.db, path);
 	sqlite3_wal_hook(S.db, committed, NULL);
-	uv_idle_init(loop, &S.turn);
-	uv_async_init(loop, &Y.done, sync_ended);
-	uv_unref((uv_handle_t *)&Y.done);
 	if (!rc)
-		rc = open_log(path);
+		rc = open_log(path, sync);
 	if (!rc)
 		open_reserve(path);
 	if (!rc && sync)
 		rc = sync_directory(path);
-	if (!rc && pthread_create(&Y.thread, NULL, syncer, NULL))
-		rc = say_fail(EXIT_OURS, "serve: a thread cannot be started: %s", strerror(errno));
-	Y.started = !rc;
 	return rc;
 }
 
@@ -494,20 +366,7 @@ void store_close(void)
 	if (!S.db)
 		return;
 	S.closing = true;
-	if (Y.started) {
-		pthread_mutex_lock(&Y.lock);
-		Y.stop = true;
-		pthread_cond_signal(&Y.wake);
-		pthread_mutex_unlock(&Y.lock);
-		pthread_join(Y.thread, NULL);
-	}
-	/* What was written and not waited for: the last change of our own life is on disk, too. */
-	if (S.wal_fd >= 0) {
-		bool good = !S.sync || !fdatasync(S.wal_fd);
-		answer(S.syncing, good && !S.broken ? 0 : EIO);
-		answer(take_waiting(), good && !S.broken ? 0 : EIO);
-		close(S.wal_fd);
-	}
+	sync_close();
 	if (reserve_fd >= 0)
 		close(reserve_fd);
 	for (size_t i = 0; i < CACHE; i++) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* unit-sources: platform/store.c platform/schema.c platform/model.c platform/model_app.c platform/model_domain.c platform/model_limits.c platform/model_release.c platform/model_user.c platform/names.c platform/table.c platform/settings.c platform/config.c platform/util.c lib/host/say.c lib/host/strings.c lib/host/toml.c tests/unit/fake_platform.c */
+/* unit-sources: platform/store.c platform/store_sync.c platform/schema.c platform/model.c platform/model_app.c platform/model_domain.c platform/model_limits.c platform/model_release.c platform/model_formation.c platform/model_user.c platform/names.c platform/table.c platform/settings.c platform/config.c platform/util.c lib/host/say.c lib/host/strings.c lib/host/toml.c tests/unit/fake_platform.c */
 /* unit-libs: -luv -lsqlite3 -lcrypto -ljansson -lpthread */
 /*
  * The model and its store: what may be done, what is refused, and that both say the same: after each round of random changes, with
