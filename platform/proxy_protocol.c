@@ -61,7 +61,7 @@ static long parse_v1(const char *p, size_t n, char peer[64], uint16_t *peer_port
 	const char *lf = memchr(p, '\n', n < V1_MAX ? n : V1_MAX);
 	if (!lf)
 		return n >= V1_MAX ? -1 : 0;
-	if (lf - p < 15 || lf[-1] != '\r')
+	if (lf - p < 14 || lf[-1] != '\r')
 		return -1;
 	const char *end = lf - 1, *at = p + 6;
 	char family[16], from[64], to[64], from_port[8], to_port[8];
