@@ -167,6 +167,7 @@ enum boot_flag {
 	BOOT_F_STATS = 8, /* somebody wants main_tsc: worth a detour at the program's entry */
 	BOOT_F_PREFIX_MAKE = 32, /* tell of the first look at the app's layer, which is empty (RING_READY_PREFIX) */
 	BOOT_F_PREFIX_GO = 64, /* restored from there, with an app */
+	BOOT_F_STANDBY = 128, /* and there is none yet: RING_READY_APP asks for it */
 	BOOT_F_NOTIFY = 16, /* the program is told of BOOT_NOTIFY_SOCKET in its environment */
 };
 

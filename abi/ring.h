@@ -148,7 +148,8 @@ enum ring_op {
 	RING_OP_READY =
 		87, /* arg = 1: the program says that it is ready for its first request; 0: that it will say so.
 				 * RING_READY_PREFIX: it is about to look at its app for the first time (BOOT_F_PREFIX_MAKE); the
-				 * monitor asks for rest, or says -EINVAL */
+				 * monitor asks for rest, or says -EINVAL. RING_READY_APP: it waits for its app's layer, and goes on when
+				 * that completes (BOOT_F_STANDBY) */
 	RING_OP_STOP = 85, /* arg = signal: the program stopped itself (Ctrl-Z); monitor stops too */
 };
 
@@ -163,6 +164,7 @@ enum ring_lock {
 #define RING_CLOSE_DRAIN 1u
 #define RING_LOG_RAW	 0x100u
 #define RING_READY_PREFIX 2u
+#define RING_READY_APP	  3u
 #define RING_PEER_IPV4	 (1ull << 63)
 
 /* Unasked events: a completion with user_data RING_UD_EVENT, val = enum ring_event, val2 = detail. */

@@ -37,7 +37,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "abi/standby.h"
 #include "cli/cli.h"
+#include "lib/host/say.h"
 #include "monitor/hostcpu.h"
 #include "monitor/memo.h"
 #include "monitor/notify.h"
@@ -201,10 +203,17 @@ enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *c
 	if (p->dir < 0)
 		return p->how;
 	make_key(p->key, cfg, set);
+	if (p->print) {
+		printf("%s %s %llu\n", p->key, set->hex[set->app.layer - 1],
+		       (unsigned long long)set->size[set->app.layer - 1]);
+		exit(fflush(stdout) ? EXIT_OURS : 0);
+	}
 	fd = open_prefix(p->dir, p->key);
 	if (fd >= 0) {
 		p->fd = fd;
 		p->how = IMAGE_GO_ON;
+	} else if (p->standby_fd) {
+		exit(say_fail(EXIT_OURS, "--standby: there is no such start yet"));
 	} else if (seen(p->dir, p->key)) {
 		p->lock = lock_making(p->dir, p->key);
 		if (p->lock >= 0)
@@ -396,6 +405,36 @@ static void make(struct prefix *p, const struct monitor_config *cfg, const struc
 		;
 }
 
+static char standby_outside[65];
+
+static bool app_suits(void *arg, int fd, uint64_t size)
+{
+	(void)arg;
+	return image_app_suits(fd, size, standby_outside);
+}
+
+/* In place of the app's layer a file that an app is copied to when it comes. */
+static void stand_by(const struct prefix *p, struct monitor_config *cfg, const struct image_set *set)
+{
+	int at = set->app.layer - 1, rw = memfd_create("cowbell-app", MFD_CLOEXEC), ro;
+	char self[40];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", rw);
+	ro = rw < 0 || ftruncate(rw, STANDBY_MAX) ? -1 : open(self, O_RDONLY | O_CLOEXEC);
+	if (ro < 0)
+		exit(say_fail(EXIT_OURS, "--standby: %s", strerror(errno)));
+	if (set->app.window != STANDBY_MAX)
+		exit(say_fail(EXIT_OURS, "--standby: only for apps of at most %u MiB", STANDBY_MAX >> 20));
+	memcpy(standby_outside, set->app.outside, sizeof(standby_outside));
+	close(cfg->layer_fd[at]);
+	cfg->layer_fd[at] = ro;
+	cfg->layer_size[at] = STANDBY_MAX;
+	cfg->standby_fd = p->standby_fd;
+	cfg->standby_rw = rw;
+	cfg->standby_suits = app_suits;
+	fcntl(p->standby_fd, F_SETFD, FD_CLOEXEC);
+}
+
 void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct image_set *set)
 {
 	char line[96];
@@ -405,6 +444,8 @@ void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct ima
 		cfg->prefix = true;
 		cfg->app_layer = set->app.layer;
 		cfg->memo_dir = image_memo_dir();
+		if (p->standby_fd)
+			stand_by(p, cfg, set);
 		snprintf(line, sizeof(line), "how prefix %s\n", p->key);
 		notify_line(cfg, line);
 		return;

@@ -11,6 +11,8 @@ struct prefix {
 	int fd; /* of the one to go on from; 0: none */
 	enum image_prefix how;
 	int dir, lock; /* while one is to be made */
+	int standby_fd; /* --standby, or 0 */
+	bool print; /* --prefix-key */
 };
 
 /* How to start; cfg: what the options say. */

@@ -66,6 +66,8 @@ enum {
 	OPT_SNAPSHOT_FULL,
 	OPT_NOTIFY_FD,
 	OPT_NO_PREFIX,
+	OPT_PREFIX_KEY,
+	OPT_STANDBY,
 	OPT_COMMAND,
 };
 
@@ -120,6 +122,10 @@ static const struct option_def run_options[] = {
 	 "start this in an image, in place of its command: a line as in a\nProcfile"},
 	{OPT_NO_PREFIX, 0, "no-prefix", NULL,
 	 "neither use nor make starts that images with the same runtime share"},
+	{OPT_PREFIX_KEY, 0, "prefix-key", NULL,
+	 "print which shared start an image would go on from, and its app's\nlayer; start nothing"},
+	{OPT_STANDBY, 0, "standby", "FD",
+	 "go on from it as far as that is possible without the app, and wait\nfor one there (abi/standby.h)"},
 	{OPT_NOTIFY_FD, 0, "notify-fd", "N",
 	 "write lines to this open descriptor: 'how ...' when it starts,\n'listening PORT' when a forwarded "
 	 "port is listened on"},
@@ -195,15 +201,15 @@ static int absolute_path(const char *v, struct monitor_port *p)
 	return 0;
 }
 
-static int set_notify(struct run *r, const char *v)
+static int set_descriptor(const char *option, const char *v, int *out)
 {
 	char *end;
 	long fd = strtol(v, &end, 10);
 
 	if (!isdigit((unsigned char)*v) || *end || fd < 1 || fd > 1 << 20 || fcntl((int)fd, F_GETFD) < 0)
-		return say_fail(EXIT_OURS, "--notify-fd %s: must be the number of an open descriptor, not 0",
+		return say_fail(EXIT_OURS, "%s %s: must be the number of an open descriptor, not 0", option,
 				v);
-	r->cfg.notify_fd = (int)fd;
+	*out = (int)fd;
 	if (fd > 2)
 		fcntl((int)fd, F_SETFD, FD_CLOEXEC);
 	return 0;
@@ -370,11 +376,16 @@ static int take_option(struct run *r, int id, const char *v)
 	case OPT_SNAPSHOT_FULL:
 		r->cfg.snapshot_full = true;
 		return 0;
+	case OPT_PREFIX_KEY:
+		r->prefix.print = true;
+		return 0;
+	case OPT_STANDBY:
+		return set_descriptor("--standby", v, &r->prefix.standby_fd);
 	case OPT_NO_PREFIX:
 		r->no_prefix = true;
 		return 0;
 	case OPT_NOTIFY_FD:
-		return set_notify(r, v);
+		return set_descriptor("--notify-fd", v, &r->cfg.notify_fd);
 	case OPT_COMMAND:
 		r->req.command = v;
 		return *v ? 0 : say_fail(EXIT_OURS, "--command: needs a command line");
@@ -566,6 +577,10 @@ static int start(struct run *r)
 	if (!set.defaults && r->req.command)
 		return say_fail(EXIT_OURS, "--command: %s is a program, not an image", r->req.program);
 	r->cfg.image_ns = cli_now_ns();
+	if (r->prefix.print)
+		return 1;
+	if (r->prefix.standby_fd && r->prefix.how != IMAGE_GO_ON)
+		return say_fail(EXIT_OURS, "--standby: no start of %s can be shared", r->req.program);
 	status = take_set(r, &set);
 	r->cfg.program = r->req.program;
 	if (!status)

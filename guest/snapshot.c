@@ -68,10 +68,9 @@ static void restored(void)
 {
 	struct boot_vcpu *v = this_cpu()->shared;
 
-	prefix_after_rest(true);
-
 	stats->first_insn_tsc = __builtin_ia32_rdtsc();
 	restored_renew(is_copy());
+	prefix_after_rest(true); /* which may wait for long */
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
 	v->kick = 1; /* the way back to the app looks at timers */

@@ -106,6 +106,8 @@ int image_cache_clear(void);
 
 /* Where snapshots are kept, made if it is missing: a descriptor, or -1 after one line. */
 int image_snapshot_dir(void);
+/* Is this file an app's layer with this digest of its outside (image_set.app)? */
+bool image_app_suits(int fd, uint64_t size, const char outside[65]);
 /* Where starts that apps share are kept, made if it is missing: a descriptor, or -1 without a word. */
 int image_prefix_dir(void);
 /* Where runs leave what they found out about this host and its files, made if it is missing: a descriptor; 0: nowhere. */

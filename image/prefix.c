@@ -135,11 +135,10 @@ static bool visit(struct look *l, const char *path, uint64_t nid)
 	return good;
 }
 
-/* Over the topmost layer of the set. */
-static bool look_at(struct image_set *set, int at, struct tree *skeleton, char hex[65])
+/* Over an app's layer. */
+static bool look_at(int fd, uint64_t size, struct tree *skeleton, char hex[65])
 {
-	uint64_t size = set->size[at];
-	void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, set->fd[at], 0);
+	void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	struct look l = {.skeleton = skeleton};
 	uint8_t sum[SHA256_DIGEST_SIZE];
 	bool good;
@@ -159,13 +158,20 @@ void prefix_describe(struct image_set *set)
 {
 	int at = set->n - 1;
 
-	if (at < 1 || !look_at(set, at, NULL, set->app.outside))
+	if (at < 1 || !look_at(set->fd[at], set->size[at], NULL, set->app.outside))
 		return;
 	for (size_t i = 0; i < sizeof(windows) / sizeof(windows[0]) && !set->app.window; i++)
 		if (set->size[at] <= windows[i])
 			set->app.window = windows[i];
 	if (set->app.window)
 		set->app.layer = at + 1;
+}
+
+bool image_app_suits(int fd, uint64_t size, const char outside[65])
+{
+	char hex[65];
+
+	return look_at(fd, size, NULL, hex) && !strcmp(hex, outside);
 }
 
 int prefix_skeleton(struct image_set *set)
@@ -176,7 +182,7 @@ int prefix_skeleton(struct image_set *set)
 
 	if (!t)
 		return -ENOMEM;
-	if (!look_at(set, set->app.layer - 1, t, NULL)) {
+	if (!look_at(set->fd[set->app.layer - 1], set->size[set->app.layer - 1], t, NULL)) {
 		tree_free(t);
 		return -EINVAL;
 	}

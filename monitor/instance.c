@@ -47,6 +47,7 @@
 #include "monitor/seccomp.h"
 #include "monitor/snap_handles.h"
 #include "monitor/snapfile.h"
+#include "monitor/standby.h"
 #include "monitor/trigger.h"
 #include "monitor/workset.h"
 
@@ -359,6 +360,12 @@ static void hook_answered(void *arg)
 	free(state);
 }
 
+/* A standby has come as far as it can. */
+static int hook_app(void *arg)
+{
+	return standby_wait(arg);
+}
+
 /* --- the loop --------------------------------------------------------------------- */
 
 /* Before the guest gets the CPU: a timer must be running that fires in time. */
@@ -553,8 +560,8 @@ static int assemble(struct instance *in)
 
 	in->mem.restored = in->restored;
 	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
-	struct ring_server_hooks hooks = {in,	     hook_grow,	   hook_release,
-					  hook_huge, hook_stopped, hook_answered};
+	struct ring_server_hooks hooks = {in,	     hook_grow,	   hook_release, hook_huge,
+					  hook_stopped, hook_app, hook_answered};
 	int r;
 
 	r = in->backend->mem_create(&in->mem, cfg->ram_max);
@@ -644,7 +651,8 @@ int monitor_run(const struct monitor_config *cfg)
 	cfg = in->cfg;
 	features = ring_server_features(cfg) | HOST_control |
 		   (cfg->snapshots || in->mem.lazy || workset_recording() ? HOST_snapshot : 0) |
-		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process);
+		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process) |
+		   (cfg->standby_fd ? HOST_standby : 0);
 	restore_wait();
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {

@@ -259,7 +259,9 @@ static void on_instance(struct ring_server *rs, const struct ring_sqe *sqe)
 		r = -EINVAL;
 		break;
 	case RING_OP_READY:
-		if (sqe->arg != RING_READY_PREFIX)
+		if (sqe->arg == RING_READY_APP)
+			r = rs->cfg->standby_fd && rs->hooks.app ? rs->hooks.app(rs->hooks.arg) : -EINVAL;
+		else if (sqe->arg != RING_READY_PREFIX)
 			ready_told(rs, sqe->arg);
 		else if (rs->cfg->snapshot_at == SNAPSHOT_AT_PREFIX)
 			rs->prefix_asked = true;

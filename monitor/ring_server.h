@@ -18,6 +18,7 @@ struct ring_server_hooks {
 	int (*release)(void *arg, uint64_t gpa, uint64_t len);
 	void (*huge)(void *arg, uint64_t gpa, uint64_t len);
 	void (*stopped)(void *arg, int sig); /* RING_OP_STOP */
+	int (*app)(void *arg); /* RING_READY_APP: 0 when it is there; -errno */
 	void (*answered)(void *arg); /* once: a peer was answered, and now the guest goes to sleep */
 };
 

@@ -21,7 +21,8 @@ enum host_feature {
 	HOST_volume = 16,
 	HOST_tty = 32,
 	HOST_control = 64,
-	HOST_snapshot = 128
+	HOST_snapshot = 128,
+	HOST_standby = 256
 };
 
 struct host_syscall {

@@ -216,6 +216,14 @@ void prefix_list(struct mnode *m)
 		look();
 }
 
+static void wait_for_app(void)
+{
+	struct ring_sqe sqe = {.op = RING_OP_READY, .handle = RING_NO_HANDLE, .arg = RING_READY_APP};
+
+	if (ring_call_nosleep(&sqe, NULL, NULL))
+		panic("no app has come");
+}
+
 /* --- the snapshot ---------------------------------------------------------------------------- */
 
 bool prefix_at_rest(void)
@@ -226,6 +234,8 @@ bool prefix_at_rest(void)
 void prefix_after_rest(bool restored)
 {
 	if (restored && boot->flags & BOOT_F_PREFIX_GO) {
+		if (boot->flags & BOOT_F_STANDBY)
+			wait_for_app();
 		change_layer();
 		generations = boot->generation - 1;
 	}
