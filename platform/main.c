@@ -4,7 +4,7 @@
  *
  *   begin   configuration, data directory and its lock, store, model, builds, logs, scheduler, and the listeners last: who can
  *           connect is served
- *   end     SIGTERM or SIGINT: no new connections, those that are here finish; then dynos get SIGTERM and their time;
+ *   end     SIGTERM, SIGINT or SIGHUP (its terminal closed): no new connections, those that are here finish; then dynos get SIGTERM and their time;
  *           builds are cancelled; the store is closed; the loop ends. A second signal ends at once; nothing acknowledged is lost by that.
  *
  * One server for each data directory: a lock of the file `lock` in it (flock), which the kernel gives back however we end.
@@ -39,7 +39,7 @@
 uv_loop_t *loop;
 
 static bool stopping;
-static uv_signal_t on_term, on_int;
+static uv_signal_t on_end[3];
 
 bool platform_stopping(void)
 {
@@ -271,10 +271,11 @@ int main(int argc, char **argv)
 	loop = uv_default_loop();
 	raise_limits();
 	/* Signals first: one that comes while the store is read is served when the loop begins. */
-	uv_signal_init(loop, &on_term);
-	uv_signal_init(loop, &on_int);
-	uv_signal_start(&on_term, on_signal, SIGTERM);
-	uv_signal_start(&on_int, on_signal, SIGINT);
+	for (int i = 0; i < 3; i++) {
+		static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+		uv_signal_init(loop, &on_end[i]);
+		uv_signal_start(&on_end[i], on_signal, numbers[i]);
+	}
 	status = open_parts();
 	if (status) {
 		store_close();
