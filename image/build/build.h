@@ -22,6 +22,10 @@
 void out_json(bool on); /* --json */
 bool out_is_json(void);
 void out_raw(const char *line); /* one JSON object on a line, as it is */
+/* Most builds take two milliseconds: whoever reads gets their lines in one piece. From out_live() on, which comes before all that may take
+ * long, each line as it comes. */
+void out_hold_back(void);
+void out_live(void);
 void out_step(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /* -----> Python app detected */
 void out_line(const char *fmt, ...) __attribute__((format(printf, 1, 2))); /*        a detail */
 void out_text(const char *data,

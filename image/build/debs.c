@@ -162,6 +162,7 @@ static void remember_layer(struct store *s, const char *kind, const char *key, c
 
 static int build_layer(struct debs *d, const char *key, struct layer *out)
 {
+	out_live();
 	debs_verify(d);
 	for (size_t i = 0; i < d->missing_base.n; i++)
 		out_line("%s is not installed and cannot be fetched: the image is without it",
@@ -317,6 +318,8 @@ static int build_program(struct debs *d, const char *program, const char *base_k
 			 struct layer *out)
 {
 	struct sigs sigs = {0};
+
+	out_live();
 	debs_verify(d);
 	int status = fetch_debs(d);
 	struct tree *t = status ? NULL : debs_tree(d, &status);

@@ -65,6 +65,7 @@ int fetch_run(const char *const *argv, const char *dir, int stdin_fd, char **out
 	int po[2], pe[2], status = -1;
 	pid_t pid;
 
+	out_live(); /* apt takes its time */
 	if (pipe2(po, O_CLOEXEC))
 		return -1;
 	if (pipe2(pe, O_CLOEXEC)) {

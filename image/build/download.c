@@ -146,8 +146,9 @@ int source_download(const char *url, const char *to, uint64_t max_bytes)
 	d.fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (d.fd < 0)
 		return out_fail(EXIT_OURS, "The source cannot be fetched: %s", say_errno(errno));
+	out_live();
 	out_step("Fetching the source");
-	fflush(stdout);
+	out_hold_back();
 	set_options(c, url, &d);
 	CURLcode r = curl_api.easy_perform(c);
 	curl_api.easy_cleanup(c);

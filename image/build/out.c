@@ -22,6 +22,7 @@
 #define LINE_MAX_BYTES 4096
 
 static bool json;
+static bool held_back; /* out_hold_back(): lines stay in stdio's buffer */
 static char held[LINE_MAX_BYTES + 1]; /* a line of command output that has not ended yet */
 static size_t n_held;
 
@@ -86,10 +87,27 @@ static void emit_json(const char *event, int status, const char *text)
 	json_decref(o);
 }
 
+void out_hold_back(void)
+{
+	held_back = true;
+}
+
+void out_live(void)
+{
+	held_back = false;
+	fflush(stdout);
+}
+
+static void flush_line(void)
+{
+	if (!held_back)
+		fflush(stdout);
+}
+
 void out_raw(const char *line)
 {
 	puts(line);
-	fflush(stdout);
+	flush_line();
 }
 
 /* Other parts than the build (the store, an import, an export) fail by say_fail(). */
@@ -111,7 +129,7 @@ static void emit(const char *event, const char *head, char *text)
 		emit_json(event, -1, text);
 	else
 		printf("%s%s\n", head, text);
-	fflush(stdout);
+	flush_line();
 }
 
 /* A command's unfinished last line ends where something else is said. */

@@ -259,6 +259,7 @@ static int run_steps(const char *scratch, const struct plan *p, const struct lim
 				     .files = &st->files,
 				     .network = st->network,
 				     .timeout_ns = lim->timeout_ns};
+		out_live();
 		out_step("%s", st->title);
 		status = sandbox_run(&sb);
 		if (status && status != EXIT_OURS)

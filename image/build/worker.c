@@ -109,6 +109,7 @@ static int build(const json_t *q)
 	const char *tree = text(q, "tree");
 
 	out_json(true);
+	out_hold_back();
 	if (!text(q, "tag") || (!text(q, "tar") && !tree))
 		return out_fail(EXIT_OURS, "build --worker: not a request");
 	setpriority(PRIO_PROCESS, 0, BUILD_NICE);
