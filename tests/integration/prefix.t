@@ -171,4 +171,73 @@ for my $m (monitors()) {
 	is(join(' ', grep { /\.tmp$/ } glob("$prefixes/.*")), '', "$m: no litter");
 	succeeds('cache', 'cache', 'clear');
 }
+
+# --- standby: abi/standby.h ---
+use IO::Handle;
+use Socket qw(AF_UNIX SOCK_SEQPACKET PF_UNSPEC SOL_SOCKET);
+
+sub standby {
+	my ($m, $image) = @_;
+	local $^F = 1000;
+	unlink "$dir/s";
+	socketpair(my $ours, my $theirs, AF_UNIX, SOCK_SEQPACKET, PF_UNSPEC) or die;
+	my $g = start_guest({}, 'perl', '-MPOSIX', '-e', 'POSIX::close(shift); exec @ARGV', fileno($ours), $COWBELL, 'run', '--monitor', $m, '--standby', fileno($theirs), '-p', "unix:$dir/s:8080", "image:$image");
+	close $theirs;
+	my $reply = '';
+	recv($ours, $reply, 100, 0);
+	return ($g, $ours, length $reply ? (unpack 'Vl', $reply)[1] : undef);
+}
+
+# python3 sends a descriptor; perl has no sendmsg of its own
+my $send = 'import socket, struct, sys, os, array; s = socket.socket(fileno=int(sys.argv[1])); f = os.open(sys.argv[2], os.O_RDONLY); '
+	. 's.sendmsg([struct.pack("IIQ112s", 0x59425453, int(sys.argv[4]), int(sys.argv[3]), b"the other")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [f]))]); '
+	. 'r = s.recv(100); s.detach(); sys.exit(-struct.unpack("Ii", r)[1] & 127 if r else 99)';
+
+sub give {
+	my ($ours, $file, $size, $version) = @_;
+	local $^F = 1000;
+	open(my $copy, '+<&', $ours) or die;
+	return system('python3', '-c', $send, fileno($copy), $file, $size // -s $file, $version // 1) >> 8;
+}
+
+for my $m (monitors()) {
+	my ($key, $layer, $size) = split ' ', succeeds("$m: prefix-key", 'run', '--monitor', $m, '--prefix-key', '-p', 'unix:x:8080', 'image:two');
+	my ($key1) = split ' ', succeeds("$m: prefix-key", 'run', '--monitor', $m, '--prefix-key', '-p', 'unix:x:8080', 'image:one');
+	is($key1, $key, "$m: the same for both");
+	is((cowbell('run', '--prefix-key', 'image:three'))[0], 1, "$m: none for who cannot");
+	my $file = "$dir/data/cowbell/blobs/sha256/$layer";
+	is(-s $file, $size, "$m: the layer is there");
+	my ($g, $ours, $reply) = standby($m, 'one');
+	ok(!defined $reply && stop_guest($g, 0) == 125, "$m: no standby without a prefix");
+	# the streams' kinds are in the key: made as start_guest() makes it
+	for (1 .. 2) { stop_guest(start_guest({}, $COWBELL, 'run', '--monitor', $m, '--timeout', '1s', '-p', "unix:$dir/x:8080", 'image:one'), 0) }
+	for (1 .. 500) { last if files(); sleep 0.02 }
+	($g, $ours, $reply) = standby($m, 'one');
+	is($reply, 0, "$m: it waits") or diag(slurp($g->{err}));
+	is(give($ours, "$dir/one/app.py"), 27, "$m: what is no layer is refused (EFBIG: no whole pages)");
+	is(give($ours, $file, 8192), 116, "$m: one of another size is refused");
+	is(give($ours, $file, -s $file, 2), 22, "$m: another version is refused");
+	my $evil = "$dir/evil";
+	spew($evil, "\0" x 8192);
+	is(give($ours, $evil), 18, "$m: what is no image is refused");
+	my ($l3) = grep { /app$/ } split /\n/, (cowbell('inspect', 'three'))[1];
+	my ($f3) = $l3 && $l3 =~ /sha256:(\w+)/ ? glob("$dir/data/cowbell/blobs/sha256/$1*") : ();
+	is(give($ours, $f3), 18, "$m: an app that does not suit is refused") if $f3;
+	is(give($ours, $file), 0, "$m: an app is taken");
+	my $c;
+	for (1 .. 300) { last if $c = IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => "$dir/s"); sleep 0.01 }
+	print $c "GET / HTTP/1.0\r\n\r\n";
+	$c->flush;
+	my $answer = do { local $/; <$c> };
+	like($answer, qr/I am two, and longer.*zoo\.py/s, "$m: it answers as itself");
+	ok($answer =~ /"time": ([\d.]+)/ && abs($1 - time) < 5, "$m: the time is right");
+	like(succeeds("$m: ps", 'ps'), qr/the other/, "$m: a list shows whose it is");
+	is(stop_guest($g, 'TERM'), 143, "$m: it ends as any");
+	($g, $ours) = standby($m, 'one');
+	close $ours;
+	is(stop_guest($g, 0), 137, "$m: it ends with who holds it");
+	($g, $ours) = standby($m, 'one');
+	is(stop_guest($g, 'TERM'), 137, "$m: and by a signal");
+	succeeds('cache', 'cache', 'clear');
+}
 done_testing();
