@@ -10,9 +10,7 @@
  * Ownership: struct instance is the scheduler's; struct proc is ours and lives until libuv has closed its handles. After
  * ended() has been called i->proc is NULL and the struct instance is not looked at any more.
  *
- * The output is the tenant's and is bounded: a line is cut into pieces of LINE_BYTES, of more than LINES_PER_S or
- * KEPT_PER_S the rest of that second is dropped and counted in one line (L10), and of more than READ_PER_S nothing is read
- * until the second is over, so that a program which writes in a loop waits for its pipe and costs us little.
+ * A start takes a thread of spawner.c; until that is done there is a proc without a pid, and a signal is kept for it.
  */
 #include "platform/instance.h"
 
@@ -32,17 +30,17 @@
 #include "lib/host/strings.h"
 #include "lib/list.h"
 #include "platform/cgroup.h"
-#include "platform/logs.h"
-#include "platform/spawn.h"
+#include "platform/lines.h"
+#include "platform/spawner.h"
 
-#define LINE_BYTES  10000
-#define LINES_PER_S 5000
-#define KEPT_PER_S  (4u << 20)
-#define READ_PER_S  (32u << 20)
-#define SECOND_NS   1000000000ull
-#define NOTE_BYTES  256
-#define MAX_SOCKET  107 /* of sun_path, without its NUL */
-#define EXIT_LOST   125
+#define NOTE_BYTES 256
+#define MAX_SOCKET 107 /* of sun_path, without its NUL */
+#define EXIT_LOST  125
+
+/* Descriptors of one start. [0] is ours. */
+struct ends {
+	int out[2], note[2], env, cgroup;
+};
 
 struct proc {
 	struct instance *i; /* NULL after its end */
@@ -52,14 +50,15 @@ struct proc {
 	unsigned open; /* handles that are not closed yet */
 	bool has_out, listening;
 	int pidfd;
-	char *line; /* the beginning of a line, at most LINE_BYTES */
-	size_t n_line;
 	char note_line[NOTE_BYTES];
 	size_t n_note;
 	struct list paused; /* in `paused` while nothing is read */
-	uint64_t second_ns; /* when the current one began */
-	size_t read_bytes, kept_bytes;
-	unsigned kept_lines, dropped;
+	struct lines lines;
+	/* while it is being started */
+	struct spawn_job job;
+	struct strings words;
+	struct ends ends;
+	int keep[2], stdio[3], signal;
 };
 
 static char *run_dir;
@@ -120,77 +119,11 @@ int instances_open(void)
 	child_env = env.v;
 	uv_timer_init(loop, &resume_timer);
 	uv_unref((uv_handle_t *)&resume_timer);
-	return make_run_dir();
+	int r = spawner_open();
+	return r ? r : make_run_dir();
 }
 
 /* --- output ------------------------------------------------------------------------------------------ */
-
-static void tell_dropped(struct proc *p)
-{
-	if (p->dropped && p->i->app)
-		log_linef(p->i->app, "heroku", "logplex",
-			  "Error L10 (output buffer overflow): %s: %u messages dropped", p->i->dyno,
-			  p->dropped);
-	p->dropped = 0;
-}
-
-/* A new second, or still the same one. */
-static void count_second(struct proc *p)
-{
-	uint64_t now = now_ns();
-
-	if (now - p->second_ns < SECOND_NS)
-		return;
-	tell_dropped(p);
-	p->second_ns = now;
-	p->read_bytes = p->kept_bytes = p->kept_lines = 0;
-}
-
-static void put_line(struct proc *p, const char *text, size_t n)
-{
-	if (p->kept_lines >= LINES_PER_S || p->kept_bytes + n > KEPT_PER_S) {
-		p->dropped++;
-		return;
-	}
-	p->kept_lines++;
-	p->kept_bytes += n;
-	if (n && text[n - 1] == '\r')
-		n--;
-	if (p->i->app)
-		log_line(p->i->app, "app", p->i->dyno, text, n);
-}
-
-static void put_output(struct proc *p, const char *data, size_t n)
-{
-	count_second(p);
-	p->read_bytes += n;
-	while (n) {
-		const char *nl = memchr(data, '\n', n);
-		size_t part = nl ? (size_t)(nl - data) : n, room = LINE_BYTES - p->n_line;
-
-		if (part > room)
-			part = room, nl = NULL;
-		if (nl && !p->n_line) { /* a whole line, as most are */
-			put_line(p, data, part);
-		} else {
-			if (!p->line)
-				p->line = xrealloc(NULL, LINE_BYTES);
-			memcpy(p->line + p->n_line, data, part);
-			p->n_line += part;
-			if (nl || p->n_line == LINE_BYTES) {
-				put_line(p, p->line, p->n_line);
-				p->n_line = 0;
-			}
-		}
-		part += nl != NULL;
-		data += part;
-		n -= part;
-	}
-	if (!p->n_line) {
-		free(p->line);
-		p->line = NULL;
-	}
-}
 
 static void on_buffer(uv_handle_t *h, size_t size, uv_buf_t *b)
 {
@@ -204,7 +137,7 @@ static void on_resume(uv_timer_t *t)
 	list_for_each_safe (l, &paused) {
 		struct proc *p = list_entry(l, struct proc, paused);
 
-		if (now_ns() - p->second_ns < SECOND_NS)
+		if (!lines_second_over(&p->lines))
 			continue;
 		list_del(&p->paused);
 		uv_read_start((uv_stream_t *)&p->out, on_buffer, on_output);
@@ -221,8 +154,8 @@ static void on_output(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 		uv_read_stop(s);
 		return;
 	}
-	put_output(p, b->base, (size_t)n);
-	if (p->read_bytes < READ_PER_S)
+	lines_put(&p->lines, b->base, (size_t)n);
+	if (!lines_too_many(&p->lines))
 		return;
 	uv_read_stop(s);
 	list_add_tail(&paused, &p->paused);
@@ -280,7 +213,7 @@ static void on_closed(uv_handle_t *h)
 	if (--p->open)
 		return;
 	close(p->pidfd);
-	free(p->line);
+	free(p->lines.line);
 	free(p);
 }
 
@@ -304,11 +237,9 @@ static void read_rest(struct proc *p)
 		ssize_t n = read(fd, read_buf, sizeof(read_buf));
 		if (n <= 0)
 			break;
-		put_output(p, read_buf, (size_t)n);
+		lines_put(&p->lines, read_buf, (size_t)n);
 	}
-	if (p->n_line)
-		put_line(p, p->line, p->n_line);
-	tell_dropped(p);
+	lines_end(&p->lines);
 }
 
 static void on_end(uv_poll_t *h, int status, int events)
@@ -415,11 +346,6 @@ static int dev_null(void)
 	return fd;
 }
 
-/* Descriptors of one start. [0] is ours. */
-struct ends {
-	int out[2], note[2], env, cgroup;
-};
-
 static int open_ends(struct ends *e, const struct instance *i, const struct instance_spec *s)
 {
 	*e = (struct ends){{-1, -1}, {-1, -1}, -1, -1};
@@ -471,51 +397,83 @@ static void name_socket(struct instance *i, bool wanted)
 			 (unsigned long long)++count);
 }
 
+/* The child's ends are its own now. */
+static void close_childs(struct proc *p)
+{
+	close_ends(&p->ends);
+	for (int k = 0; k < 3; k++)
+		close_fd(&p->stdio[k]);
+	strings_free(&p->words);
+}
+
+/* The thread has done its work. */
+static void on_spawned(struct spawn_job *j)
+{
+	struct proc *p = j->spawn.arg;
+	struct instance *i = p->i;
+
+	if (!j->result) {
+		i->pid = j->pid;
+		p->pidfd = j->pidfd;
+		watch(p, &p->ends);
+		close_childs(p);
+		if (p->signal)
+			kill(i->pid, p->signal);
+		return;
+	}
+	plog("error", i->app ? i->app->name : NULL, "%s cannot be started: %s", i->dyno,
+	     strerror(-j->result));
+	const struct instance_events *ev = p->events;
+	close_childs(p);
+	free(p);
+	i->proc = NULL;
+	i->exit_status = EXIT_LOST;
+	ev->ended(i, EXIT_LOST);
+}
+
 int instance_start(struct instance *i, const struct instance_spec *s, const struct instance_events *ev)
 {
-	struct ends e;
-	struct strings words = {0};
-	struct proc *p = NULL;
+	struct proc *p = xcalloc(1, sizeof(*p));
 
 	name_socket(i, s->port);
-	int r = open_ends(&e, i, s);
-	if (!r) {
-		p = xcalloc(1, sizeof(*p));
-		list_init(&p->paused);
-		p->i = i;
-		p->events = ev;
-		make_words(&words, i, s, e.note[1], e.env);
-		int keep[] = {e.note[1], e.env};
-		struct spawn sp = {.path = config.self,
-				   .argv = words.v,
-				   .envp = child_env,
-				   .keep = keep,
-				   .n_keep = 2,
-				   .tty = s->tty,
-				   .cgroup = e.cgroup};
-		for (int k = 0; k < 3; k++)
-			sp.stdio[k] = s->stdio[k] >= 0 ? s->stdio[k] : k ? e.out[1] : dev_null();
-		i->started_ns = now_ns();
-		i->how = "boot";
-		r = spawn(&sp, &i->pid, &p->pidfd);
-	}
-	if (!r) {
-		i->proc = p;
-		watch(p, &e);
-	} else {
+	memcpy(p->stdio, s->stdio, sizeof(p->stdio));
+	int r = open_ends(&p->ends, i, s);
+	if (r) {
+		close_childs(p);
 		free(p);
-		i->pid = 0;
+		return r;
 	}
-	close_ends(&e);
+	list_init(&p->paused);
+	p->lines.i = p->i = i;
+	p->events = ev;
+	make_words(&p->words, i, s, p->ends.note[1], p->ends.env);
+	p->keep[0] = p->ends.note[1];
+	p->keep[1] = p->ends.env;
+	p->job.done = on_spawned;
+	p->job.spawn = (struct spawn){.path = config.self,
+				      .argv = p->words.v,
+				      .envp = child_env,
+				      .keep = p->keep,
+				      .n_keep = 2,
+				      .tty = s->tty,
+				      .cgroup = p->ends.cgroup,
+				      .arg = p};
 	for (int k = 0; k < 3; k++)
-		if (s->stdio[k] >= 0)
-			close(s->stdio[k]);
-	strings_free(&words);
-	return r;
+		p->job.spawn.stdio[k] = s->stdio[k] >= 0 ? s->stdio[k] : k ? p->ends.out[1] : dev_null();
+	i->started_ns = now_ns();
+	i->how = "boot";
+	i->pid = 0;
+	i->proc = p;
+	spawner_start(&p->job);
+	return 0;
 }
 
 void instance_signal(struct instance *i, int sig)
 {
-	if (i->proc && i->pid > 0) /* not waited for yet, so the number is still its own */
+	if (!i->proc)
+		return;
+	if (i->pid > 0) /* not waited for yet, so the number is still its own */
 		kill(i->pid, sig);
+	else
+		i->proc->signal = sig;
 }

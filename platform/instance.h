@@ -32,7 +32,7 @@ struct instance_events {
 		struct instance *i,
 		int exit_status); /* of the shell's kind: 128+N; once, also when it could not be started */
 };
-/* Spawn. The struct is the caller's; fields pid, socket_path, started_ns, how are filled. 0 or -errno. */
+/* Spawn, on another thread. The struct is the caller's; fields socket_path, started_ns, how are filled, pid a little later. 0 or -errno. */
 int instance_start(struct instance *i, const struct instance_spec *s, const struct instance_events *ev);
 void instance_signal(struct instance *i, int sig);
 /* Bytes of memory that it has of its own, as the kernel says (a look at /proc; microseconds); 0 if it has gone. */

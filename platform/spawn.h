@@ -14,6 +14,7 @@ struct spawn {
 	unsigned n_keep;
 	bool tty; /* stdio[0] becomes its controlling terminal */
 	int cgroup; /* descriptor of cgroup.procs to be written to, or -1 */
+	void *arg; /* the caller's */
 };
 /* 0, with *pid and *pidfd (ours to close); or -errno, and nothing runs. */
 int spawn(const struct spawn *s, pid_t *pid, int *pidfd);
