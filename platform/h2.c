@@ -298,9 +298,9 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
 }
 
 /* What a frame costs us beyond its bytes. */
-static unsigned cost_of(const nghttp2_frame *f)
+static unsigned cost_of(const nghttp2_frame_hd *f)
 {
-	switch (f->hd.type) {
+	switch (f->type) {
 	case NGHTTP2_PING:
 	case NGHTTP2_SETTINGS:
 	case NGHTTP2_PRIORITY:
@@ -309,13 +309,15 @@ static unsigned cost_of(const nghttp2_frame *f)
 	case NGHTTP2_WINDOW_UPDATE:
 		return 1;
 	case NGHTTP2_DATA:
-		return f->hd.length - f->data.padlen < 16 && !(f->hd.flags & NGHTTP2_FLAG_END_STREAM) ? 5 : 0;
+		return f->length < 16 && !(f->flags & NGHTTP2_FLAG_END_STREAM) ? 5 : 0;
 	}
 	return 0;
 }
 
-static void charge(struct h2 *h, const nghttp2_frame *f)
+/* Each frame, also of streams that have ended and those that nghttp2 passes over. */
+static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *f, void *arg)
 {
+	struct h2 *h = arg;
 	uint64_t second = uv_now(loop) / 1000;
 	if (h->second != second) {
 		h->second = second;
@@ -327,12 +329,11 @@ static void charge(struct h2 *h, const nghttp2_frame *f)
 		h->stopping = true;
 		nghttp2_session_terminate_session(h->s, NGHTTP2_ENHANCE_YOUR_CALM);
 	}
+	return 0;
 }
 
 static int on_frame(nghttp2_session *s, const nghttp2_frame *f, void *arg)
 {
-	struct h2 *h = arg;
-	charge(h, f);
 	struct h2_stream *st = f->hd.stream_id ? stream_of(s, f->hd.stream_id) : NULL;
 	if (!st)
 		return 0;
@@ -382,6 +383,7 @@ static void prepare(void)
 	if (nghttp2_session_callbacks_new(&callbacks) || nghttp2_option_new(&options))
 		abort();
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+	nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
 	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
