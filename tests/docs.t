@@ -13,7 +13,7 @@ my $cowbell = $ENV{COWBELL} // 'build/release/cowbell';
 my @docs = (glob('*.md'), glob('docs/*.md'), glob('examples/README.md'), glob('bench/*.md'));
 
 my %function;
-for my $f (split /\n/, `find abi lib guest monitor image cli tests bench -name '*.[chS]'`) {
+for my $f (split /\n/, `find abi lib guest monitor image platform cli tests bench -name '*.[chS]'`) {
 	open(my $h, '<', $f) or next;
 	while (<$h>) {
 		$function{$1}++ while /\b([a-z_][a-z0-9_]*)\(/g;
@@ -32,7 +32,7 @@ for my $d (@docs) {
 		$code = !$code if $line =~ /^```/;
 		while ($line =~ /`([^`]+)`/g) {
 			my $word = $1;
-			if ($word =~ m{^(?:abi|lib|guest|monitor|image|cli|tests|bench|docs|man|examples|tools|\.ci)/[\w./*-]*$} && $word !~ /^bench\/results/) {
+			if ($word =~ m{^(?:abi|lib|guest|monitor|image|platform|cli|tests|bench|docs|man|examples|tools|\.ci)/[\w./*-]*$} && $word !~ /^bench\/results/) {
 				my @there = grep { -e } glob($word);
 				push @wrong, "$word (line $.)" unless @there;
 			} elsif ($word =~ /^([a-z_][a-z0-9_]*)\(\)$/) {
