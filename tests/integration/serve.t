@@ -469,6 +469,92 @@ sub broken_disk {
 	}
 }
 
+# --- power failure: what is on the disk when an answer is given ------------------------------------------------------------
+# Each sync of the store's log leaves a copy of what the disk then has for certain (and of nothing that is written later): the server
+# that starts from the last copy must know all that was acknowledged.
+my $disk = <<'END';
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void copy(const char *from, const char *to)
+{
+	static char buf[1 << 20];
+	char new[PATH_MAX];
+	int in = open(from, O_RDONLY | O_CLOEXEC), out;
+	ssize_t n;
+	snprintf(new, sizeof(new), "%s.new", to);
+	out = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	while (in >= 0 && out >= 0 && (n = read(in, buf, sizeof(buf))) > 0)
+		if (write(out, buf, (size_t)n) != n)
+			abort();
+	close(in);
+	close(out);
+	rename(new, to);
+}
+int fdatasync(int fd)
+{
+	char link[64], path[PATH_MAX] = "", to[PATH_MAX];
+	int r = (int)syscall(SYS_fdatasync, fd);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	if (n > 4 && !strcmp(path + n - 4, "-wal")) {
+		snprintf(to, sizeof(to), "%s/platform.db-wal", getenv("DISK"));
+		copy(path, to);
+		path[n - 4] = 0;
+		snprintf(to, sizeof(to), "%s/platform.db", getenv("DISK"));
+		copy(path, to);
+	}
+	return r;
+}
+END
+
+sub power {
+	SKIP: {
+		skip 'no compiler', 1 unless have('cc');
+		skip 'a sanitizer wants to be loaded first', 1 if $ENV{ASAN_OPTIONS};
+		spew("$scratch/disk.c", $disk);
+		skip 'the shim does not compile', 1 if system('cc', '-O1', '-w', '-fPIC', '-shared', '-o', "$scratch/disk.so", "$scratch/disk.c");
+		mkdir "$scratch/disk";
+		my $p = Platform->start(env => {LD_PRELOAD => "$scratch/disk.so", DISK => "$scratch/disk"});
+		my $file = "$scratch/powered";
+		spew($file, '');
+		my @w = map {
+			my $n = $_;
+			my $pid = fork // die;
+			if (!$pid) {
+				$p->{ua} = undef;
+				open(my $f, '>>', $file);
+				$f->autoflush(1);
+				for (my $i = 0; ; $i++) {
+					my $r = $p->api('POST', '/apps', {name => "power-$n-$i"}, {timeout => 5});
+					POSIX::_exit(0) if $r->{status} != 201;
+					print $f "power-$n-$i\n";
+				}
+			}
+			$pid;
+		} 1 .. 3;
+		sleep 2;
+		$p->kill9;
+		waitpid $_, 0 for @w;
+		unlink "$p->{data}/$_" for qw(platform.db platform.db-wal platform.db-shm);
+		for my $f (qw(platform.db platform.db-wal)) {
+			rename("$scratch/disk/$f", "$p->{data}/$f") or system('cp', "$scratch/disk/$f", "$p->{data}/$f");
+		}
+		$p->{env} = {};
+		ok($p->run, 'a start from what was on the disk') or diag $p->log;
+		my @said = split /\n/, slurp($file);
+		my @lost = grep { $p->api('GET', "/apps/$_")->{status} != 200 } @said;
+		cmp_ok(scalar @said, '>', 20, scalar(@said) . ' changes were acknowledged before the power failed');
+		is("@lost", '', 'none of them is lost');
+		is($p->stop, 0, 'a graceful end');
+	}
+}
+
 # --- who runs it -----------------------------------------------------------------------------------------------------------
 sub unprivileged {
 	SKIP: {
@@ -570,7 +656,7 @@ sub clock {
 }
 
 for my $t ([options => \&options], [life => \&life], [log_json => \&log_json], [bad_data => \&bad_data], [service_manager => \&service_manager],
-	[units => \&units], [killed => \&killed], [instances => \&instances], [graceful => \&graceful], [full_disk => \&full_disk], [broken_disk => \&broken_disk], [unprivileged => \&unprivileged],
+	[units => \&units], [killed => \&killed], [instances => \&instances], [graceful => \&graceful], [full_disk => \&full_disk], [broken_disk => \&broken_disk], [power => \&power], [unprivileged => \&unprivileged],
 	[clock => \&clock]) {
 	next if @ARGV && !grep { $_ eq $t->[0] } @ARGV;
 	subtest $t->[0] => $t->[1];
