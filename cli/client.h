@@ -192,6 +192,9 @@ char *current_release(const struct at *at);
 /* Make an app; name may be NULL. Remembers it for dir. The answer is in *out. */
 int app_create(const struct at *at, const char *name, const char *dir, json_t **out);
 
+/* .cowbell/app, and in a git repository a remote. */
+void app_remember(const struct at *at, const char *dir, const json_t *app);
+
 /* A tar of a directory, as a source of bytes (platform_tar.c). tar_open: 0, or an exit status after one line. */
 struct tar;
 int tar_open(const char *dir, bool gzip, struct tar **out);

@@ -55,6 +55,8 @@ const struct command commands[] = {
 	{"access", cmd_platform, "who may use an app", GROUP_PLATFORM, false},
 	{"labs", cmd_platform, "features that an app may turn on", GROUP_PLATFORM, false},
 	{"tokens", cmd_platform, "your tokens for the API", GROUP_PLATFORM, false},
+	{"git-credential", cmd_platform, "for git: the token for pushes to the platform", GROUP_PLATFORM,
+	 false},
 	{"destroy", cmd_platform, "remove an app", GROUP_PLATFORM, false},
 	{"cache", cmd_cache, "show or empty the cache of what programs need", GROUP_OTHER, false},
 	{"completion", cmd_completion, "print completions for bash or zsh", GROUP_OTHER, false},
@@ -119,7 +121,7 @@ static int cmd_help(int argc, char **argv)
 			     "--help)");
 		for (size_t i = 0; i < N_COMMANDS; i++)
 			if ((int)commands[i].group == g)
-				printf("  %-11s %s\n", commands[i].name, commands[i].help);
+				printf("  %-14s %s\n", commands[i].name, commands[i].help);
 	}
 	puts("\n'cowbell COMMAND --help' tells more about a command.");
 	return 0;

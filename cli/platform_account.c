@@ -18,6 +18,7 @@ static const struct option_def login_options[] = {
 	PLATFORM_JSON,
 	PLATFORM_HELP,
 	PLATFORM_END};
+static const struct option_def plain_options[] = {PLATFORM_HELP, PLATFORM_END};
 static const struct option_def token_options[] = {
 	{P_EXPIRES, 0, "expires-in", "DURATION", "how long it is good, such as 30d (for ever)"},
 	PLATFORM_JSON,
@@ -130,6 +131,26 @@ static int run_whoami(const struct at *at, const struct words *w)
 		free(line);
 	}
 	json_decref(me);
+	return 0;
+}
+
+/*
+ * git asks for a password: lines protocol=... and host=... on standard input (gitcredentials(7)). The token is given for the platform
+ * that it belongs to, for nothing else.
+ */
+static int run_git_credential(const struct at *at, const struct words *w)
+{
+	const struct where *where = client_where(at->c);
+	char line[1024], protocol[16] = "", host[256] = "";
+
+	while (fgets(line, sizeof(line), stdin) && *line != '\n') {
+		sscanf(line, "protocol=%15[a-z]", protocol);
+		sscanf(line, "host=%255[^\r\n]", host);
+	}
+	char *url = textf("%s://%s", protocol, host);
+	if (where->token && !strcmp(w->names[0], "get") && !strcmp(url, where->url))
+		printf("username=cowbell\npassword=%s\n", where->token);
+	free(url);
 	return 0;
 }
 
@@ -325,6 +346,9 @@ const struct verb account_verbs[] = {
 	 NULL},
 	{"whoami", json_options, "[--json]\n\nTells which platform is used, and as whom.", 0, 0, NO_APP,
 	 run_whoami, NULL},
+	{"git-credential", plain_options,
+	 "get|store|erase\n\nFor git, which calls it: gives the token for pushes to the platform.", 1, 1,
+	 NO_APP, run_git_credential, NULL},
 	{"tokens", json_options, "[COMMAND] [--json]\n\nLists your tokens for the API.", 0, 0, NO_APP,
 	 run_tokens, NULL},
 	{"tokens create", token_options,

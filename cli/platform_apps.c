@@ -22,23 +22,48 @@ static const struct option_def destroy_options[] = {
 
 /* --- create -------------------------------------------------------------------------------------------------------- */
 
-/* In a git repository: a remote, as Heroku's client makes one. */
-static void add_remote(const char *dir, const char *url)
+/* One call of git, without a shell, silent; whether it did it. */
+static bool run_git(const char *const *argv)
 {
-	char *git = textf("%s/.git", dir);
-	bool is = !access(git, F_OK) && *url;
-	pid_t pid = is ? fork() : -1;
+	int status = 1;
+	pid_t pid = fork();
 
-	free(git);
 	if (!pid) {
 		int null = open("/dev/null", O_RDWR);
 		for (int fd = 0; fd < 3; fd++)
 			dup2(null, fd);
-		execlp("git", "git", "-C", dir, "remote", "add", "--", "cowbell", url, (char *)NULL);
+		execvp("git", (char *const *)argv);
 		_exit(127);
 	}
-	if (pid > 0)
-		waitpid(pid, NULL, 0);
+	return pid > 0 && waitpid(pid, &status, 0) == pid && !status;
+}
+
+/*
+ * In a git repository: a remote, as Heroku's client makes one, and for pushes to this platform, and to it only, a helper that gives
+ * git the token (`cowbell git-credential`).
+ */
+static void add_remote(const struct at *at, const char *dir, const char *url)
+{
+	char *git = textf("%s/.git", dir), *self = realpath("/proc/self/exe", NULL);
+	const char *base = client_where(at->c)->url;
+
+	if (!access(git, F_OK) && *url &&
+	    run_git((const char *[]){"git", "-C", dir, "remote", "add", "--", "cowbell", url, NULL}) &&
+	    self && !strchr(self, '\'') && !strncmp(url, base, strlen(base))) {
+		char *key = textf("credential.%s.helper", base),
+		     *helper = textf("!'%s' git-credential", self);
+		run_git((const char *[]){"git", "-C", dir, "config", "--local", key, helper, NULL});
+		free(key);
+		free(helper);
+	}
+	free(git);
+	free(self);
+}
+
+void app_remember(const struct at *at, const char *dir, const json_t *app)
+{
+	where_remember(dir, jstr(app, "name"));
+	add_remote(at, dir ? dir : ".", jstr(app, "git_url"));
 }
 
 int app_create(const struct at *at, const char *name, const char *dir, json_t **out)
@@ -62,8 +87,7 @@ int app_create(const struct at *at, const char *name, const char *dir, json_t **
 		action_end("done");
 	else
 		action_end("done, %s", made);
-	where_remember(dir, made);
-	add_remote(dir ? dir : ".", jstr(*out, "git_url"));
+	app_remember(at, dir, *out);
 	return 0;
 }
 

@@ -71,7 +71,7 @@ static int make_app(const struct at *at, const char *dir, char **app)
 			r = client_try(at->c, "POST", "/apps", body, 422, &made);
 			if (!r && made) {
 				action_end("done");
-				where_remember(dir, name);
+				app_remember(at, dir, made);
 			} else if (!r) {
 				action_end("that name is taken");
 			}
