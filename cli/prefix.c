@@ -104,7 +104,8 @@ static void make_key(char key[65], const struct monitor_config *cfg, const struc
 
 	hostcpu_memos(image_memo_dir());
 	cpu = *hostcpu();
-	cpu.features[0] = cpu.features[1] = 0; /* the rest of leaf 1, 7 and 0xd.1 say what it can do; see restore.c */
+	cpu.features[0] = cpu.features[1] =
+		0; /* the rest of leaf 1, 7 and 0xd.1 say what it can do; see restore.c */
 	for (int i = 8; i < 16; i++)
 		cpu.features[i] = i == 12 ? cpu.features[i] : 0;
 	cpu.features[4] = 0;
@@ -133,8 +134,8 @@ static void make_key(char key[65], const struct monitor_config *cfg, const struc
 
 static bool suits(const struct monitor_config *cfg, const struct image_set *set)
 {
-	return !cfg->n_volumes && !cfg->strace && !cfg->tty && !cfg->snapshot_at && set->argv && set->defaults &&
-	       strncmp(set->exe, "/app/", 5) && strncmp(set->cwd, "/app/", 5);
+	return !cfg->n_volumes && !cfg->strace && !cfg->tty && !cfg->snapshot_at && set->argv &&
+	       set->defaults && strncmp(set->exe, "/app/", 5) && strncmp(set->cwd, "/app/", 5);
 }
 
 /* A descriptor, or -1; one that is no good is removed. */
@@ -192,7 +193,8 @@ static int lock_making(int dir, const char *key)
 	return fd;
 }
 
-enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *cfg, const struct image_set *set)
+enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *cfg,
+				const struct image_set *set)
 {
 	int fd;
 
@@ -249,8 +251,8 @@ static void blind_stream(int fd)
 		close(blind);
 }
 
-static void make_config(struct monitor_config *c, const struct monitor_config *cfg, const struct image_set *set,
-			int out)
+static void make_config(struct monitor_config *c, const struct monitor_config *cfg,
+			const struct image_set *set, int out)
 {
 	int app = set->app.layer - 1;
 
@@ -290,7 +292,8 @@ static void trim(int dir, const char *keep)
 		while (d && (e = readdir(d))) {
 			const char *dot = strrchr(e->d_name, '.');
 
-			if (e->d_name[0] == '.' || !dot || strcmp(dot, SUFFIX) || fstatat(dir, e->d_name, &st, 0))
+			if (e->d_name[0] == '.' || !dot || strcmp(dot, SUFFIX) ||
+			    fstatat(dir, e->d_name, &st, 0))
 				continue;
 			n++;
 			bytes += (uint64_t)st.st_size;
@@ -372,7 +375,8 @@ static void only(const struct prefix *p, const struct monitor_config *cfg, const
 	struct stat st;
 
 	for (int fd = 3; fd < max && fd < 1024; fd++) {
-		bool keep = fd == p->dir || fd == p->lock || fd == set->app.skeleton_fd || fd == set->app.names_fd;
+		bool keep = fd == p->dir || fd == p->lock || fd == set->app.skeleton_fd ||
+			    fd == set->app.names_fd;
 
 		if (!fstat(fd, &st)) /* /dev/kvm is open already where it was asked for */
 			keep |= S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 232);
@@ -446,7 +450,7 @@ void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct ima
 		cfg->memo_dir = image_memo_dir();
 		if (p->standby_fd)
 			stand_by(p, cfg, set);
-		snprintf(line, sizeof(line), "how prefix %s\n", p->key);
+		snprintf(line, sizeof(line), "how %s %s\n", p->standby_fd ? "standby" : "prefix", p->key);
 		notify_line(cfg, line);
 		return;
 	}

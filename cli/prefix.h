@@ -16,7 +16,8 @@ struct prefix {
 };
 
 /* How to start; cfg: what the options say. */
-enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *cfg, const struct image_set *set);
+enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *cfg,
+				const struct image_set *set);
 /* After all of cfg is known: it goes on from p, or one is made in the background. */
 void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct image_set *set);
 /* How many there are, and bytes; remove them all. */

@@ -160,7 +160,8 @@ int entry_command(struct entry *e)
 	if (req->command) {
 		strings_free(&types);
 		if (*words || req->entrypoint || req->process)
-			return say_fail(EXIT_OURS, "--command, --process, --entrypoint and words after the image exclude each other");
+			return say_fail(EXIT_OURS, "--command, --process, --entrypoint and words after the "
+						   "image exclude each other");
 		return take_line(e, "--command", req->command);
 	}
 	if (req->process && !types.n)

@@ -55,11 +55,11 @@ static void note(struct look *l, const char *path, const struct erofs_inode *i, 
 
 static bool put(struct look *l, const char *path, const struct erofs_inode *i, const char *target)
 {
-	struct node *n = !l->skeleton	   ? NULL
-			 : !strcmp(path, "/")  ? l->skeleton->root
-			 : S_ISDIR(i->mode) ? tree_put_dir(l->skeleton, path, i->mode & 07777)
-			 : S_ISLNK(i->mode) ? tree_put_link(l->skeleton, path, target)
-					    : tree_put_file(l->skeleton, path, i->mode & 07777, "", 0);
+	struct node *n = !l->skeleton	      ? NULL
+			 : !strcmp(path, "/") ? l->skeleton->root
+			 : S_ISDIR(i->mode)   ? tree_put_dir(l->skeleton, path, i->mode & 07777)
+			 : S_ISLNK(i->mode)   ? tree_put_link(l->skeleton, path, target)
+					      : tree_put_file(l->skeleton, path, i->mode & 07777, "", 0);
 
 	if (!n)
 		return !l->skeleton;

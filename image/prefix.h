@@ -12,6 +12,7 @@ void prefix_describe(struct image_set *set);
 /* The layer without the app, as set->app.skeleton_fd. 0 or -errno. */
 int prefix_skeleton(struct image_set *set);
 /* What is imported early, into the layer of names of the instance that is started without an app. */
-void prefix_preload(struct tree *t, const struct overlay *o, void (*dirs)(struct tree *t, const struct overlay *o, const char *dir));
+void prefix_preload(struct tree *t, const struct overlay *o,
+		    void (*dirs)(struct tree *t, const struct overlay *o, const char *dir));
 
 #endif

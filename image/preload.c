@@ -18,10 +18,14 @@ static const char python[] =
 	"import sys\n"
 	"def load():\n"
 	"    before = set(sys.modules)\n"
-	"    for n in ('http.server', 'socketserver', 'json', 'threading', 'urllib.parse', 'urllib.request', 'logging',\n"
-	"              'datetime', 'random', 'hashlib', 'hmac', 'base64', 'uuid', 'inspect', 'dataclasses', 'typing',\n"
-	"              'tempfile', 'shutil', 'subprocess', 'traceback', 'argparse', 'string', 'mimetypes', 'html',\n"
-	"              'concurrent.futures', 'asyncio', 'secrets', 'platform', 'decimal', 'wsgiref.simple_server',\n"
+	"    for n in ('http.server', 'socketserver', 'json', 'threading', 'urllib.parse', 'urllib.request', "
+	"'logging',\n"
+	"              'datetime', 'random', 'hashlib', 'hmac', 'base64', 'uuid', 'inspect', 'dataclasses', "
+	"'typing',\n"
+	"              'tempfile', 'shutil', 'subprocess', 'traceback', 'argparse', 'string', 'mimetypes', "
+	"'html',\n"
+	"              'concurrent.futures', 'asyncio', 'secrets', 'platform', 'decimal', "
+	"'wsgiref.simple_server',\n"
 	"              'flask', 'bottle', 'django'):\n"
 	"        try:\n"
 	"            __import__(n)\n"
@@ -82,7 +86,8 @@ static bool has(const struct overlay *o, const char *path)
 	return !overlay_lookup(o, path, &f);
 }
 
-void prefix_preload(struct tree *t, const struct overlay *o, void (*dirs)(struct tree *t, const struct overlay *o, const char *dir))
+void prefix_preload(struct tree *t, const struct overlay *o,
+		    void (*dirs)(struct tree *t, const struct overlay *o, const char *dir))
 {
 	static const char pth[] = "import _cowbell_prefix\n";
 

@@ -2,7 +2,7 @@
 /*
  * Lines for whoever watches an instance, written to the descriptor of --notify-fd:
  *
- *   how boot | how snapshot | how prefix KEY    it starts, and from what
+ *   how boot | how snapshot | how prefix KEY | how standby KEY    it starts, and from what
  *   listening PORT                              the host's socket of a forwarded port listens for the program; each time that begins
  *
  * The reader is trusted with nothing and owes nothing: a line that does not fit at this moment is dropped, one that
@@ -26,7 +26,8 @@ void notify_line(const struct monitor_config *cfg, const char *line)
 {
 	struct pollfd p = {.fd = cfg->notify_fd, .events = POLLOUT};
 
-	if (!cfg->notify_fd || poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) || p.revents & (POLLERR | POLLHUP))
+	if (!cfg->notify_fd || poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT) ||
+	    p.revents & (POLLERR | POLLHUP))
 		return;
 	if (write(cfg->notify_fd, line, strlen(line)) < 0)
 		return; /* it went away this moment */

@@ -294,7 +294,8 @@ static void execute(struct ring_server *rs, const struct ring_sqe *sqe)
 	}
 	rs->acted |= (sqe->op >= RING_OP_READ && sqe->op <= RING_OP_POLL && sqe->op != RING_OP_CLOSE &&
 		      sqe->op != RING_OP_CANCEL && sqe->op != RING_OP_POLL) ||
-		     sqe->op == RING_OP_SOCKET || (sqe->op >= RING_OP_VOL_OPEN && sqe->op <= RING_OP_VOL_LOCK);
+		     sqe->op == RING_OP_SOCKET ||
+		     (sqe->op >= RING_OP_VOL_OPEN && sqe->op <= RING_OP_VOL_LOCK);
 	if (sqe->op == RING_OP_LISTEN && sqe->handle == RING_NO_HANDLE) {
 		net_settle(rs);
 		rs_complete(rs, sqe, 0, 0, 0, 0);

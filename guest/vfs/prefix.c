@@ -136,7 +136,8 @@ static void change_layer(void)
 		s32 at = part(m);
 
 		if (walk(kept[i].path, &ei) || (ei.mode ^ (at < 0 ? m->lower->ei.mode : ei.mode)) & 0170000)
-			panic("the app's layer has another %s than the start that it goes on from", kept[i].path);
+			panic("the app's layer has another %s than the start that it goes on from",
+			      kept[i].path);
 		if (at >= 0)
 			m->lower->more[at].nid = ei.nid;
 		else
@@ -199,8 +200,8 @@ void prefix_lookup(struct mnode *dir, const char *name, u32 len)
 		ei = dir->lower->ei;
 	else if (erofs_inode(fs, dir->lower->more[at].nid, &ei))
 		return;
-	if (!erofs_lookup(fs, &ei, name, len, &de) && !erofs_inode(fs, de.nid, &ei) && !IS_DIR_MODE(ei.mode) &&
-	    !IS_LNK_MODE(ei.mode))
+	if (!erofs_lookup(fs, &ei, name, len, &de) && !erofs_inode(fs, de.nid, &ei) &&
+	    !IS_DIR_MODE(ei.mode) && !IS_LNK_MODE(ei.mode))
 		look();
 }
 

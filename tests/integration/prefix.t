@@ -220,7 +220,7 @@ for my $m (monitors()) {
 	my $evil = "$dir/evil";
 	spew($evil, "\0" x 8192);
 	is(give($ours, $evil), 18, "$m: what is no image is refused");
-	my ($l3) = grep { /app$/ } split /\n/, (cowbell('inspect', 'three'))[1];
+	my ($l3) = grep { /sha256:.*app$/ } split /\n/, (cowbell('inspect', 'three'))[1];
 	my ($f3) = $l3 && $l3 =~ /sha256:(\w+)/ ? glob("$dir/data/cowbell/blobs/sha256/$1*") : ();
 	is(give($ours, $f3), 18, "$m: an app that does not suit is refused") if $f3;
 	is(give($ours, $file), 0, "$m: an app is taken");
