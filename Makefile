@@ -244,10 +244,12 @@ FUZZ_SRC_registry := image/dirs.c $(addprefix image/oci/,challenge.c credentials
 FUZZ_LIBS_registry := -ljansson -lsodium -lnettle
 FUZZ_SRC_archive := $(FUZZ_SRC_oci) image/oci/tarfile.c image/oci/layout.c image/oci/docker.c image/oci/inflate.c lib/host/copy.c lib/host/progress.c
 FUZZ_LIBS_archive := -larchive -lz -lzstd -ljansson -lnettle -lpthread
+FUZZ_SRC_source := image/build/unpack.c image/build/out.c lib/host/say.c
+FUZZ_LIBS_source := -larchive -ljansson
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
 FUZZ_SRC_snapshot := monitor/snapfile.c monitor/snappatch.c
 FUZZ_LIBS_snapshot := -lnettle
-FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry snapshot
+FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry snapshot source
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
@@ -276,6 +278,8 @@ build/fuzz/seeds: build/fuzz/elf
 	tests/fuzz/oci_seeds build/fuzz/seeds.oci build/fuzz/seeds.archive
 	mkdir -p build/fuzz/seeds.layer
 	tests/fuzz/layer_seeds build/fuzz/seeds.layer
+	mkdir -p build/fuzz/seeds.source
+	tests/fuzz/source_seeds build/fuzz/seeds.source
 	mkdir -p build/fuzz/seeds.snapshot
 	cp tests/fuzz/snapshot_seeds/* build/fuzz/seeds.snapshot/
 	mkdir -p build/fuzz/seeds.control

@@ -499,5 +499,6 @@ int build_open(void)
 		return 1;
 	builders_open();
 	rows_recover();
+	git_open();
 	return 0;
 }

@@ -39,5 +39,6 @@ void git_push_read(struct git *g);
 void git_push_client_gone(struct git *g);
 void git_push_over(struct git *g); /* the child has ended; g->push is NULL afterwards */
 void git_app_gone(struct app *a);
+void git_open(void); /* repositories whose apps went in a crash */
 
 #endif
