@@ -27,6 +27,7 @@
 #include "platform/logs.h"
 #include "platform/router.h"
 #include "platform/sched_inside.h"
+#include "platform/tls_self.h"
 
 #define TICK_MAX_MS  1000u
 #define TICK_MIN_MS  50u
@@ -338,6 +339,10 @@ void sched_open(void)
 
 	if (r)
 		plog("error", NULL, "the directory of sockets cannot be made: %s", strerror(-r));
+	const char *cert, *key;
+	tls_self_files(
+		&cert,
+		&key); /* of attached runs: there before the first one, so that clients can be told of it */
 	uv_timer_init(loop, &tick);
 	for (size_t k = 0; k < n; k++)
 		sched_update(apps[k]);
