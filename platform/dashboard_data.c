@@ -67,8 +67,12 @@ static json_t *samples_json(void)
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t step = now - (n - 1) + i;
 		const struct sample *s = &metrics_all.sample[step % n];
-		json_array_append_new(memory, json_integer(s->step == step ? (json_int_t)s->memory : 0));
-		json_array_append_new(running, json_integer(s->step == step ? s->running : 0));
+		json_array_append_new(memory, json_integer(i + 1 == n	     ? (json_int_t)sched_memory()
+							   : s->step == step ? (json_int_t)s->memory
+									     : 0));
+		json_array_append_new(running, json_integer(i + 1 == n	      ? (json_int_t)sched_n_running()
+							    : s->step == step ? s->running
+									      : 0));
 	}
 	return json_pack("{s:o, s:o}", "memory", memory, "running", running);
 }

@@ -99,6 +99,21 @@ static void stream_end(struct stream *s)
 	exchange_end(x);
 }
 
+static void session_remove(struct session **p);
+
+/* All that was asked for was told: the session is over, too. */
+static void stream_done(struct stream *s)
+{
+	struct session *session = s->session;
+
+	stream_end(s);
+	for (struct session **p = &sessions; session && *p; p = &(*p)->next)
+		if (*p == session) {
+			session_remove(p);
+			break;
+		}
+}
+
 static void put_json(struct text *t, const struct log_entry *e)
 {
 	json_t *o = json_pack("{s:I, s:I, s:s, s:s, s:s%}", "seq", (json_int_t)e->seq, "t",
@@ -168,7 +183,7 @@ static void pump(struct stream *s)
 	}
 	free(t.p);
 	if (!s->tail && done)
-		stream_end(s);
+		stream_done(s);
 }
 
 static void cursor_more(struct log_cursor *c)
@@ -347,18 +362,38 @@ static bool take_lines(json_t *v, unsigned *lines)
 	return true;
 }
 
+/* May this app have one more session? The oldest that nobody reads makes place. */
+static bool make_place(const struct app *a)
+{
+	struct session **unread = NULL, **unread_of_app = NULL, **p;
+	unsigned all = 0, of_app = 0;
+
+	for (p = &sessions; *p; p = &(*p)->next, all++) { /* the newest is first */
+		of_app += (*p)->app == a;
+		if (!(*p)->stream) {
+			unread = p;
+			if ((*p)->app == a)
+				unread_of_app = p;
+		}
+	}
+	if (of_app < SESSIONS_APP_MAX && all < SESSIONS_MAX)
+		return true;
+	p = of_app >= SESSIONS_APP_MAX ? unread_of_app : unread;
+	if (p)
+		session_remove(p);
+	return p;
+}
+
 struct fault logs_session_create(struct app *a, const struct user *u, json_t *params, const char *base_url,
 				 char id[37], char **url)
 {
 	struct session *s;
 	struct fault f = FAULT_NONE;
-	unsigned all = 0, of_app = 0, lines = 100;
+	unsigned lines = 100;
 	struct log_filter filter = {{0}, {0}};
 	json_t *tail = json_object_get(params, "tail");
 
-	for (s = sessions; s; s = s->next, all++)
-		of_app += s->app == a;
-	if (all >= SESSIONS_MAX || of_app >= SESSIONS_APP_MAX)
+	if (!make_place(a))
 		return (struct fault){429, "rate_limit",
 				      "Too many log sessions. Wait until some have ended."};
 	if (!take_lines(json_object_get(params, "lines"), &lines))

@@ -39,7 +39,7 @@ export function timeChart(o) {
 		const whole = (n - 1) * o.seconds, apart = [10, 20, 30, 60, 120, 300, 600].find((t) => whole / t <= width / 90) || 600;
 		for (let t = 0; t <= whole; t += apart) {
 			const at = x(n - 1 - t / o.seconds);
-			g.push(svg("text", { x: at, y: height - 5, "text-anchor": t === 0 ? "end" : at < LEFT + 26 ? "start" : "middle" }, t === 0 ? "now" : t >= 60 ? `−${+(t / 60).toFixed(1)} min` : `−${t} s`));
+			g.push(svg("text", { x: at, y: height - 5, "text-anchor": t === 0 ? "end" : at < LEFT + 26 ? "start" : "middle" }, t === 0 ? "now" : apart >= 60 ? `−${t / 60} min` : `−${t} s`));
 		}
 		o.lines.forEach((l, k) => {
 			let line = "", area = "", open = null;
@@ -134,7 +134,7 @@ export function logBars(o) {
 		const width = box.clientWidth;
 		if (!width || !groups.length)
 			return;
-		const narrow = width < 560, left = narrow ? 2 : 250, right = 74, all = groups.flatMap((g) => g.bars.map((b) => b.value));
+		const narrow = width < 560, left = narrow ? 2 : 268, right = 74, all = groups.flatMap((g) => g.bars.map((b) => b.value));
 		const low = 10 ** Math.floor(Math.log10(Math.min(...all)) - .001), top = 10 ** Math.ceil(Math.log10(Math.max(...all)));
 		const x = (v) => left + (width - left - right) * Math.log10(v / low) / Math.log10(top / low);
 		const g = [];
