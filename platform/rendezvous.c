@@ -12,6 +12,8 @@
  *
  * Here, `run` is one attached process, `conn` one TLS connection; they meet when the secret has come. Each direction has one
  * buffer of BUF bytes, and no more is read while it is full: whoever is slow makes the other wait.
+ * The heroku command fails if it wants to say its EOT after we have closed. So when all is said we wait for that, or for the client
+ * to close, LINGER_MS at most; not with a terminal, which has no EOT.
  * Strangers can connect: at most MAX_STRANGERS at a time, with FIRST_LINE_MS to say the secret, which is compared in constant time.
  */
 #include "platform/rendezvous.h"
@@ -42,6 +44,7 @@
 #define FIRST_LINE_MS 10000
 #define ATTACH_MS     60000
 #define HANGUP_MS     10000
+#define LINGER_MS     1000
 #define EOT	      4
 #define MARKER	      "\xef\xbf\xbf heroku-command-exit-status: %d\n"
 
@@ -75,6 +78,7 @@ struct rendezvous {
 	uv_timer_t timer;
 	unsigned open;
 	bool tty, marker, told, used, ended, hung_up, closing;
+	bool eot, lingering; /* the client said EOT; all is said, and we wait for it */
 	int status;
 	struct buffer in, out;
 };
@@ -292,6 +296,7 @@ static bool fill_in(struct rendezvous *r)
 		return true;
 	}
 	if (!r->tty && n == 1 && *r->in.data == EOT) {
+		r->eot = true;
 		close_input(r);
 		return true;
 	}
@@ -342,6 +347,24 @@ static bool is_finished(struct rendezvous *r)
 	return true;
 }
 
+static void on_linger_time(uv_timer_t *t)
+{
+	run_close(t->data);
+}
+
+/* Everything is said: close, or wait a little for what the client has yet to say. False: it waits. */
+static bool part(struct rendezvous *r)
+{
+	if (r->tty || r->eot || r->conn->client_done) {
+		run_close(r);
+		return true;
+	}
+	if (!r->lingering)
+		uv_timer_start(&r->timer, on_linger_time, LINGER_MS, 0);
+	r->lingering = true;
+	return false;
+}
+
 static void pump(struct rendezvous *r)
 {
 	bool more = true;
@@ -355,10 +378,8 @@ static void pump(struct rendezvous *r)
 		more |= fill_in(r);
 		if (r->closing)
 			return;
-		if (is_finished(r)) {
-			run_close(r);
+		if (is_finished(r) && part(r))
 			return;
-		}
 		more |= r->out.n && r->ended && !r->from_open && r->conn && !r->conn->want_write;
 	}
 	update_polls(r);
