@@ -42,6 +42,7 @@ mkdir $work;
 my %env = (
 	PATH => $ENV{PATH}, HOME => $home, LANG => 'C.UTF-8', COLUMNS => 200, HEROKU_HOST => "http://127.0.0.1:$port", HEROKU_API_KEY => $p->token,
 	NODE_EXTRA_CA_CERTS => $p->data . '/certs/self.crt', DISABLE_TELEMETRY => 'true', HEROKU_DISABLE_AUTOUPDATE => 1,
+	HEROKU_PARTICLEBOARD_URL => "http://127.0.0.1:$port", # else it asks another host of Heroku's about bills, and waits for it
 	GIT_AUTHOR_NAME => 'a', GIT_AUTHOR_EMAIL => 'a@example.org', GIT_COMMITTER_NAME => 'a', GIT_COMMITTER_EMAIL => 'a@example.org', GIT_CONFIG_NOSYSTEM => 1,
 );
 
