@@ -14,6 +14,8 @@ use Time::HiRes qw(sleep time);
 
 my $dir = scratch();
 $ENV{XDG_DATA_HOME} = "$dir/data";
+mkdir "$dir/cwd"; # it is collected with a program
+chdir "$dir/cwd" or die;
 spew("$dir/srv.py", <<'PY');
 import socket, sys, time
 s = socket.socket(socket.AF_INET6 if sys.argv[1] == '6' else socket.AF_INET)
@@ -71,7 +73,7 @@ for my $m (monitors()) {
 			my ($sock, $refused) = ("$dir/$m$v.sock", 0);
 			my $g = start_guest({}, $COWBELL, 'run', '--monitor', $m, '--name', "unixport-$$", '-p', "unix:$sock:8080", 'python3', "$dir/srv.py", $v);
 			my $c = connected($sock, \$refused);
-			ok($c && $refused, "$m, IPv$v: refused until the program listens, then connected");
+			ok($c && $refused, "$m, IPv$v: refused until the program listens, then connected") or diag(slurp($g->{err}));
 			is((stat $sock)[2] & 0777, 0600, "$m, IPv$v: only its owner may use it");
 			like(succeeds("$m: ps", 'ps'), qr/unixport-$$.*unix:8080/, "$m, IPv$v: a list shows it") if $v == 4;
 			my $big = 'x' x 1000000;
