@@ -249,7 +249,9 @@ FUZZ_LIBS_source := -larchive -ljansson
 FUZZ_SRC_command := image/command.c lib/host/say.c lib/host/strings.c
 FUZZ_SRC_snapshot := monitor/snapfile.c monitor/snappatch.c
 FUZZ_LIBS_snapshot := -lnettle
-FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry snapshot source
+FUZZ_SRC_http := platform/guard.c platform/proxy_protocol.c $(addprefix /usr/share/llhttp/,api.c http.c llhttp.c)
+FUZZ_LIBS_http := -w -DLLHTTP_STRICT_MODE=1 -isystem /usr/share/include/llhttp
+FUZZ_TARGETS := command elf erofs cli oci archive control appfiles layer registry snapshot source http
 define fuzz_rule
 build/fuzz/$(1): tests/fuzz/$(1)_fuzz.c $$(FUZZ_SRC_$(1)) $$(wildcard image/*.h image/*/*.h cli/*.h lib/*.h)
 	mkdir -p $$(@D)
@@ -284,6 +286,12 @@ build/fuzz/seeds: build/fuzz/elf
 	cp tests/fuzz/snapshot_seeds/* build/fuzz/seeds.snapshot/
 	mkdir -p build/fuzz/seeds.control
 	printf 'Package: own\nVersion: 1\nProvides: own (= 5)\nDepends: own (>= 4)\n\nPackage: a1\nVersion: 1:2-3\nStatus: install ok installed\nDepends: b2 (>= 1) | c3:any, d4\nProvides: b2 (= 2)\n\nPackage: d4\nVersion: 1~x\n' > build/fuzz/seeds.control/two
+	mkdir -p build/fuzz/seeds.http
+	printf 'rPOST /a?b HTTP/1.1\r\nHost: a.example:80\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n' > build/fuzz/seeds.http/chunked
+	printf 'rPUT http://a/ HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET' > build/fuzz/seeds.http/length
+	printf 'aHTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: a=b\r\n\r\nok' > build/fuzz/seeds.http/answer
+	printf 'pPROXY TCP4 192.0.2.1 198.51.100.2 50000 443\r\nGET' > build/fuzz/seeds.http/proxy1
+	printf 'p\r\n\r\n\0\r\nQUIT\n\041\021\0\020\300\0\002\001\306\063\144\002\303\120\001\273\004\0\001x' > build/fuzz/seeds.http/proxy2
 	mkdir -p build/fuzz/seeds.appfiles
 	printf '0a = "b"\n[t.u]\nc = [1, {d = true}]\n[[v]]\n' > build/fuzz/seeds.appfiles/toml
 	printf '1*.psd\n/a/**/b\n!c[a-z]?\n\nx/y.psd\na/q/b\n' > build/fuzz/seeds.appfiles/ignore

@@ -9,25 +9,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-bool str_eq(struct str s, const char *text)
-{
-	return strlen(text) == s.n && !memcmp(s.p, text, s.n);
-}
-
-bool str_eq_nocase(struct str s, const char *text)
-{
-	size_t i = 0;
-	for (; i < s.n && text[i]; i++) {
-		char a = s.p[i], b = text[i];
-		if (a == b)
-			continue;
-		a |= 0x20;
-		if (a != (b | 0x20) || a < 'a' || a > 'z')
-			return false;
-	}
-	return i == s.n && !text[i];
-}
-
 struct str exchange_header(const struct exchange *x, const char *name)
 {
 	size_t n = strlen(name);

@@ -34,6 +34,25 @@ __attribute__((constructor)) static void make_classes(void)
 	}
 }
 
+bool str_eq(struct str s, const char *text)
+{
+	return strlen(text) == s.n && !memcmp(s.p, text, s.n);
+}
+
+bool str_eq_nocase(struct str s, const char *text)
+{
+	size_t i = 0;
+	for (; i < s.n && text[i]; i++) {
+		char a = s.p[i], b = text[i];
+		if (a == b)
+			continue;
+		a |= 0x20;
+		if (a != (b | 0x20) || a < 'a' || a > 'z')
+			return false;
+	}
+	return i == s.n && !text[i];
+}
+
 static bool all_of(struct str s, uint8_t what)
 {
 	for (size_t i = 0; i < s.n; i++)

@@ -39,7 +39,7 @@ static int on_headers_complete(llhttp_t *p)
 {
 	struct uconn *u = p->data;
 	p->upgrade = 0;
-	return u->rq && u->rq->head_only ? 1 : 0;
+	return (u->rq && u->rq->head_only) || p->status_code == 204 || p->status_code == 304; /* 1: no body */
 }
 
 static int on_body(llhttp_t *p, const char *at, size_t n)
