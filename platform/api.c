@@ -19,16 +19,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_MAX   ((size_t)1 << 20)
-#define DEPTH_MAX  64
-#define TOKEN_MAX  256
-#define ERRORS_URL "https://devcenter.heroku.com/articles/platform-api-reference#errors"
+#define BODY_MAX  ((size_t)1 << 20)
+#define DEPTH_MAX 64
+/* Of a body that is too large so much is read and thrown away, so that the client comes to read our answer. */
+#define SWALLOW_MAX ((size_t)16 << 20)
+#define TOKEN_MAX   256
+#define ERRORS_URL  "https://devcenter.heroku.com/articles/platform-api-reference#errors"
 
 struct pending {
 	struct call call; /* the first: a call is its pending */
 	struct api_match match;
 	char *body;
-	size_t len, cap;
+	size_t len, cap; /* of a body that is too large, len alone goes on */
 	bool begun, answered;
 	bool streaming; /* the route takes the body itself, and it has not ended */
 	int status;
@@ -521,6 +523,20 @@ static void begin(struct pending *p)
 	p->match.route->run(&p->call);
 }
 
+static void too_large(struct pending *p)
+{
+	api_error(&p->call, 413, "request_entity_too_large", "The body is larger than 1 MiB.");
+}
+
+static void keep_piece(struct pending *p, const char *data, size_t n)
+{
+	if (p->len > p->cap) {
+		p->cap = p->len > p->cap * 2 ? p->len : p->cap * 2;
+		p->body = xrealloc(p->body, p->cap);
+	}
+	memcpy(p->body + p->len - n, data, n);
+}
+
 static void on_body(struct exchange *x, const char *data, size_t n)
 {
 	struct pending *p = x->user;
@@ -531,16 +547,11 @@ static void on_body(struct exchange *x, const char *data, size_t n)
 	}
 	if (!p || p->begun)
 		return;
-	if (n > BODY_MAX - p->len) {
-		api_error(&p->call, 413, "request_entity_too_large", "The body is larger than 1 MiB.");
-		return;
-	}
-	if (p->len + n > p->cap) {
-		p->cap = p->len + n > p->cap * 2 ? p->len + n : p->cap * 2;
-		p->body = xrealloc(p->body, p->cap);
-	}
-	memcpy(p->body + p->len, data, n);
 	p->len += n;
+	if (p->len > SWALLOW_MAX)
+		too_large(p); /* and p is gone */
+	else if (p->len <= BODY_MAX)
+		keep_piece(p, data, n);
 }
 
 static void on_body_end(struct exchange *x)
@@ -551,6 +562,8 @@ static void on_body_end(struct exchange *x)
 		p->streaming = false;
 		if (p->call.end && !p->answered)
 			p->call.end(&p->call);
+	} else if (p && !p->begun && p->len > BODY_MAX) {
+		too_large(p);
 	} else if (p && !p->begun) {
 		begin(p);
 	}
@@ -654,8 +667,8 @@ static bool head_is_good(struct pending *p)
 	}
 	if (!may(p))
 		return false;
-	if (x->content_length > (int64_t)BODY_MAX && !is_stream(p)) {
-		api_error(c, 413, "request_entity_too_large", "The body is larger than 1 MiB.");
+	if (!is_stream(p) && x->content_length > (int64_t)(x->expect_continue ? BODY_MAX : SWALLOW_MAX)) {
+		too_large(p);
 		return false;
 	}
 	return true;
