@@ -19,19 +19,11 @@ void metrics_build(struct app *a, bool ok, uint64_t ns);
 void metrics_app_gone(struct app *a);
 
 /*
- * W3C trace context: spans.c. The router calls trace_begin() with the client's traceparent (.p NULL: none), sends trace_header() upstream in
- * its place (tracestate as it came, if trace.given), and tells the hop's end by span_log().
+ * A span of the router for OpenTelemetry (spans.c): one JSON object to our own log if config.log_format is json, and to the app's if
+ * its client's trace is sampled or its feature "log-spans" is on. traceparent: what the instance got; parent: span of the client, or "".
  */
-struct trace {
-	char trace_id[33], parent_id[17], span_id[17]; /* parent_id "": this is the first span */
-	uint8_t flags;
-	bool given; /* the client's was good */
-};
-void trace_begin(struct trace *t, struct str traceparent);
-void trace_header(const struct trace *t, char out[56]);
-/* One line of JSON to our own log if config.log_format is json or the app's lab feature "log-spans" is on (then to its own log, too). Cheap if neither. */
-void span_log(struct app *a, const struct exchange *x, const struct trace *t, const char *dyno, int status,
-	      enum hcode code, const struct request_times *times);
+void span_log(struct app *a, const struct exchange *x, const char traceparent[56], const char *parent,
+	      const char *dyno, int status, enum hcode code, const struct request_times *times);
 
 /* GET /metrics, dashboard pages and their JSON and event streams: takes the exchange. */
 void metrics_serve(struct exchange *x);

@@ -57,18 +57,6 @@ static void put_fwd(struct line *l, const struct exchange *x)
 	put_text(l, x->peer);
 }
 
-/* A span for OpenTelemetry, for those that the client's trace asked for. */
-static void log_span(struct exchange *x, struct app *a, const struct rq *r, int status, uint64_t end)
-{
-	int64_t now = real_us();
-	log_linef(a, "heroku", "router",
-		  "span name=router trace_id=%.32s span_id=%.16s parent_span_id=%s kind=server start_us=%lld "
-		  "duration_us=%llu http.status_code=%d request_id=%s",
-		  r->traceparent + 3, r->traceparent + 36, r->parent_span,
-		  (long long)(now - (int64_t)((end - x->start_ns) / 1000)),
-		  (unsigned long long)((end - x->start_ns) / 1000), status, x->request_id);
-}
-
 void rq_log(struct exchange *x, struct app *a, const struct rq *r, enum hcode code, int status,
 	    const char *note)
 {
@@ -129,6 +117,6 @@ void rq_log(struct exchange *x, struct app *a, const struct rq *r, enum hcode co
 		l.n += put_dec(l.p + l.n, x->bytes_out);
 	put_text(&l, x->tls ? " protocol=https" : " protocol=http");
 	log_line(a, "heroku", "router", l.p, l.n);
-	if (r && r->sampled)
-		log_span(x, a, r, status, end);
+	if (r && r->traceparent[0])
+		span_log(a, x, r->traceparent, r->parent_span, r->inst ? r->inst->dyno : "", status, code, &t);
 }
