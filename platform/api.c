@@ -516,11 +516,13 @@ static void join_list(struct pending *p)
 
 static void begin(struct pending *p)
 {
+	/* The token, the app or the role may have gone while the body came. */
+	p->call.user = api_user(p->call.x);
 	join_list(p);
-	/* The app may have gone, or the role changed, while the body came. */
-	if (!read_body(p) || !may(p))
-		return;
-	p->match.route->run(&p->call);
+	if (!p->call.user)
+		api_error(&p->call, 401, "unauthorized", "Invalid credentials provided.");
+	else if (read_body(p) && may(p))
+		p->match.route->run(&p->call);
 }
 
 static void too_large(struct pending *p)

@@ -31,7 +31,10 @@ static void rename_user(struct call *c, struct user *u)
 
 	if (!ok)
 		return;
-	if (email || name)
+	/* An address is what others share their apps with: nobody takes one by himself. */
+	if (email && strcmp(email, u->email) && !c->user->admin)
+		f = fault_of(422, "invalid_params", "Only an admin can change an address.");
+	else if (email || name)
 		f = model_user_rename(u, email, name);
 	if (f.status)
 		api_fault(c, &f);
