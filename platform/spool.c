@@ -24,6 +24,7 @@
 struct spool {
 	uv_work_t work;
 	int fd, err;
+	int pool_err; /* of the thread; err is the loop's */
 	char *path;
 	uint64_t n, max;
 	char *gather, *writing; /* CHUNK bytes each once they are needed */
@@ -71,7 +72,7 @@ static void on_pool(uv_work_t *w)
 {
 	struct spool *s = w->data;
 
-	s->err = write_all(s->fd, s->writing, s->n_writing);
+	s->pool_err = write_all(s->fd, s->writing, s->n_writing);
 }
 
 static void flush(struct spool *s);
@@ -82,6 +83,7 @@ static void on_written(uv_work_t *w, int status)
 
 	(void)status;
 	s->busy = false;
+	s->err = s->err ? s->err : s->pool_err;
 	free(s->writing);
 	s->writing = NULL;
 	if (s->aborted) {

@@ -96,7 +96,11 @@ static int build_tar(struct store *s, const json_t *q, const struct limits *lim)
 		source_top(fd, top, sizeof(top));
 	close(fd);
 	if (!status)
-		status = build_dir(q, lim, top);
+		status = chdir(top) ? out_fail(EXIT_OURS, "The source cannot be read: %s", say_errno(errno))
+				    : build_dir(q, lim,
+						"."); /* its path here means nothing to who reads messages */
+	if (chdir("/"))
+		say("/: %s", strerror(errno));
 	store_rmtree(dir);
 	return status;
 }
