@@ -165,7 +165,8 @@ enum boot_flag {
 	BOOT_F_STRACE = 1, /* print decoded system calls on the log stream */
 	BOOT_F_EGRESS_NONE = 4, /* hint only: the monitor enforces */
 	BOOT_F_STATS = 8, /* somebody wants main_tsc: worth a detour at the program's entry */
-	BOOT_F_PREFIX_MAKE = 32, /* tell of the first look at the app's layer, which is empty (RING_READY_PREFIX) */
+	BOOT_F_PREFIX_MAKE =
+		32, /* tell of the first look at the app's layer, which is empty (RING_READY_PREFIX) */
 	BOOT_F_PREFIX_GO = 64, /* restored from there, with an app */
 	BOOT_F_STANDBY = 128, /* and there is none yet: RING_READY_APP asks for it */
 	BOOT_F_NOTIFY = 16, /* the program is told of BOOT_NOTIFY_SOCKET in its environment */
@@ -175,7 +176,9 @@ enum boot_flag {
  * Names that runtimes try in an app's directory before they read the app, and that hardly any app has. Looking for them
  * is no look at the app; who goes on from there has none of them.
  */
-#define BOOT_PREFIX_ABSENT ".local", ".config", ".cache", ".gem", ".gemrc", ".bundle"
+#define BOOT_PREFIX_ABSENT                                                                                   \
+	".local", ".config", ".cache", ".gem", ".gemrc", ".bundle", "enumerator.so", "thread.rb",            \
+		"fiber.so", "rational.so", "complex.so", "ruby2_keywords.rb"
 
 /* System call number of the vDSO's own: see vdso_time.c. */
 #define BOOT_NR_MAIN_MARK 0x2beb0
