@@ -22,7 +22,7 @@ my %alive;
 sub build {
 	return $ENV{ROUTER_STAND} if $ENV{ROUTER_STAND};
 	my $d = scratch();
-	my @o = map { "build/release/platform-obj/platform/$_.c.o" } qw(conn h1 h2 h2_out exchange wheel buf guard front dispatch upstream router router_head router_log router_limit pages util tls tls_self proxy_protocol);
+	my @o = map { "build/release/platform-obj/platform/$_.c.o" } qw(conn h1 h2 h2_out exchange wheel buf guard front dispatch upstream router router_head router_log spans router_limit pages util tls tls_self proxy_protocol);
 	my @l = map { "build/release/platform-obj/llhttp/$_.o" } qw(api http llhttp);
 	chdir $TOP;
 	my @missing = grep { !-e } @o, @l;
