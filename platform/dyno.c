@@ -465,8 +465,9 @@ static void on_ended(struct instance *i, int status)
 	set_timer(d, TIMER_NONE, 0);
 	probe_stop(d);
 	budget_ended(d);
-	if (d->out_of_memory)
-		dyno_log(d, "Error R15 (Memory quota vastly exceeded)");
+	if (i->out_of_memory && i->app)
+		dyno_log(d, "Error R15 (Memory quota vastly exceeded): it has used all of its %llu MiB",
+			 (unsigned long long)(app_limits(i->app)->memory >> 20));
 	dyno_log(d, "Process exited with status %d", status);
 	if (d->oneoff) {
 		oneoff_ended(d, status);

@@ -162,6 +162,17 @@ void formation_up(struct sched_instance *fresh)
 	}
 }
 
+void formation_unwake(struct sched_app *sa)
+{
+	for (struct instance *i = sa->dynos, *next; i; i = next) {
+		next = i->next;
+		if (dyno_of(i)->web && !list_empty(&dyno_of(i)->queue))
+			dyno_bury(dyno_of(i));
+	}
+	if (!sa->n_starting)
+		sa->awake = false;
+}
+
 void formation_sleep(struct sched_app *sa, bool evict)
 {
 	sa->awake = false;

@@ -254,6 +254,7 @@ static void on_end(uv_poll_t *h, int status, int events)
 		return;
 	read_rest(p);
 	i->exit_status = si.si_code == CLD_EXITED ? si.si_status : 128 + si.si_status;
+	i->out_of_memory = p->lines.out_of_memory && i->exit_status == 128 + SIGKILL;
 	i->pid = 0;
 	if (*i->socket_path)
 		unlink(i->socket_path);

@@ -17,6 +17,9 @@
 #define READ_PER_S  (32u << 20)
 #define SECOND_NS   1000000000ull
 
+/* What the library OS says last when a program has used up its memory. A program that says it itself deceives its owner only. */
+#define OUT_OF_MEMORY "cowbell: out of memory: limit "
+
 static void tell_dropped(struct lines *l)
 {
 	if (l->dropped && l->i->app)
@@ -38,6 +41,8 @@ bool lines_too_many(const struct lines *l)
 
 static void put_line(struct lines *l, const char *text, size_t n)
 {
+	if (n > sizeof(OUT_OF_MEMORY) && !memcmp(text, OUT_OF_MEMORY, sizeof(OUT_OF_MEMORY) - 1))
+		l->out_of_memory = true;
 	if (l->kept_lines >= LINES_PER_S || l->kept_bytes + n > KEPT_PER_S) {
 		l->dropped++;
 		return;

@@ -12,6 +12,7 @@ struct lines {
 	uint64_t second_ns; /* when the current second began */
 	size_t read_bytes, kept_bytes; /* in it */
 	unsigned kept_lines, dropped;
+	bool out_of_memory; /* its machine said so */
 };
 void lines_put(struct lines *l, const char *data, size_t n);
 /* More than anybody should write in a second: stop reading for a while. */

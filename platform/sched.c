@@ -211,6 +211,8 @@ void sched_cancel(struct sched_wait *w)
 	list_del(&w->link);
 	sa->n_waiters--;
 	free(w);
+	if (!sa->n_waiters && !sa->n_up && config.idle_ns)
+		formation_unwake(sa);
 	sched_idle_update(sa);
 }
 

@@ -29,6 +29,7 @@ struct instance {
 	const char *how; /* how it came to life: "boot", "prefix", "snapshot", "standby" */
 	pid_t pid;
 	int exit_status;
+	bool out_of_memory; /* it ended because it had used all that its limit allows */
 	struct upstream *upstream; /* router_instance_gone() is called before it is freed */
 	struct sched_instance *priv; /* sched.c's own */
 	struct proc *proc; /* instance.c's own; NULL when there is no process */

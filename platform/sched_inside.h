@@ -66,7 +66,6 @@ struct sched_instance {
 	bool booting; /* holds one of the places for starts */
 	bool termed, evicted;
 	bool lost; /* takes no more connections: it is about to end */
-	bool out_of_memory;
 	uint64_t memory; /* as last measured, or guessed */
 	uint64_t limits_key; /* of the limits that a running process cannot change */
 	uint64_t decided_ns; /* to start it */
@@ -101,6 +100,7 @@ void sched_ended_one(void); /* a dyno has gone: perhaps we wait for the last */
 /* --- formation.c */
 void formation_reconcile(struct sched_app *sa);
 void formation_up(struct sched_instance *fresh); /* it serves: those whose place it takes may go */
+void formation_unwake(struct sched_app *sa); /* nobody waits any more: starts that have not begun need not */
 void formation_sleep(struct sched_app *sa, bool evict);
 unsigned formation_web_wanted(const struct sched_app *sa);
 void formation_tick(struct sched_app *sa, uint64_t now);

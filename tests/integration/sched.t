@@ -279,7 +279,9 @@ subtest 'deploys and restarts under load' => sub {
 	config('live', {CRASH => undef, V => '3'});
 	ok($p->wait_for(5, sub { $p->app('live', '/')->{content} =~ /V=3/ }), 'the next release is fine again');
 	config('live', {V => '4', STUBBORN => '1'});
-	ok($p->wait_for(5, sub { $p->app('live', '/')->{content} =~ /V=4/ }), 'a setting with a release of its own');
+	ok($p->wait_for(5, sub { $p->app('live', '/')->{content} =~ /V=4/ }), 'one that ignores SIGTERM');
+	config('live', {V => '5', STUBBORN => undef});
+	ok($p->wait_for(5, sub { $p->app('live', '/')->{content} =~ /V=5/ }), 'its successor answers; see below for R12');
 };
 
 subtest 'crashes' => sub {
@@ -320,7 +322,7 @@ subtest 'memory' => sub {
 	is($p->app('eater', '/')->{status}, 200, 'runs');
 	is($p->app('eater', '/eat', {timeout => 30})->{status}, 503, 'it eats all it may have');
 	ok($p->wait_for(10, sub { $p->app('eater', '/')->{status} == 200 }), 'and starts anew');
-	like(logs('eater'), qr/State changed from up to crashed/, 'the log says so');
+	like(logs('eater'), qr/Error R15 \(Memory quota vastly exceeded\).*State changed from up to crashed/s, 'the log says so: R15');
 	my @apps = map { "small-$_" } 1 .. 12;
 	app_new($_) for @apps;
 	is(join(' ', map { $p->app($_, '/')->{status} } @apps), join(' ', (200) x 12), '12 apps where 8 may run: each answers');
@@ -377,6 +379,7 @@ subtest 'output' => sub {
 };
 
 subtest 'the end' => sub {
+	ok($p->wait_for(31, sub { logs('live') =~ /Error R12 \(Exit timeout\).*Stopping remaining processes with SIGKILL.*Process exited with status 137/s }), 'R12: the one that ignores SIGTERM was ended after 30 s');
 	$p->app($_, '/') for qw(wake many live);
 	my @kids = grep { slurp($_) =~ /^PPid:\s+@{[$p->pid]}$/m } glob('/proc/[0-9]*/status');
 	ok(@kids >= 3, 'instances run');
