@@ -85,7 +85,7 @@ TEXT = 'one'
 class H(BaseHTTPRequestHandler):
     def do_GET(self):
         print('asked for', self.path, flush=True)
-        body = (TEXT + ' ' + os.environ.get('GREETING', 'none')).encode()
+        body = (os.environ.get('ODD', '') if self.path == '/odd' else TEXT + ' ' + os.environ.get('GREETING', 'none')).encode()
         self.send_response(200)
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
@@ -135,6 +135,7 @@ subtest 'config' => sub {
 	works(['config:get', 'ODD', '-a', 'demo'], qr/^\Q$odd\E\n/);
 	works(['config', '-a', 'demo'], qr/=== demo Config Vars\n\nGREETING:\s+hello you/);
 	serves('one hello you', 'the app has it');
+	is($p->app('demo', '/odd')->{content}, $odd, 'quotes, newlines and semicolons as they are');
 	works(['config:unset', 'GREETING', '-a', 'demo'], qr/Unsetting GREETING and restarting demo\.\.\. done, v3/);
 	serves('one none', 'and has it no more');
 };
