@@ -151,6 +151,7 @@ help:
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
 	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
+	@echo 'make bench-router   the platform'"'"'s router beside HAProxy and nginx'
 	@echo 'make bench-34000 APPS=34000   so many different apps delivered to a platform here'
 	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30)'
 	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
@@ -192,6 +193,11 @@ bench-snapshots:
 
 # APPS=34000 takes minutes and some GB of disk; fewer apps, less of both.
 APPS ?= 34000
+bench-router:
+	tools/deps build bench
+	$(MAKE) all
+	bench/router.py $(BENCHFLAGS)
+
 bench-34000:
 	tools/deps build bench
 	$(MAKE) all
@@ -317,6 +323,6 @@ fuzz-ring: build/fuzz-ring/ring_fuzz
 clean:
 	rm -rf build
 
-.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots bench-34000 install uninstall format lint fuzz fuzz-ring
+.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk

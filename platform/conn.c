@@ -428,8 +428,21 @@ void conn_accept(uv_stream_t *server, bool tls)
 	conn_reading(c, true);
 }
 
+/* Those that did not end by themselves. */
+static void stop_now(uv_timer_t *t)
+{
+	uv_close((uv_handle_t *)t, NULL);
+	list_for_each_safe (it, &all) {
+		conn_cut(list_entry(it, struct conn, node));
+	}
+}
+
 void conns_stop(void (*cb)(void))
 {
+	static uv_timer_t limit;
+	uv_timer_init(loop, &limit);
+	uv_timer_start(&limit, stop_now, STOP_MS, 0);
+	uv_unref((uv_handle_t *)&limit);
 	conns_stopping = true;
 	all_gone = cb;
 	list_for_each_safe (it, &all) {

@@ -24,6 +24,7 @@
 #define STALL_LOOK_MS	 10000
 #define LINGER_MS	 2000 /* reading on after an answer that came before the body's end */
 #define LINGER_BYTES	 (256 * 1024)
+#define STOP_MS		 30000 /* that requests in flight may take at our own end */
 #define CONN_HELD	 (64 * 1024) /* bytes that wait in memory: of a paused body, of pipelined requests */
 
 enum h1_state {
@@ -124,7 +125,9 @@ void h1_tunnel(struct exchange *x);
 void h2_start(struct conn *c);
 void h2_input(struct conn *c, const char *data, size_t n);
 void h2_gone(struct conn *c);
-bool h2_flush(struct conn *c); /* frames into the connection's buffer, before it is flushed; true: there were some */
+bool h2_flush(
+	struct conn
+		*c); /* frames into the connection's buffer, before it is flushed; true: there were some */
 void h2_writable(struct conn *c);
 uint64_t h2_timeout(struct conn *c);
 void h2_stop(struct conn *c);

@@ -581,7 +581,7 @@ void h1_pause(struct exchange *x, bool on)
 		return;
 	h->paused = on;
 	if (!on) {
-		c->last_in = uv_now(loop); /* its silence was ours */
+		c->last_in = c->body_since = uv_now(loop); /* its silence was ours */
 		conn_mark(c);
 	} else if (!h->busy) {
 		update_reading(c);

@@ -34,7 +34,7 @@ void h2_free_stream(struct h2_stream *st)
 	free(st);
 }
 
-static void free_session(struct h2 *h)
+void h2_free_session(struct h2 *h)
 {
 	soon_drop(&h->resumed);
 	while (!list_empty(&h->streams))
@@ -426,7 +426,7 @@ void h2_input(struct conn *c, const char *data, size_t n)
 	ssize_t r = nghttp2_session_mem_recv(h->s, (const uint8_t *)data, n);
 	h->inside = false;
 	if (h->doomed) {
-		free_session(h);
+		h2_free_session(h);
 		return;
 	}
 	if (r < 0) {
@@ -457,7 +457,7 @@ bool h2_flush(struct conn *c)
 	}
 	h->inside = false;
 	if (h->doomed) {
-		free_session(h);
+		h2_free_session(h);
 		return false;
 	}
 	return some;
@@ -484,7 +484,7 @@ void h2_writable(struct conn *c)
 	}
 	h->inside = false;
 	if (h->doomed)
-		free_session(h);
+		h2_free_session(h);
 }
 
 void h2_gone(struct conn *c)
@@ -502,7 +502,7 @@ void h2_gone(struct conn *c)
 			st->x.handler->closed(&st->x);
 	}
 	if (!h->inside)
-		free_session(h);
+		h2_free_session(h);
 }
 
 void h2_stop(struct conn *c)

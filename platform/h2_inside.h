@@ -48,6 +48,7 @@ struct h2 {
 };
 
 void h2_free_stream(struct h2_stream *st);
+void h2_free_session(struct h2 *h); /* not while it is `inside` */
 /* Give what was held back, and the end of the body. */
 void h2_deliver(struct h2_stream *st);
 

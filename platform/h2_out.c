@@ -152,7 +152,10 @@ static void deliver_resumed(struct soon *s)
 	list_for_each_safe (it, &h->streams)
 		h2_deliver(list_entry(it, struct h2_stream, node));
 	h->inside = false;
-	conn_mark(h->c);
+	if (h->doomed)
+		h2_free_session(h);
+	else
+		conn_mark(h->c);
 }
 
 void h2_pause(struct exchange *x, bool on)
