@@ -6,6 +6,7 @@
  * read: lines of options ("  -m, --memory SIZE ...") and of subcommands (after "Commands:"). So a new option is completed
  * without anybody thinking of it. The script holds the words; names of apps, images and instances are asked for as they are needed.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,7 @@
 
 static const struct option_def defs[] = {{1, 'h', "help", NULL, "print this help"}, {0, 0, NULL, NULL, NULL}};
 
-/* What `cowbell WORDS --help` prints: malloc; "" if it prints nothing. */
+/* What `cowbell WORDS --help` prints: malloc; "" if it prints nothing. sub may be "-aAPP". */
 static char *help_of(const char *command, const char *sub)
 {
 	const char *argv[] = {"cowbell", command, sub ? sub : "--help", sub ? "--help" : NULL, NULL};
@@ -45,6 +46,18 @@ static char *help_of(const char *command, const char *sub)
 	return text;
 }
 
+static void add_once(struct strings *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void add_once(struct strings *s, const char *fmt, ...)
+{
+	char word[80];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(word, sizeof(word), fmt, ap);
+	va_end(ap);
+	strings_add_once(s, word);
+}
+
 /* Its options, as words; those that take a value, too. */
 static void read_help(const char *text, struct strings *options, struct strings *valued, struct strings *subs)
 {
@@ -56,18 +69,20 @@ static void read_help(const char *text, struct strings *options, struct strings 
 		const char *dash = strstr(line, "--");
 		if (!strncmp(line, "Commands:", 9))
 			commands_now = true;
+		else if (line[0] != ' ')
+			commands_now = false;
 		else if (commands_now && sscanf(line, "  %31[a-z] ", sub) == 1 && line[2] != ' ')
 			strings_add(subs, sub);
 		else if (dash && (dash == line + 6 || dash == line + 2) &&
 			 sscanf(dash, "--%60[a-z0-9-]", name) == 1) {
-			strings_addf(options, "--%s", name);
+			add_once(options, "--%s", name);
 			bool takes = dash[2 + strlen(name)] == ' ' && dash[3 + strlen(name)] != ' ';
 			if (takes)
-				strings_addf(valued, "--%s", name);
+				add_once(valued, "--%s", name);
 			if (dash == line + 6 && line[2] == '-') {
-				strings_addf(options, "-%c", line[3]);
+				add_once(options, "-%c", line[3]);
 				if (takes)
-					strings_addf(valued, "-%c", line[3]);
+					add_once(valued, "-%c", line[3]);
 			}
 		}
 	}
@@ -84,13 +99,15 @@ static void put_words(const struct strings *s)
 static void put_case(const char *command, const char *sub, bool both)
 {
 	struct strings options = {0}, valued = {0}, subs = {0};
-	char *text = help_of(command, sub);
+	char *colon = both && sub ? textf("%s:%s", command, sub)
+				  : NULL; /* without -a only that is the platform's */
+	char *text = colon ? help_of(colon, NULL) : help_of(command, sub);
 
 	read_help(text, &options, &valued, &subs);
 	if (!sub && both) { /* the platform's verb of that name */
-		strings_add_once(&options, "--app");
-		strings_add_once(&valued, "--app");
-		strings_add_once(&valued, "-a");
+		char *other = help_of(command, "-aapp");
+		read_help(other, &options, &valued, &subs);
+		free(other);
 	}
 	printf("\t'%s%s%s') options='", command, sub ? " " : "", sub ? sub : "");
 	put_words(&options);
@@ -102,11 +119,12 @@ static void put_case(const char *command, const char *sub, bool both)
 	puts("' ;;");
 	if (!sub)
 		for (size_t i = 0; i < subs.n; i++)
-			put_case(command, subs.v[i], false);
+			put_case(command, subs.v[i], both);
 	strings_free(&options);
 	strings_free(&valued);
 	strings_free(&subs);
 	free(text);
+	free(colon);
 }
 
 /* The tables as a shell function that bash and zsh both read: sets options, valued and subs for $1. */
@@ -114,7 +132,8 @@ static void put_tables(void)
 {
 	puts("_cowbell_table()\n{\n\toptions= valued= subs=\n\tcase $1 in");
 	for (const struct command *c = commands; c->name; c++)
-		put_case(c->name, NULL, c->both);
+		if (strcmp(c->name, "help") && strcmp(c->name, "version"))
+			put_case(c->name, NULL, c->both);
 	puts("\tesac\n}\n");
 	fputs("_cowbell_commands='", stdout);
 	for (const struct command *c = commands; c->name; c++)
