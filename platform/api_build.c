@@ -127,6 +127,15 @@ static void upload_room(void *arg)
 		exchange_resume(u->call->x);
 }
 
+static void refuse_upload(struct call *c, int err)
+{
+	if (err == -EFBIG)
+		api_error(c, 413, "request_entity_too_large", "The source is larger than this server takes.");
+	else
+		api_error(c, err == -ENOSPC ? 507 : 500, "storage_failed",
+			  "The source could not be written: %s", strerror(-err));
+}
+
 static void upload_done(void *arg, char *path, int err)
 {
 	struct upload *u = arg;
@@ -144,11 +153,8 @@ static void upload_done(void *arg, char *path, int err)
 					   .strip = true};
 		u->version = u->checksum = u->description = NULL;
 		begin(c, &src);
-	} else if (err == -EFBIG) {
-		api_error(c, 413, "request_entity_too_large", "The source is larger than this server takes.");
 	} else {
-		api_error(c, err == -ENOSPC ? 507 : 500, "storage_failed",
-			  "The source could not be written: %s", strerror(-err));
+		refuse_upload(c, err);
 	}
 	upload_free(u);
 }
@@ -159,6 +165,12 @@ static void upload_piece(struct call *c, const char *data, size_t n)
 
 	if (!spool_write(u->spool, data, n))
 		exchange_pause(c->x);
+	int err = spool_error(u->spool);
+	if (err) { /* no need to take the rest */
+		spool_abort(u->spool);
+		upload_free(u);
+		refuse_upload(c, err);
+	}
 }
 
 static void upload_end(struct call *c)

@@ -21,6 +21,7 @@ struct spool_events {
 /* NULL: the file cannot be made. name: of the file in data_dir/sources. */
 struct spool *spool_open(const char *name, uint64_t max, const struct spool_events *ev, void *arg);
 bool spool_write(struct spool *s, const char *data, size_t n);
+int spool_error(const struct spool *s); /* what spool_finish() would tell by now, or 0 */
 void spool_finish(struct spool *s);
 void spool_abort(struct spool *s); /* no event comes any more, and the file goes */
 

@@ -174,6 +174,17 @@ static void put_room(void *arg)
 	exchange_resume(p->x);
 }
 
+static void refuse_put(struct exchange *x, int err)
+{
+	reply_text(x,
+		   err == -EFBIG    ? 413
+		   : err == -ENOSPC ? 507
+				    : 500,
+		   err == -EFBIG    ? "The source is larger than this server takes.\n"
+		   : err == -ENOSPC ? "The server's disk is full.\n"
+				    : "The source could not be written.\n");
+}
+
 static void put_done(void *arg, char *path, int err)
 {
 	struct put *p = arg;
@@ -187,13 +198,7 @@ static void put_done(void *arg, char *path, int err)
 	if (p->x && !err)
 		reply_text(p->x, 200, "");
 	else if (p->x)
-		reply_text(p->x,
-			   err == -EFBIG    ? 413
-			   : err == -ENOSPC ? 507
-					    : 500,
-			   err == -EFBIG    ? "The source is larger than this server takes.\n"
-			   : err == -ENOSPC ? "The server's disk is full.\n"
-					    : "The source could not be written.\n");
+		refuse_put(p->x, err);
 	free(path);
 	free(p);
 }
@@ -202,8 +207,17 @@ static void put_body(struct exchange *x, const char *data, size_t n)
 {
 	struct put *p = x->user;
 
+	if (!p)
+		return;
 	if (!spool_write(p->spool, data, n))
 		exchange_pause(x);
+	int err = spool_error(p->spool);
+	if (err) { /* no need to take the rest */
+		spool_abort(p->spool);
+		free(p);
+		x->user = NULL;
+		refuse_put(x, err);
+	}
 }
 
 static void put_end(struct exchange *x)

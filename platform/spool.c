@@ -140,10 +140,15 @@ struct spool *spool_open(const char *name, uint64_t max, const struct spool_even
 	return s;
 }
 
+int spool_error(const struct spool *s)
+{
+	return s->err;
+}
+
 bool spool_write(struct spool *s, const char *data, size_t n)
 {
 	if (s->err || n > s->max - s->n) {
-		s->err = s->err ? s->err : -EFBIG; /* told at the end; until then bytes are thrown away */
+		s->err = s->err ? s->err : -EFBIG; /* what comes now is thrown away */
 		return true;
 	}
 	s->n += n;
