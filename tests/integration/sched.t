@@ -113,7 +113,8 @@ spew("$dir/app/Procfile", "web: ./server\nworker: ./server work\n");
 system("tar -C $dir/app -czf $dir/app.tgz .") == 0 or BAIL_OUT('tar');
 my $tar = slurp("$dir/app.tgz");
 
-my $p = Platform->start(args => ['--idle', '2s', '--max-instances', '8']);
+my @monitor = $ENV{COWBELL_MONITORS} ? ('--monitor', (split /,/, $ENV{COWBELL_MONITORS})[0]) : ();
+my $p = Platform->start(args => ['--idle', '2s', '--max-instances', '8', @monitor]);
 my $CA = $p->data . '/certs/self.crt';
 
 sub deploy {
