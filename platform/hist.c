@@ -54,14 +54,17 @@ uint64_t hist_count(const struct hist *h)
 
 double hist_quantile(const struct hist *h, double q)
 {
-	uint64_t all = hist_count(h), before = 0;
-	double want = q * (double)all;
+	uint64_t all = hist_count(h), before = 0, rank = (uint64_t)(q * (double)all + 0.999999);
 
+	if (rank < 1)
+		rank = 1;
+	if (rank > all)
+		rank = all;
 	for (unsigned i = 0; i < HIST_BUCKETS && all; i++) {
-		if (h->n[i] && (double)(before + h->n[i]) >= want) {
-			double part = (want - (double)before) / h->n[i];
+		if (before + h->n[i] >= rank) {
+			double part = ((double)(rank - before) - 0.5) / h->n[i];
 			double low = (double)lowest(i), high = (double)hist_above(i);
-			return low + (high - low) * (part < 0 ? 0 : part);
+			return low + (high - low) * part;
 		}
 		before += h->n[i];
 	}

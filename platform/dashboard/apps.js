@@ -15,10 +15,10 @@ export function apps(main, arg, me) {
 	const pages = h("div", { class: "pages", hidden: true }, back, where, on);
 	let page = Number(query.get("page")) || 1, running = null, stop = false;
 
-	main.append(h("div", { class: "head" }, h("h1", {}, "Apps"), found), h("div", { class: "row" }, h("div", { class: "search" }, q, h("kbd", { "aria-hidden": "true" }, "/")), state, sort), h("section", { class: "card", "aria-label": "Apps" }, h("div", { class: "wrap" }, h("table", { class: "stack" }, h("thead", {}, h("tr", {}, h("th", {}, "App"), h("th", {}, "State"), me.admin ? h("th", {}, "Owner") : null, h("th", {}, "Release"), h("th", { class: "n" }, "Requests"), h("th", { class: "n" }, "Median"), h("th", { class: "n" }, "p99"))), body)), empty, pages));
+	main.append(h("div", { class: "head" }, h("h1", {}, "Apps"), found), h("div", { class: "row" }, h("div", { class: "search" }, q, h("kbd", { "aria-hidden": "true" }, "/")), state, sort), h("section", { class: "card", "aria-label": "Apps" }, h("div", { class: "wrap" }, h("table", { class: "stack" }, h("thead", {}, h("tr", {}, h("th", {}, "App"), h("th", {}, "State"), me.admin ? h("th", { class: "wide" }, "Owner") : null, h("th", {}, "Release"), h("th", { class: "n" }, "Requests"), h("th", { class: "n" }, "Median"), h("th", { class: "n" }, "p99"))), body)), empty, pages));
 
 	function row(a) {
-		return h("tr", {}, h("td", {}, h("a", { class: "name", href: `/dashboard/apps/${a.name}` }, a.name)), h("td", { class: "side" }, pill(a.state)), me.admin ? h("td", { class: "soft small" }, a.owner) : null, h("td", { class: "soft small" }, a.version ? [`v${a.version}, `, ago(a.released)] : "none"), h("td", { class: "n", "data-label": "requests" }, count(a.requests)), h("td", { class: "n nowrap", "data-label": "median" }, a.latency.count ? ms(a.latency.p50) : "–"), h("td", { class: "n nowrap", "data-label": "p99" }, a.latency.count ? ms(a.latency.p99) : "–"));
+		return h("tr", {}, h("td", {}, h("a", { class: "name", href: `/dashboard/apps/${a.name}` }, a.name)), h("td", { class: "side" }, pill(a.state)), me.admin ? h("td", { class: "soft small wide" }, a.owner) : null, h("td", { class: "soft small" }, a.version ? [`v${a.version}, `, ago(a.released)] : "none"), h("td", { class: "n", "data-label": "requests" }, count(a.requests)), h("td", { class: "n nowrap wide" }, a.latency.count ? ms(a.latency.p50) : "–"), h("td", { class: "n nowrap wide" }, a.latency.count ? ms(a.latency.p99) : "–"));
 	}
 
 	async function load() {

@@ -70,7 +70,7 @@ export function one(main, name) {
 				say(e.message);
 			}
 		} }, values ? "Hide values" : "Show values");
-		config.replaceChildren(d.config.length ? h("dl", { class: "vars mono" }, d.config.map((k) => [h("dt", {}, k), h("dd", {}, values ? values[k] ?? "" : "••••••••")])) : h("p", { class: "empty" }, "None are set."), d.config.length ? h("div", { class: "row" }, h("br"), show) : "");
+		config.replaceChildren(d.config.length ? h("dl", { class: "vars mono" }, d.config.map((k) => [h("dt", {}, k), h("dd", {}, values ? values[k] ?? "" : "••••••••")])) : h("p", { class: "empty" }, "None are set."), d.config.length ? h("div", { class: "row below" }, show) : "");
 	}
 
 	async function loadReleases() {
