@@ -5,7 +5,7 @@
  *   CACHE/prefix/KEY.snap      a snapshot; whole or not there. At most MAX_FILES and MAX_BYTES, the longest unused go
  *   CACHE/prefix/.KEY.making   locked by who makes it
  *   CACHE/prefix/.seen         keys that were wanted once, SEEN_SLOTS of them: only what is wanted again is made, so that what is in
- *                              the environment of one app alone does not go to disk
+ *                              the environment of one app alone does not go to disk; and those of which there can be none
  *
  * The key is a hash of all that the start depends on: this build, the CPU, the monitor asked for, the digests of the layers below
  * the app's, what is seen of the app's from outside, program, arguments, environment, user, directory, names, memory, ports,
@@ -47,6 +47,7 @@
 
 #define FORMAT	   "prefix 1"
 #define SEEN_SLOTS 1024u
+#define SEEN_BYTES 32u
 #define MAX_FILES  64u
 #define MAX_BYTES  (2ull << 30)
 #define MAKE_NS	   20000000000ull
@@ -163,20 +164,56 @@ static int open_prefix(int dir, const char *key)
 	return -1;
 }
 
-/* Was it wanted before? Others who write meanwhile do no harm: a key is seen once more, or once less. */
-static bool seen(int dir, const char *key)
-{
-	int fd = openat(dir, ".seen", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	char have[32] = "";
-	off_t at = (off_t)(strtoul((char[]){key[0], key[1], key[2], key[3], 0}, NULL, 16) % SEEN_SLOTS * 32);
-	bool is = fd >= 0 && pread(fd, have, sizeof(have), at) == sizeof(have) &&
-		  !memcmp(have, key + 4, sizeof(have));
+enum wanted { NEVER, BEFORE, HOPELESS };
 
-	if (fd >= 0 && !is && pwrite(fd, key + 4, sizeof(have), at) < 0)
-		is = false;
+/* Its place in the file of keys, and what says that it was wanted, or that there can be none. */
+static off_t slot(const char *key, char mark[SEEN_BYTES], bool hopeless)
+{
+	char head[5] = {key[0], key[1], key[2], key[3], 0};
+
+	memcpy(mark, key + 4, SEEN_BYTES);
+	if (hopeless)
+		mark[0] = '!';
+	return (off_t)(strtoul(head, NULL, 16) % SEEN_SLOTS * SEEN_BYTES);
+}
+
+static int open_seen(int dir)
+{
+	return openat(dir, ".seen", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* Was it wanted before? From now on it was. Others who write meanwhile do no harm: a key is seen once more, or once less. */
+static enum wanted wanted(int dir, const char *key)
+{
+	char have[SEEN_BYTES] = "", mark[SEEN_BYTES], no[SEEN_BYTES];
+	off_t at = slot(key, mark, false);
+	int fd = open_seen(dir);
+	bool full = fd >= 0 && pread(fd, have, SEEN_BYTES, at) == SEEN_BYTES;
+	enum wanted w = NEVER;
+
+	slot(key, no, true);
+	if (full && !memcmp(have, no, SEEN_BYTES))
+		w = HOPELESS;
+	else if (full && !memcmp(have, mark, SEEN_BYTES))
+		w = BEFORE;
+	else if (fd >= 0 && pwrite(fd, mark, SEEN_BYTES, at) < 0)
+		w = NEVER;
 	if (fd >= 0)
 		close(fd);
-	return is;
+	return w;
+}
+
+/* It has been tried: nobody need try again, until the key's place is taken by another. */
+static void note_hopeless(int dir, const char *key)
+{
+	char no[SEEN_BYTES];
+	off_t at = slot(key, no, true);
+	int fd = open_seen(dir);
+
+	if (fd >= 0 && pwrite(fd, no, SEEN_BYTES, at) < 0)
+		errno = 0; /* it will be tried again */
+	if (fd >= 0)
+		close(fd);
 }
 
 static int lock_making(int dir, const char *key)
@@ -216,7 +253,7 @@ enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *c
 		p->how = IMAGE_GO_ON;
 	} else if (p->standby_fd) {
 		exit(say_fail(EXIT_OURS, "--standby: there is no such start yet"));
-	} else if (seen(p->dir, p->key)) {
+	} else if (wanted(p->dir, p->key) == BEFORE) {
 		p->lock = lock_making(p->dir, p->key);
 		if (p->lock >= 0)
 			p->how = IMAGE_BOOT_AND_MAKE;
@@ -361,6 +398,8 @@ static void run_maker(const struct prefix *p, const struct monitor_config *cfg, 
 	close(result[1]);
 	if (pid > 0 && read(result[0], &got, 1) == 1 && got == '+')
 		commit(p, out);
+	else if (pid > 0)
+		note_hopeless(p->dir, p->key);
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	snprintf(name, sizeof(name), ".%s.making", p->key);
