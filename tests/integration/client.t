@@ -164,7 +164,7 @@ is(json_of('config', '--json')->{ODD}, "it's \$x;\n\"q\"", 'quotes, semicolons a
 check(['config', '-s'], 0, qr/^GREETING='good day'$/m);
 check(['config', 'set', 'nonsense'], 125, undef, qr/is not K=V/);
 check(['config', 'sett', 'A=1'], 125, undef, qr/no command 'sett'; did you mean: set/);
-like($p->app('demo')->{content}, qr/^good day/, 'the app has them');
+ok($p->wait_for(20, sub { $p->app('demo')->{content} =~ /^good day/ }), 'the app has them, once it has started anew');
 check(['config:unset', 'GREETING', 'ODD'], 0, undef, qr/Unsetting GREETING, ODD .*done, v\d+/);
 check(['releases'], 0, qr/^=== demo Releases - Current: v\d+\n\nv\d+ .*\nv\d+ /);
 check(['releases', '-n', '1'], 0, qr/^=== .*\n\nv\d+ .*\n\z/);
