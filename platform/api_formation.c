@@ -185,9 +185,9 @@ static void change_many(struct call *c)
 {
 	json_t *updates = json_object_get(c->body, "updates"), *u, *out;
 	struct change changes[UPDATES_MAX] = {{0}};
-	size_t i, n = json_array_size(updates);
+	size_t i, n = 0;
 
-	if (!json_is_array(updates) || n > UPDATES_MAX) {
+	if (!json_is_array(updates) || json_array_size(updates) > UPDATES_MAX) {
 		api_error(c, API_INVALID, "Parameter updates must be an array of at most %d.", UPDATES_MAX);
 		return;
 	}
@@ -200,7 +200,7 @@ static void change_many(struct call *c)
 			api_error(c, API_INVALID, "Each update needs a type.");
 			return;
 		}
-		if (!read_change(c, type, u, &changes[i]))
+		if (!read_change(c, type, u, &changes[n++]))
 			return;
 	}
 	if (!apply(c, changes, n))

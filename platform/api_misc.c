@@ -161,7 +161,7 @@ static void buildpacks_change(struct call *c)
 {
 	json_t *updates = json_object_get(c->body, "updates");
 
-	if (updates && json_is_array(updates) && !json_array_size(updates))
+	if (json_is_array(updates) && !json_array_size(updates))
 		none(c);
 	else
 		api_error(c, API_INVALID,
