@@ -14,7 +14,7 @@
  * this push alone. Before anything is visible in the repository it exports the pushed commit as a tar (git archive) and says so; we
  * build, and it prints what comes; only if the release is made it lets git go on (git_push.c).
  *
- * Repositories are bare and made by hand when first asked for: data_dir/git/ID. An app is never made by a push.
+ * Repositories: git_repo.c. An app is never made by a push.
  */
 #include "platform/git.h"
 
@@ -35,70 +35,6 @@
 #define NAME_AT	    1 /* of the path */
 
 static unsigned n_children;
-
-/* --- the repository -------------------------------------------------------------------------------------------------------- */
-
-static int write_file(int dir, const char *name, const char *text)
-{
-	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return errno == EEXIST ? 0 : -errno;
-	ssize_t n = write(fd, text, strlen(text));
-	close(fd);
-	return n == (ssize_t)strlen(text) ? 0 : -EIO;
-}
-
-void git_dir(const struct app *a, char *out, size_t size)
-{
-	snprintf(out, size, "%s/git/%s", config.data_dir, a->id);
-}
-
-/* All that git needs to see a repository. HEAD comes last: without it there is none. */
-static int make_repository(const struct app *a)
-{
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s/git", config.data_dir);
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return -errno;
-	git_dir(a, path, sizeof(path));
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return -errno;
-	int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = dir < 0 ? -errno : 0;
-	if (!r && mkdirat(dir, "objects", 0700) && errno != EEXIST)
-		r = -errno;
-	if (!r && mkdirat(dir, "refs", 0700) && errno != EEXIST)
-		r = -errno;
-	if (!r && mkdirat(dir, "refs/heads", 0700) && errno != EEXIST)
-		r = -errno;
-	if (!r)
-		r = write_file(dir, "config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n");
-	if (!r)
-		r = write_file(dir, "HEAD", "ref: refs/heads/main\n");
-	if (dir >= 0)
-		close(dir);
-	return r;
-}
-
-/* The directory with the hook, made once for each start of the server. */
-static const char *hooks_dir(void)
-{
-	static char path[4096];
-	char link[4200];
-
-	if (*path)
-		return path;
-	snprintf(path, sizeof(path), "%s/run", config.data_dir);
-	mkdir(path, 0700);
-	snprintf(path, sizeof(path), "%s/run/hooks", config.data_dir);
-	mkdir(path, 0700);
-	snprintf(link, sizeof(link), "%s/pre-receive", path);
-	unlink(link);
-	if (symlink(config.self, link))
-		plog("error", NULL, "%s: %s", link, strerror(errno));
-	return path;
-}
 
 /* --- the child -------------------------------------------------------------------------------------------------------------------- */
 
@@ -347,7 +283,7 @@ static unsigned add_settings(char **args, unsigned n)
 		"pack.windowMemory=64m",
 	};
 
-	snprintf(hooks, sizeof(hooks), "core.hooksPath=%s", hooks_dir());
+	snprintf(hooks, sizeof(hooks), "core.hooksPath=%s", git_hooks_dir());
 	snprintf(input, sizeof(input), "receive.maxInputSize=%llu", (unsigned long long)config.max_source);
 	args[n++] = (char *)"-c";
 	args[n++] = hooks;
@@ -447,7 +383,7 @@ static void start(struct exchange *x, struct app *a, struct user *u, bool receiv
 {
 	struct str encoding = exchange_header(x, "Content-Encoding"),
 		   protocol = exchange_header(x, "Git-Protocol");
-	int r = make_repository(a);
+	int r = git_make(a);
 
 	if (r) {
 		plog("error", a->name, "git: the repository cannot be made: %s", strerror(-r));

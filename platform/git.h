@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* What git.c and git_push.c share. */
+/* What git.c, git_push.c and git_repo.c share. */
 #ifndef COWBELL_PLATFORM_GIT_H
 #define COWBELL_PLATFORM_GIT_H
 
@@ -29,8 +29,14 @@ struct git {
 	struct push *push; /* of receive-pack's POST; NULL else */
 };
 
-void git_dir(const struct app *a, char *out, size_t size);
 void git_kill(struct git *g);
+
+/* --- git_repo.c ----------------------------------------------------------------------------------------------------------- */
+void git_dir(const struct app *a, char *out, size_t size);
+int git_make(const struct app *a); /* unless it is there; 0 or -errno */
+void git_remove(const char *path);
+void git_open(void); /* removes repositories whose apps went in a crash */
+const char *git_hooks_dir(void);
 
 /* --- git_push.c ----------------------------------------------------------------------------------------------------------- */
 void git_push_begin(struct git *g); /* makes g->push */
@@ -39,6 +45,5 @@ void git_push_read(struct git *g);
 void git_push_client_gone(struct git *g);
 void git_push_over(struct git *g); /* the child has ended; g->push is NULL afterwards */
 void git_app_gone(struct app *a);
-void git_open(void); /* repositories whose apps went in a crash */
 
 #endif

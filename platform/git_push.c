@@ -8,9 +8,7 @@
  * One push of an app at a time: a second one is refused with a line, since git checks what it replaces only at the end, after the
  * release. A client that goes away ends its push: the build is cancelled, and nothing changes.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,44 +253,7 @@ void git_push_over(struct git *g)
 	uv_close((uv_handle_t *)&p->hook, on_closed);
 }
 
-/* --- the repository of an app that goes ----------------------------------------------------------------------------------------------- */
-
-struct rubbish {
-	uv_work_t w;
-	char path[4200];
-};
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
-{
-	(void)st, (void)type, (void)where;
-	return remove(path) && errno != ENOENT;
-}
-
-static void remove_tree(uv_work_t *w)
-{
-	struct rubbish *r = w->data;
-
-	nftw(r->path, remove_one, 16, FTW_PHYS | FTW_DEPTH);
-}
-
-static void removed_tree(uv_work_t *w, int status)
-{
-	(void)status;
-	free(w->data);
-}
-
-/* Out of sight at once, gone when a thread of the pool has time. What a crash leaves is found by git_open(). */
-static void remove_repository(const char *path)
-{
-	struct rubbish *r = xcalloc(1, sizeof(*r));
-	size_t n = strlen(path);
-	bool gone = n > 5 && !strcmp(path + n - 5, ".gone");
-
-	snprintf(r->path, sizeof(r->path), "%s%s", path, gone ? "" : ".gone");
-	r->w.data = r;
-	if ((!gone && rename(path, r->path)) || uv_queue_work(loop, &r->w, remove_tree, removed_tree))
-		free(r); /* mostly: nothing was ever pushed */
-}
+/* --- an app that goes --- */
 
 void git_app_gone(struct app *a)
 {
@@ -305,21 +266,5 @@ void git_app_gone(struct app *a)
 				git_kill(p->g);
 		}
 	git_dir(a, path, sizeof(path));
-	remove_repository(path);
-}
-
-void git_open(void)
-{
-	char path[4200];
-
-	snprintf(path, sizeof(path), "%s/git", config.data_dir);
-	DIR *d = opendir(path);
-	for (struct dirent *e; d && (e = readdir(d));) {
-		if (e->d_name[0] == '.' || model_app(e->d_name))
-			continue;
-		snprintf(path, sizeof(path), "%s/git/%s", config.data_dir, e->d_name);
-		remove_repository(path);
-	}
-	if (d)
-		closedir(d);
+	git_remove(path);
 }
