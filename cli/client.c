@@ -57,8 +57,10 @@ int client_open(struct client **out, const struct where *w)
 				"https, or say --plain-http to cowbell login",
 				w->url);
 	c = calloc(1, sizeof(*c));
-	if (!c || !(c->easy = curl_api.easy_init()))
+	if (!c || !(c->easy = curl_api.easy_init())) {
+		free(c);
 		return say_fail(EXIT_OURS, "libcurl cannot be started");
+	}
 	c->where = (struct where){.url = textf("%s", w->url),
 				  .token = w->token ? textf("%s", w->token) : NULL,
 				  .ca_file = w->ca_file ? textf("%s", w->ca_file) : NULL,

@@ -157,6 +157,7 @@ static int run_colon(char *word, int argc, char **argv)
 	const struct command *c = find_command(word);
 	if (!v || !c || !*word || !colon[1] || (!c->both && c->run != cmd_platform)) {
 		*colon = ':';
+		free(v);
 		return unknown_command(word);
 	}
 	v[0] = word;

@@ -44,7 +44,9 @@ static int run_config(const struct at *at, const struct words *w)
 		show_json(vars);
 	} else if (w->has[P_SHELL]) {
 		json_object_foreach(vars, key, v)
+		{
 			put_shell(key, json_string_value(v) ? json_string_value(v) : "");
+		}
 	} else {
 		show_title("%s Config Vars", at->app);
 		json_object_foreach(vars, key, v)

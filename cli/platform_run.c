@@ -20,7 +20,8 @@
 #include "cli/client.h"
 #include "lib/host/say.h"
 
-#define MARKER "\xef\xbf\xbf heroku-command-exit-status: "
+#define MARKER	     "\xef\xbf\xbf heroku-command-exit-status: "
+#define MARKER_BEGIN 0xef
 
 static const struct option_def run_options[] = {
 	PLATFORM_APP,
@@ -105,7 +106,7 @@ static void filter(struct session *s, char ch)
 	}
 	out(s->held, s->n_held);
 	s->n_held = 0;
-	if (ch == MARKER[0])
+	if ((unsigned char)ch == MARKER_BEGIN)
 		s->held[s->n_held++] = ch;
 	else
 		out(&ch, 1);
@@ -122,12 +123,12 @@ static void show(struct session *s, const char *p, size_t n)
 		p = nl + 1;
 	}
 	while (n) {
-		const char *mark = s->n_held ? p : memchr(p, MARKER[0], n);
+		const char *mark = s->n_held ? p : memchr(p, MARKER_BEGIN, n);
 		size_t plain = mark ? (size_t)(mark - p) : n;
 		out(p, plain);
 		p += plain;
 		n -= plain;
-		for (; n && (s->n_held || *p == MARKER[0]); p++, n--)
+		for (; n && (s->n_held || (unsigned char)*p == MARKER_BEGIN); p++, n--)
 			filter(s, *p);
 	}
 }
