@@ -11,7 +11,7 @@
  * A dyno is freed when it is GONE and the router has given back every request: dyno_bury(), dyno_free_if_unused().
  *
  * After the n-th crash in a row a type is not started again for 0.5 s · 2^(n-1), 5 min at most; a dyno that was up dies
- * for the first time: at once. One that was up for FORGIVE_NS starts counting anew. Until then requests get H10 at once.
+ * for the first time: at once. FORGIVE_NS without a crash, and counting starts anew. Until then requests get H10 at once.
  */
 #include <errno.h>
 #include <signal.h>
@@ -397,7 +397,7 @@ static void count_crash(struct sched_instance *d, bool was_up)
 	struct crash *c = crash_of(d->sa, d->i.type, true);
 	uint64_t now = now_ns(), delay = BACKOFF_NS;
 
-	if (was_up && now - d->i.started_ns > FORGIVE_NS)
+	if ((was_up && now - d->i.started_ns > FORGIVE_NS) || now > c->retry_ns + FORGIVE_NS)
 		c->n = 0;
 	c->n++;
 	for (unsigned k = 1; k < c->n && delay < BACKOFF_MAX; k++)

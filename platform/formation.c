@@ -111,6 +111,11 @@ static void reconcile_type(struct sched_app *sa, const struct formation *f)
 	bool web = !strcmp(f->type, "web"), beside = web && old_ones_serve(sa);
 	uint64_t now = now_ns();
 
+	if (strlen(f->type) >= sizeof(sa->dynos->type)) { /* its dynos could not be told from others */
+		plog("error", sa->app->name, "a process type with a name of %zu bytes is not started",
+		     strlen(f->type));
+		return;
+	}
 	drain_surplus(sa, f, want);
 	if (beside && sa->failed_version == sa->app->release.version)
 		return;

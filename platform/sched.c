@@ -154,12 +154,14 @@ static struct sched_wait *wait_for(struct sched_app *sa, sched_cb *cb, void *arg
 	const struct limits *l = app_limits(sa->app);
 	const struct crash *c = crash_of(sa, "web", false);
 	unsigned n = sa->n_up + sa->n_starting;
+	/* those that are still to come up take as many at once as they may have in flight */
+	uint64_t room =
+		(uint64_t)l->backlog * (n ? n : 1) + (uint64_t)l->in_flight * (n ? sa->n_starting : 1);
 
 	sa->used_ns = now_ns();
 	if (!n && c && c->n && sa->used_ns < c->retry_ns)
 		return refuse(cb, arg, H10);
-	if (sa->n_waiters >= l->backlog * (n ? n : 1) &&
-	    (n || l->backlog)) /* without any, a wake may be waited for */
+	if (sa->n_waiters >= room)
 		return refuse(cb, arg, H11);
 	struct sched_wait *w = xcalloc(1, sizeof(*w));
 	w->sa = sa;

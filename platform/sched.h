@@ -17,9 +17,9 @@ struct upstream; /* the router's own: idle connections to it */
 struct instance {
 	char id[37];
 	struct app *app; /* NULL once the app was destroyed */
-	char type[32]; /* "web", "worker", "run", "release", "scheduler" */
+	char type[72]; /* "web", "worker", "run", "release", "scheduler" */
 	unsigned number; /* web.1 */
-	char dyno[48]; /* "web.1" */
+	char dyno[88]; /* "web.1" */
 	enum dyno_state state;
 	unsigned version; /* of the release it runs */
 	char socket_path[108]; /* AF_UNIX stream socket on which its PORT is reached; "": it has none */

@@ -26,7 +26,7 @@
 /* Crashes of one process type of an app. */
 struct crash {
 	struct crash *next;
-	char type[32];
+	char type[72];
 	unsigned n; /* in a row */
 	uint64_t last_ns, retry_ns; /* not started again before */
 	bool stopped; /* by its owner; until the next restart, release or scaling */

@@ -205,7 +205,7 @@ subtest 'waking and sleeping' => sub {
 	is(states('wake'), 'web.1=up', 'it is up');
 	ok(asleep('wake'), 'it sleeps again');
 	my $before = count(logs('wake'), qr/Starting process/);
-	is_deeply(at_once('wake', 50, '/'), {200 => 50}, '50 at once are all answered');
+	is_deeply(at_once('wake', 90, '/'), {200 => 90}, '90 at once are all answered');
 	is(count(logs('wake'), qr/Starting process/), $before + 1, 'by one start');
 	ok(asleep('wake'), 'and it sleeps');
 	my $log = logs('wake');
