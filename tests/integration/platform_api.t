@@ -404,6 +404,32 @@ subtest 'after a restart' => sub {
 };
 is($p->stop, 0, 'stopped');
 
+# A certificate answers for the domains that are tied to it, and for no name that is merely written in it.
+subtest 'certificates are served' => sub {
+	my $tls = Platform::port();
+	my $q = Platform->start(args => ['--listen-tls', "127.0.0.1:$tls"]);
+	my $dir = scratch();
+	run_out({}, 'openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', "$dir/key", '-out', "$dir/crt",
+		'-subj', '/CN=of-the-app', '-days', '10', '-addext', 'subjectAltName=DNS:*.example.org,DNS:victim.localhost,DNS:localhost,DNS:api.localhost,DNS:*.localhost');
+	my $served = sub { (run_out({timeout => 10}, 'openssl', 's_client', '-connect', "127.0.0.1:$tls", '-servername', $_[0]))[1] =~ /^subject=(.*)$/m ? $1 : 'none' };
+	$q->ok_api(201, 'POST', '/apps', {name => 'secure'});
+	$q->ok_api(201, 'POST', '/apps', {name => 'victim'});
+	$q->ok_api(201, 'POST', '/apps/secure/domains', {hostname => 'www.example.org'});
+	my $k = $q->ok_api(201, 'POST', '/apps/secure/sni-endpoints', {certificate_chain => slurp("$dir/crt"), private_key => slurp("$dir/key")});
+	for my $when ('at once', 'after a restart') {
+		$q->restart if $when ne 'at once';
+		like($served->('www.example.org'), qr/of-the-app/, "for its domain $when");
+		unlike($served->($_), qr/of-the-app/, "not for $_ $when") for qw(other.example.org victim.localhost localhost api.localhost secure.localhost);
+	}
+	$q->ok_api(200, 'DELETE', '/apps/secure/domains/www.example.org');
+	unlike($served->('www.example.org'), qr/of-the-app/, 'not when the domain has gone');
+	$q->ok_api(201, 'POST', '/apps/secure/domains', {hostname => 'www.example.org', sni_endpoint => $k->{name}});
+	like($served->('www.example.org'), qr/of-the-app/, 'with the domain again');
+	$q->ok_api(200, 'DELETE', '/apps/secure');
+	unlike($served->('www.example.org'), qr/of-the-app/, 'nor when the app has gone');
+	is($q->stop, 0, 'stopped');
+};
+
 subtest 'a limit of calls' => sub {
 	my $q = Platform->start(config => "api_per_hour = 20\n");
 	my @status = map { $q->api('GET', '/account') } 1 .. 22;
