@@ -31,6 +31,7 @@ struct pending {
 	struct api_match match;
 	char *body;
 	size_t len, cap; /* of a body that is too large, len alone goes on */
+	char as[37]; /* who it is, if the dashboard said so; else "", and his token says it */
 	bool begun, answered;
 	bool streaming; /* the route takes the body itself, and it has not ended */
 	int status;
@@ -41,6 +42,7 @@ struct pending {
 };
 
 static struct pending *in_flight;
+static struct user *serving_as; /* during api_serve_as() only */
 
 static struct pending *pending_of(struct call *c)
 {
@@ -395,7 +397,7 @@ static void join_list(struct pending *p)
 static void begin(struct pending *p)
 {
 	/* The token, the app or the role may have gone while the body came. */
-	p->call.user = api_user(p->call.x);
+	p->call.user = p->as[0] ? model_user(p->as) : api_user(p->call.x);
 	join_list(p);
 	if (!p->call.user)
 		api_error(&p->call, 401, "unauthorized", "Invalid credentials provided.");
@@ -514,7 +516,9 @@ static bool head_is_good(struct pending *p)
 	bool path_ok = api_route_find(x->method, x->path, &p->match);
 
 	p->remaining = -1;
-	c->user = api_user(x);
+	c->user = serving_as ? serving_as : api_user(x);
+	if (serving_as)
+		snprintf(p->as, sizeof(p->as), "%s", serving_as->id);
 	if (!c->user) {
 		api_error(c, 401, "unauthorized", "Invalid credentials provided.");
 		return false;
@@ -587,4 +591,11 @@ void api_serve(struct exchange *x)
 		return;
 	}
 	exchange_continue(x);
+}
+
+void api_serve_as(struct exchange *x, struct user *u)
+{
+	serving_as = u;
+	api_serve(x);
+	serving_as = NULL;
 }

@@ -45,6 +45,10 @@ int page_compare(const char *a, const char *b);
 /* "name ]last..; order=desc, max=200"; "" if `last` cannot stand in a header. */
 void page_next(const struct page *p, const char *last, char *out, size_t size);
 
+/* --- who calls (api_auth.c) ----------------------------------------------------------------------- */
+/* Counts a call of u: how many remain in this hour, -1 if there is no limit, -2 if it is one too many. */
+long api_take_call(const struct user *u);
+
 /* --- calls (api.c) ---------------------------------------------------------------------------------- */
 /* The page that the client asks for, sorted by one of `keys` (NULL-ended; the first is the default). False: answered with 416. */
 bool api_page(struct call *c, const char *const *keys, struct page *p);
@@ -55,6 +59,7 @@ void api_app_gone(struct app *a);
 bool api_user_is_busy(const struct user *u); /* a call of his is in flight */
 long api_remaining(struct call *c); /* calls that are left in this hour */
 
+/* --- fields (api_body.c) ---------------------------------------------------------------------------- */
 /*
  * Fields of the body. Each says in *ok (which they never set to true) if what is there has the wrong type, and has answered
  * the call with 422 then.
