@@ -44,6 +44,7 @@ int git_hook(void);
 int cmd_completion(int argc, char **argv);
 int cmd_platform(int argc, char **argv); /* platform.c */
 bool platform_meant(int argc, char **argv);
+void platform_hint(void);
 
 /* All of them, for help and completion; the last one has no name. */
 struct command {

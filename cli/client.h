@@ -205,6 +205,8 @@ void tar_close(struct tar *t);
 
 /* Does this command line mean the platform's verb of that name, not the local one? */
 bool platform_meant(int argc, char **argv);
+/* After a local `ps` in the directory of an app, to somebody at a terminal: how its processes are listed. */
+void platform_hint(void);
 /* One that only the platform has, or that platform_meant() says is its. argv[0] is the name. */
 int cmd_platform(int argc, char **argv);
 

@@ -173,6 +173,8 @@ static int run_command(const struct command *c, int argc, char **argv)
 	if (c->both && platform_meant(argc, argv))
 		return cmd_platform(argc, argv);
 	int status = c->run(argc, argv);
+	if (c->run == cmd_ps && argc == 1)
+		platform_hint();
 	if (c->both && argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
 		printf("\nOf an app of a platform%s: cowbell %s -a APP --help\n",
 		       c->run == cmd_push ? ", for a directory" : "", c->name);

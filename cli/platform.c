@@ -273,3 +273,14 @@ bool platform_meant(int argc, char **argv)
 		       *argv[at] == '/' || (!stat(argv[at], &st) && S_ISDIR(st.st_mode));
 	return !strcmp(name, "logs") && !at;
 }
+
+void platform_hint(void)
+{
+	struct where w = {0};
+	char *app = isatty(1) && isatty(2) ? where_app(NULL, NULL, NULL, &w) : NULL;
+
+	fflush(stdout);
+	if (app)
+		fprintf(stderr, "Processes of the app of this directory: cowbell ps -a %s\n", app);
+	free(app);
+}

@@ -255,12 +255,13 @@ static int environment(const struct words *w, json_t *env, bool tty)
 		return 0;
 	const char *term = getenv("TERM");
 	json_object_set_new(env, "TERM", json_string(term ? term : "xterm"));
-	if (!ioctl(1, TIOCGWINSZ, &size)) {
-		snprintf(number, sizeof(number), "%u", size.ws_col);
-		json_object_set_new(env, "COLUMNS", json_string(number));
-		snprintf(number, sizeof(number), "%u", size.ws_row);
-		json_object_set_new(env, "LINES", json_string(number));
-	}
+	if (ioctl(1, TIOCGWINSZ, &size) || !size.ws_col || !size.ws_row)
+		size = (struct winsize){.ws_col = 80, .ws_row = 24};
+	/* without COLUMNS the platform takes it that there is no terminal */
+	snprintf(number, sizeof(number), "%u", size.ws_col);
+	json_object_set_new(env, "COLUMNS", json_string(number));
+	snprintf(number, sizeof(number), "%u", size.ws_row);
+	json_object_set_new(env, "LINES", json_string(number));
 	return 0;
 }
 

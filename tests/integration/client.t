@@ -239,6 +239,51 @@ spew("$work/in", "first\nsecond\n");
 	local $input = "$work/in";
 	check(['run', '-a', 'demo', 'python3', '-c', 'import sys; print(len(sys.stdin.read()))'], 0, qr/13/);
 }
+SKIP: { # at a terminal: Python's prompt, Ctrl-C, a terminal that tells no size
+	skip 'python3 is not here', 3 unless have('python3');
+	spew("$work/pty.py", <<'PY');
+import os, pty, select, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+out, end, asked = b'', time.time() + 30, False
+while time.time() < end:
+    if select.select([fd], [], [], 0.1)[0]:
+        try:
+            part = os.read(fd, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        out += part
+    if not asked and (b'>>> ' in out or b'up, run.' in out and sys.argv[1] == 'c'):
+        asked = True
+        if sys.argv[1] == 'c':
+            time.sleep(1)
+        os.write(fd, b'\x03' if sys.argv[1] == 'c' else b'import os; print(os.isatty(0), 6 * 7); exit(4)\r')
+sys.stdout.buffer.write(out)
+sys.stdout.flush()
+os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PY
+	my $ask = sub {
+		my ($keys, @words) = @_;
+		my $pid = open(my $h, '-|') // die;
+		if (!$pid) {
+			%ENV = (%env, TERM => 'xterm');
+			chdir $dir;
+			exec 'python3', "$work/pty.py", $keys, 'timeout', '--foreground', '40', $COWBELL, @words or POSIX::_exit(127);
+		}
+		local $/;
+		my $text = <$h>;
+		close $h;
+		return ($? >> 8, $text);
+	};
+	my ($status, $text) = $ask->('python', 'run', '-a', 'demo', 'python3');
+	is($status, 4, 'run at a terminal: its status') or diag $text;
+	like($text, qr/>>> .*True 42\r\n/s, 'it has a terminal there');
+	($status) = $ask->('c', 'run', '-a', 'demo', 'cat');
+	is($status, 130, 'Ctrl-C reaches it');
+}
 check(['run', '-a', 'demo', '--json', 'true'], 125, qr/error/, qr/goes with -d/);
 my $dyno = json_of('run', '-d', '--json', '-a', 'demo', 'echo from-detached')->{name};
 like($dyno, qr/^run\.\d+$/, 'run -d');
