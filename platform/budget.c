@@ -29,6 +29,7 @@
 #define BOOTING_MIN	4u
 
 static struct list queue = LIST_INIT(queue);
+static uv_idle_t pump;
 static uint64_t used, leaving, guess = FIRST_GUESS;
 static unsigned n_running, n_leaving, n_booting;
 
@@ -98,23 +99,31 @@ void budget_queue(struct sched_instance *d)
 	budget_pump();
 }
 
-void budget_pump(void)
+static void on_pump(uv_idle_t *idle)
 {
-	static bool inside;
-
-	if (inside)
-		return;
-	inside = true;
+	uv_idle_stop(idle);
 	while (!list_empty(&queue) && n_booting < max_booting()) {
 		while (!fits() && evict_one())
 			;
-		if (!fits() || !fits_now())
+		if (list_empty(&queue) || !fits() ||
+		    !fits_now()) /* a sleeper may have been in the queue, too */
 			break;
 		struct sched_instance *d = list_first(&queue, struct sched_instance, queue);
 		list_del(&d->queue);
 		dyno_spawn(d);
 	}
-	inside = false;
+}
+
+void budget_open(void)
+{
+	uv_idle_init(loop, &pump);
+}
+
+/* Not now, but before the loop waits again: whoever calls is in the middle of something. */
+void budget_pump(void)
+{
+	if (!list_empty(&queue))
+		uv_idle_start(&pump, on_pump);
 }
 
 void budget_started(struct sched_instance *d)

@@ -348,6 +348,7 @@ void sched_open(void)
 		&cert,
 		&key); /* of attached runs: there before the first one, so that clients can be told of it */
 	uv_timer_init(loop, &tick);
+	budget_open();
 	for (size_t k = 0; k < n; k++)
 		sched_update(apps[k]);
 	free(apps);

@@ -122,6 +122,7 @@ struct crash *crash_of(struct sched_app *sa, const char *type, bool make);
 void crash_forget(struct sched_app *sa);
 
 /* --- budget.c */
+void budget_open(void); /* once */
 void budget_queue(struct sched_instance *d);
 void budget_pump(void);
 void budget_slot_back(struct sched_instance *d);
