@@ -241,7 +241,7 @@ spew("$work/in", "first\nsecond\n");
 }
 SKIP: { # at a terminal: Python's prompt, Ctrl-C, a terminal that tells no size
 	skip 'python3 is not here', 3 unless have('python3');
-	spew("$work/pty.py", <<'PY');
+	spew("$work/terminal.py", <<'PY');
 import os, pty, select, sys, time
 pid, fd = pty.fork()
 if pid == 0:
@@ -271,7 +271,7 @@ PY
 		if (!$pid) {
 			%ENV = (%env, TERM => 'xterm');
 			chdir $dir;
-			exec 'python3', "$work/pty.py", $keys, 'timeout', '--foreground', '40', $COWBELL, @words or POSIX::_exit(127);
+			exec 'python3', "$work/terminal.py", $keys, 'timeout', '--foreground', '40', $COWBELL, @words or POSIX::_exit(127);
 		}
 		local $/;
 		my $text = <$h>;
