@@ -116,9 +116,8 @@ static int cmd_help(int argc, char **argv)
 	for (int g = GROUP_LOCAL; g <= GROUP_OTHER; g++) {
 		printf("\n%s:\n", groups[g]);
 		if (g == GROUP_PLATFORM)
-			puts("  (push DIR, and ps, logs, run with -a APP: an app's there; see cowbell push "
-			     "-a APP "
-			     "--help)");
+			puts("  push [DIR]     deliver a directory as an app\n"
+			     "  ps, logs, run  with -a APP: those of an app there");
 		for (size_t i = 0; i < N_COMMANDS; i++)
 			if ((int)commands[i].group == g)
 				printf("  %-14s %s\n", commands[i].name, commands[i].help);
@@ -176,8 +175,9 @@ static int run_command(const struct command *c, int argc, char **argv)
 	if (c->run == cmd_ps && argc == 1)
 		platform_hint();
 	if (c->both && argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
-		printf("\nOf an app of a platform%s: cowbell %s -a APP --help\n",
-		       c->run == cmd_push ? ", for a directory" : "", c->name);
+		printf("\n%s of a platform: cowbell %s %s; see cowbell %s -a APP --help\n",
+		       c->run == cmd_push ? "To deliver a directory as an app" : "For an app", c->name,
+		       c->run == cmd_push ? "[DIR]" : "-a APP", c->name);
 	return status;
 }
 

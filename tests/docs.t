@@ -39,7 +39,7 @@ for my $d (@docs) {
 				push @wrong, "$word (line $.)" unless $function{$1};
 			}
 		}
-		while ($line =~ /(?:^|`|\s)make ([a-z][a-z-]+)\b/g) {
+		while ($line =~ /(?:^|`|\s)make ([a-z][a-z0-9-]+)\b/g) {
 			my $t = $1;
 			next if !$code && $line !~ /`[^`]*make \Q$t\E/;
 			push @wrong, "make $t (line $.)" unless $make =~ /^\Q$t\E:/m;
