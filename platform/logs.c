@@ -218,8 +218,18 @@ static size_t colour_at(const unsigned char *p, size_t n)
 	return i < n && p[i] == 'm' ? i + 1 : 0;
 }
 
+/* Nothing but printable ASCII? Eight bytes at a time: is one below 0x20, is one 0x7f, is one above. */
 static bool plain(const unsigned char *p, size_t n)
 {
+	const uint64_t ones = 0x0101010101010101, high = ones * 0x80;
+	uint64_t w, del;
+
+	for (; n >= 8; p += 8, n -= 8) {
+		memcpy(&w, p, 8);
+		del = w ^ ones * 0x7f;
+		if ((w | (w - ones * 0x20) | (del - ones)) & high)
+			return false;
+	}
 	for (size_t i = 0; i < n; i++)
 		if (p[i] < 0x20 || p[i] >= 0x7f)
 			return false;
