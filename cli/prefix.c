@@ -2,7 +2,9 @@
 /*
  * Starts that apps share: `prefix snapshots`. docs/snapshots.md says what they are, guest/vfs/prefix.c how an instance gets there.
  *
- *   CACHE/prefix/KEY.snap      a snapshot; whole or not there. At most MAX_FILES and MAX_BYTES, the longest unused go
+ *   CACHE/prefix/KEY.snap      a snapshot; whole or not there. At most MAX_FILES and MAX_BYTES, the longest unused go; while
+ *                              all of them are in use no more are made
+ *   CACHE/prefix/.KEY.used     when it was used last
  *   CACHE/prefix/.KEY.making   locked by who makes it
  *   CACHE/prefix/.seen         keys that were wanted once, SEEN_SLOTS of them: only what is wanted again is made, so that what is in
  *                              the environment of one app alone does not go to disk; and those of which there can be none
@@ -35,6 +37,7 @@
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "abi/standby.h"
@@ -48,8 +51,10 @@
 #define FORMAT	   "prefix 1"
 #define SEEN_SLOTS 1024u
 #define SEEN_BYTES 32u
-#define MAX_FILES  64u
+#define MAX_FILES  128u
 #define MAX_BYTES  (2ull << 30)
+#define USED_S	   300 /* how exact that is */
+#define IDLE_S	   1800 /* so long unused: another may take its place */
 #define MAKE_NS	   20000000000ull
 #define SUFFIX	   ".snap"
 
@@ -216,6 +221,87 @@ static void note_hopeless(int dir, const char *key)
 		close(fd);
 }
 
+/* --- which ones stay ------------------------------------------------------------------------------ */
+
+/* A file of no length beside it, whose time says when it was used last; so exact is enough. */
+static void note_use(int dir, const char *key)
+{
+	char name[80];
+	struct stat st;
+	int fd;
+
+	snprintf(name, sizeof(name), ".%s.used", key);
+	if (!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW)) {
+		if (time(NULL) - st.st_mtim.tv_sec > USED_S)
+			utimensat(dir, name, NULL, AT_SYMLINK_NOFOLLOW);
+		return;
+	}
+	fd = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd >= 0)
+		close(fd);
+}
+
+struct stock {
+	unsigned n;
+	uint64_t bytes;
+	char oldest[65]; /* key of the longest unused one */
+	time_t used;
+};
+
+static void take_stock(int dir, struct stock *s)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	char used[80];
+	struct dirent *e;
+	struct stat st;
+
+	*s = (struct stock){0};
+	while (d && (e = readdir(d))) {
+		if (strlen(e->d_name) != 64 + strlen(SUFFIX) || strcmp(e->d_name + 64, SUFFIX) ||
+		    fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		s->n++;
+		s->bytes += (uint64_t)st.st_size;
+		snprintf(used, sizeof(used), ".%.64s.used", e->d_name);
+		fstatat(dir, used, &st, AT_SYMLINK_NOFOLLOW);
+		if (!*s->oldest || st.st_mtim.tv_sec < s->used) {
+			snprintf(s->oldest, sizeof(s->oldest), "%.64s", e->d_name);
+			s->used = st.st_mtim.tv_sec;
+		}
+	}
+	if (d)
+		closedir(d);
+}
+
+/* If all that are there are in use, another would only drive one of them out, and that one another. */
+static bool is_room(int dir)
+{
+	struct stock s;
+
+	take_stock(dir, &s);
+	return (s.n < MAX_FILES && s.bytes < MAX_BYTES) || time(NULL) - s.used > IDLE_S;
+}
+
+static void trim(int dir)
+{
+	struct stock s;
+	char name[80];
+
+	for (;;) {
+		take_stock(dir, &s);
+		if (!*s.oldest || (s.n <= MAX_FILES && s.bytes <= MAX_BYTES))
+			return;
+		snprintf(name, sizeof(name), ".%s.used", s.oldest);
+		unlinkat(dir, name, 0);
+		snprintf(name, sizeof(name), "%s" SUFFIX, s.oldest);
+		if (unlinkat(dir, name, 0))
+			return;
+	}
+}
+
+/* --- choosing one ---------------------------------------------------------------------------------- */
+
 static int lock_making(int dir, const char *key)
 {
 	char name[80];
@@ -251,9 +337,10 @@ enum image_prefix prefix_choose(struct prefix *p, const struct monitor_config *c
 	if (fd >= 0) {
 		p->fd = fd;
 		p->how = IMAGE_GO_ON;
+		note_use(p->dir, p->key);
 	} else if (p->standby_fd) {
 		exit(say_fail(EXIT_OURS, "--standby: there is no such start yet"));
-	} else if (wanted(p->dir, p->key) == BEFORE) {
+	} else if (wanted(p->dir, p->key) == BEFORE && is_room(p->dir)) {
 		p->lock = lock_making(p->dir, p->key);
 		if (p->lock >= 0)
 			p->how = IMAGE_BOOT_AND_MAKE;
@@ -313,41 +400,6 @@ static void make_config(struct monitor_config *c, const struct monitor_config *c
 	c->snapshot_fd = out;
 }
 
-/* The longest unused ones go; the kernel notes once a day that a file was read, which will do. */
-static void trim(int dir, const char *keep)
-{
-	for (;;) {
-		int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		DIR *d = copy < 0 ? NULL : fdopendir(copy);
-		char oldest[256] = "";
-		struct timespec at = {0};
-		uint64_t bytes = 0;
-		unsigned n = 0;
-		struct dirent *e;
-		struct stat st;
-
-		while (d && (e = readdir(d))) {
-			const char *dot = strrchr(e->d_name, '.');
-
-			if (e->d_name[0] == '.' || !dot || strcmp(dot, SUFFIX) ||
-			    fstatat(dir, e->d_name, &st, 0))
-				continue;
-			n++;
-			bytes += (uint64_t)st.st_size;
-			if (strncmp(e->d_name, keep, strlen(keep)) &&
-			    (!*oldest || st.st_atim.tv_sec < at.tv_sec ||
-			     (st.st_atim.tv_sec == at.tv_sec && st.st_atim.tv_nsec < at.tv_nsec))) {
-				snprintf(oldest, sizeof(oldest), "%s", e->d_name);
-				at = st.st_atim;
-			}
-		}
-		if (d)
-			closedir(d);
-		if ((n <= MAX_FILES && bytes <= MAX_BYTES) || !*oldest || unlinkat(dir, oldest, 0))
-			return;
-	}
-}
-
 static int taken_fd = -1;
 
 static void on_taken(void *arg, int err, const char *why, uint64_t bytes, uint64_t paused_ns)
@@ -375,7 +427,8 @@ static void commit(const struct prefix *p, int out)
 		return;
 	}
 	image_snapshot_mark(out, ids.digest, true);
-	trim(p->dir, p->key);
+	note_use(p->dir, p->key);
+	trim(p->dir);
 }
 
 static void run_maker(const struct prefix *p, const struct monitor_config *cfg, const struct image_set *set)
@@ -383,6 +436,7 @@ static void run_maker(const struct prefix *p, const struct monitor_config *cfg, 
 	static struct monitor_config c;
 	int out = openat(p->dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), result[2];
 	char name[80], got = 0;
+	int status = 0;
 	pid_t pid;
 
 	if (out < 0 || pipe2(result, O_CLOEXEC))
@@ -398,10 +452,10 @@ static void run_maker(const struct prefix *p, const struct monitor_config *cfg, 
 	close(result[1]);
 	if (pid > 0 && read(result[0], &got, 1) == 1 && got == '+')
 		commit(p, out);
-	else if (pid > 0)
-		note_hopeless(p->dir, p->key);
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (pid > 0 && got != '+' && WIFEXITED(status)) /* who was killed may do better next time */
+		note_hopeless(p->dir, p->key);
 	snprintf(name, sizeof(name), ".%s.making", p->key);
 	unlinkat(p->dir, name, 0);
 }
