@@ -41,6 +41,7 @@ struct h1 {
 	bool responded, chunked, no_body, keep_alive, cut_at_end;
 	bool body_end_owed; /* body_end() is still to be called */
 	bool waiting_room; /* exchange_write() said false */
+	bool held_back; /* the next request is there, and waits until more of the answers before it is taken */
 	bool body_complete;
 	bool failed; /* parsing */
 	bool ended; /* the message is complete: set by the parser */

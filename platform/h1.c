@@ -10,7 +10,8 @@
  * where the message ends must be what the guard found. Chunked bodies likewise: the guard walks over the framing, llhttp gives the data.
  *
  * One exchange at a time: requests that a client sends ahead wait in c->in (at most CONN_HELD, then we stop reading) and are answered in
- * order. The head's buffer is taken from the connection while its exchange lives, so its strings never move.
+ * order; while the client does not take the answers to those before (SENDER_HIGH), the next one is not begun. The head's buffer is taken
+ * from the connection while its exchange lives, so its strings never move.
  *
  * Callbacks to takers come from reading, writing and time-outs only, never from inside of an exchange_*() call.
  */
@@ -58,7 +59,7 @@ static void update_reading(struct conn *c)
 	if (c->closing || c->finishing)
 		return;
 	size_t held = buf_len(&c->in);
-	conn_reading(c, h->state == H1_HEAD || (h->state == H1_TUNNEL && !h->paused) ||
+	conn_reading(c, (h->state == H1_HEAD && !h->held_back) || (h->state == H1_TUNNEL && !h->paused) ||
 				(h->state == H1_BODY && !h->paused) ||
 				(h->state != H1_TUNNEL && held < CONN_HELD));
 }
@@ -196,6 +197,9 @@ static bool take_head(struct conn *c)
 {
 	struct h1 *h = &c->h1;
 	if (!buf_len(&c->in))
+		return false;
+	h->held_back = conn_waiting(c) > SENDER_HIGH;
+	if (h->held_back) /* it asks, and does not take what it gets: h1_writable() goes on */
 		return false;
 	const char *p = c->in.p + c->in.start, *why = "bad line end or line too long";
 	long len = guard_find_end(p, buf_len(&c->in), &h->scanned, HEAD_LINE_MAX, HEAD_MAX);
@@ -376,7 +380,14 @@ void h1_gone(struct conn *c)
 void h1_writable(struct conn *c)
 {
 	struct h1 *h = &c->h1;
-	if (!h->waiting_room || conn_waiting(c) > SENDER_HIGH / 2)
+	if (conn_waiting(c) > SENDER_HIGH / 2)
+		return;
+	if (h->held_back) {
+		h->held_back = false;
+		c->idle_since = uv_now(loop);
+		conn_mark(c);
+	}
+	if (!h->waiting_room)
 		return;
 	h->waiting_room = false;
 	if (h->live && h->x.handler && h->x.handler->drained)
@@ -397,6 +408,8 @@ uint64_t h1_timeout(struct conn *c)
 {
 	struct h1 *h = &c->h1;
 	uint64_t now = uv_now(loop);
+	if (h->state == H1_HEAD && h->held_back)
+		return STALL_LOOK_MS; /* conn.c sees whether it takes anything */
 	if (h->state == H1_HEAD) {
 		uint64_t from = c->head_since ? c->head_since : c->idle_since;
 		uint64_t limit = c->head_since ? HEAD_TIMEOUT_MS : IDLE_TIMEOUT_MS;

@@ -1,0 +1,76 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: ISC
+# Clients and apps that ask for more than they take: the memory of the platform stays small, and others are served meanwhile.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../integration";
+use Cowbell;
+use IO::Socket::INET;
+use Platform;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $p = Platform->start(args => []);
+# Sanitizers keep what was freed for a while.
+my $MORE = ($ENV{COWBELL_PLATFORM} // '') =~ /asan/ ? 300_000 : 30_000;
+sub rss { my ($kb) = slurp('/proc/' . $p->pid . '/status') =~ /^VmRSS:\s+(\d+)/m; return $kb }
+sub bounded {
+	my ($before, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $more = rss() - $before;
+	ok($more < $MORE, "$name: memory is bounded") or diag("$more kB more");
+}
+sub dial { return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $p->port_of, Timeout => 5) // die "connect: $!" }
+
+# Sends copies of the bytes for so many seconds, or as many of them; reads nothing.
+sub pour {
+	my ($s, $bytes, $seconds, $max) = @_;
+	my ($sent, $at, $end) = (0, 0, time + $seconds);
+	$s->blocking(0);
+	while (time < $end && $sent < $max) {
+		my $n = syswrite $s, $bytes, length($bytes) - $at, $at;
+		if (!defined $n) {
+			last unless $!{EAGAIN};
+			sleep 0.01;
+			next;
+		}
+		$at = ($at + $n) % length $bytes;
+		$sent += $n;
+	}
+	$s->blocking(1);
+	return $sent;
+}
+
+# --- requests sent ahead by a client that takes no answers; a megabyte of requests is some hundred of answers
+{
+	local $SIG{PIPE} = 'IGNORE';
+	my $request = "GET /dashboard/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	my $before = rss();
+	my $s = dial();
+	pour($s, $request x 500, 3, 20_000_000);
+	bounded($before, 'answers that nobody takes');
+	my $other = HTTP::Tiny->new(timeout => 5)->get($p->url . '/dashboard/style.css');
+	is($other->{status}, 200, 'others are served');
+	close $s;
+
+	# one that takes them late gets each, in order
+	$s = dial();
+	my $n = 300;
+	my $size = length $other->{content};
+	my $sent = pour($s, $request x $n, 5, $n * length $request);
+	is($sent, $n * length $request, "$n requests are sent ahead");
+	my ($got, $answers) = ('', 0);
+	my $end = time + 20;
+	while ($answers < $n && time < $end) {
+		sysread $s, $got, 65536, length $got or last;
+		while ($got =~ /\AHTTP\/1\.1 200 OK\r\n.*?\r\n\r\n/s && length $got >= $+[0] + $size) {
+			substr $got, 0, $+[0] + $size, '';
+			$answers++;
+		}
+	}
+	is($answers, $n, 'and all are answered when they are taken');
+}
+
+is($p->stop, 0, 'the server ends well');
+done_testing;
