@@ -2,7 +2,7 @@
 /*
  * Who answers a request: by its host, our own pages (API, git, dashboard) or an app; then by its path.
  *
- * Own hosts: localhost, 127.0.0.1, ::1, api.DOMAIN, and DOMAIN itself unless an app has it as its custom domain. Any other name is
+ * Own hosts: localhost, 127.0.0.1, ::1, api.DOMAIN, and DOMAIN itself, before any app's wildcard. Any other name is
  * looked up among the apps; there is no default app, so a host that nobody has gets a page that says so.
  */
 #include "platform/api.h"
@@ -63,6 +63,7 @@ static bool own_host(struct str h)
 {
 	size_t n = strlen(config.domain);
 	return str_eq(h, "localhost") || str_eq(h, "127.0.0.1") || str_eq(h, "::1") ||
+	       str_eq_nocase(h, config.domain) ||
 	       (h.n == n + 4 && !memcmp(h.p, "api.", 4) &&
 		str_eq_nocase((struct str){h.p + 4, n}, config.domain));
 }
@@ -83,8 +84,6 @@ void http_dispatch(struct exchange *x)
 	struct app *a = model_app_by_host(x->host.p, x->host.n);
 	if (a)
 		router_serve(x, a);
-	else if (str_eq_nocase(x->host, config.domain))
-		serve_own(x);
 	else
 		no_such_app(x);
 }

@@ -40,8 +40,8 @@ static bool ours(const char *name)
 	char below[260];
 
 	snprintf(below, sizeof(below), ".%s", config.domain);
-	return !strcmp(name, config.domain) || ends_with(name, below) || !strcmp(name, "localhost") ||
-	       ends_with(name, ".localhost");
+	return !strcmp(name, config.domain) || ends_with(name, below) || covers(name, config.domain) ||
+	       !strcmp(name, "localhost") || ends_with(name, ".localhost");
 }
 
 /* Is there another owner's domain that this one would take requests from, or give to? */

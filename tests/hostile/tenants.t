@@ -322,6 +322,24 @@ subtest 'what is left of an app that is gone' => sub {
 	is($p->api('GET', '/apps/alices-app', undef, $as{carol})->{status}, 404, 'nor its collaborators');
 };
 
+subtest 'the platform\'s own name is nobody\'s wildcard' => sub {
+	my $q = Platform->start(domain => 'apps.example.org');
+	my $u = $q->ok_api(201, 'POST', '/users', {email => 'mallory@example.org'});
+	$q->ok_api(201, 'POST', '/apps', {name => 'evil'}, {token => $u->{token}});
+	for my $host (qw(*.example.org apps.example.org api.apps.example.org *.apps.example.org www.apps.example.org)) {
+		is($q->api('POST', '/apps/evil/domains', {hostname => $host}, {token => $u->{token}})->{status}, 422, "$host is refused");
+	}
+	# a row of a time when the platform had another name
+	is($q->stop, 0, 'stopped');
+	my $row = 'import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute("INSERT INTO domains (id, app_id, hostname, created_us) SELECT id, id, ?, 1 FROM apps", ("*.example.org",)); d.commit()';
+	my ($rc, undef, $why) = run_out({}, 'python3', '-c', $row, $q->data . '/platform.db');
+	is($rc, 0, 'a wildcard is in the store') or diag($why);
+	ok($q->run, 'started again') or diag($q->log);
+	like($q->raw("GET /account HTTP/1.1\r\nHost: $_\r\nConnection: close\r\n\r\n", 3), qr{^HTTP/1\.1 401 .*unauthorized}s, "$_ is the API") for qw(apps.example.org api.apps.example.org);
+	like($q->raw("GET /account HTTP/1.1\r\nHost: www.example.org\r\nConnection: close\r\n\r\n", 3), qr{^HTTP/1\.1 503 }, 'www.example.org is the app\'s');
+	$q->stop;
+};
+
 unlike($p->log, qr/4711|PRIVATE KEY|$user{alice}{token}/, 'no secret is in the log');
 is($p->stop, 0, 'stopped');
 done_testing;
