@@ -43,9 +43,6 @@
 #include "abi/standby.h"
 #include "cli/cli.h"
 #include "lib/host/say.h"
-#include "monitor/hostcpu.h"
-#include "monitor/memo.h"
-#include "monitor/notify.h"
 #include "monitor/snapshot.h"
 
 #define FORMAT	   "prefix 1"
@@ -91,8 +88,7 @@ static uint32_t kind_of(int fd)
 
 static void make_key(char key[65], const struct monitor_config *cfg, const struct image_set *set)
 {
-	struct memo_stamp exe = memo_stamp(-1, "/proc/self/exe");
-	struct hostcpu cpu;
+	uint8_t identity[MONITOR_IDENTITY_MAX];
 	struct sha256_ctx s;
 	uint8_t sum[SHA256_DIGEST_SIZE];
 	uint64_t numbers[] = {cfg->kind,
@@ -108,17 +104,9 @@ static void make_key(char key[65], const struct monitor_config *cfg, const struc
 			      kind_of(1),
 			      kind_of(2)};
 
-	hostcpu_memos(image_memo_dir());
-	cpu = *hostcpu();
-	cpu.features[0] = cpu.features[1] =
-		0; /* the rest of leaf 1, 7 and 0xd.1 say what it can do; see restore.c */
-	for (int i = 8; i < 16; i++)
-		cpu.features[i] = i == 12 ? cpu.features[i] : 0;
-	cpu.features[4] = 0;
 	sha256_init(&s);
 	add_text(&s, FORMAT);
-	add(&s, &exe, sizeof(exe));
-	add(&s, &cpu, sizeof(cpu));
+	add(&s, identity, monitor_identity(image_memo_dir(), identity));
 	add(&s, numbers, sizeof(numbers));
 	for (int i = 0; i < set->app.layer - 1; i++)
 		add_text(&s, set->hex[i]);

@@ -26,7 +26,6 @@
 #include "image/image.h"
 #include "lib/host/say.h"
 #include "monitor/monitor.h"
-#include "monitor/notify.h"
 
 #define DEFAULT_RAM	  (512ull << 20)
 #define MIN_RAM		  (8ull << 20)

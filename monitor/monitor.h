@@ -5,6 +5,7 @@
 
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "abi/snapshot.h"
@@ -137,6 +138,16 @@ struct monitor_config {
  * signal, 124 on --timeout, 125 when the monitor itself failed (one line said why), or MONITOR_MOVED.
  */
 int monitor_run(const struct monitor_config *cfg);
+
+/* One line, with its '\n', to cfg->notify_fd; does nothing without it. See notify.c. */
+void notify_line(const struct monitor_config *cfg, const char *line);
+
+/*
+ * Bytes that tell this build of cowbell and this CPU's features from others, for the key of what is kept on this host; how many.
+ * memo_dir: as in the configuration.
+ */
+#define MONITOR_IDENTITY_MAX 256
+size_t monitor_identity(int memo_dir, uint8_t out[MONITOR_IDENTITY_MAX]);
 
 /* Can /dev/kvm be used here? 0, or -errno; *why gets a phrase. */
 int monitor_kvm_usable(const char **why);

@@ -184,4 +184,5 @@ if (have('busybox') || -d '/usr/share/doc') {
 		refused('--command and a program', qr/not an image/, 'run', '--command', 'x', 'true');
 	}
 }
+chdir "/";
 done_testing();
