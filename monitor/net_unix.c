@@ -8,7 +8,8 @@
  *
  * The file. Bound before the program starts, mode 0600, so that only our own user connects. A file that is there is
  * replaced if it is a socket and nobody listens on it; else the start fails. A monitor under its filter cannot remove
- * files, so a process of a few pages waits for our end and removes it, if it is still ours then. With --notify-fd there is
+ * files, so a process of a few pages waits for our end, or that of whoever got the socket by a move, and removes it, if it is
+ * still ours then. With --notify-fd there is
  * somebody who watches us, and there is no such process: the watcher removes the file.
  *
  * Refusal. Until the guest listens the socket is bound only, and clients get ECONNREFUSED. A listening AF_UNIX socket cannot
@@ -20,6 +21,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -42,6 +44,24 @@ HOST_SYSCALL(core, close);
 
 /* --- the file --------------------------------------------------------------------------- */
 
+/* Does some process still have a socket of this name? One that was moved is another's. */
+static bool is_bound(const char *path)
+{
+	FILE *f = fopen("/proc/net/unix", "re");
+	char line[256];
+	size_t n = strlen(path);
+	bool found = false;
+
+	while (f && !found && fgets(line, sizeof(line), f)) {
+		size_t len = strcspn(line, "\n");
+
+		found = len > n && line[len - n - 1] == ' ' && !memcmp(line + len - n, path, n);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
 /* In a process of its own, which ends after us. */
 static void remove_at_end(const char *path, int fd)
 {
@@ -56,6 +76,8 @@ static void remove_at_end(const char *path, int fd)
 	close_range(1, ~0u, 0);
 	while (read(0, &c, 1) < 0 && errno == EINTR)
 		;
+	for (int i = 0; is_bound(path); i++)
+		usleep(i < 20 ? 5000 : 1000000); /* its last moments; or it was moved */
 	if (!lstat(path, &now) && now.st_dev == mine.st_dev && now.st_ino == mine.st_ino)
 		unlink(path);
 	_exit(0);

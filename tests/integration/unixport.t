@@ -119,6 +119,20 @@ for my $m (monitors()) {
 		like(rest($c), qr/404/, "$m: restored, it answers");
 		is(stop_guest($g, 'TERM'), 143, "$m: and ends");
 
+		# a move takes it along
+		my $id = 'moved' . $$;
+		succeeds("$m: detached", 'run', '-d', '--monitor', $m, '--name', $id, '-p', "unix:$dir/m.sock:8080", @serve);
+		close(connected("$dir/m.sock"));
+		succeeds("$m: moved", 'move', $id, '--monitor', 'process');
+		sleep 0.3;
+		$c = connect_to("$dir/m.sock");
+		ok($c, "$m: the socket went along");
+		print $c "GET /nothing HTTP/1.0\r\n\r\n" if $c;
+		$c->flush if $c;
+		like($c ? rest($c) : '', qr/404/, "$m: moved, it answers");
+		succeeds("$m: ended", 'stop', $id);
+		ok(gone("$dir/m.sock"), "$m: and the file is gone with it");
+
 		# all of it ends with its parent
 		my $parent = fork // die;
 		if (!$parent) {
