@@ -346,11 +346,21 @@ static bool takes(struct conn *c)
 	return now - c->stalled_since < WRITE_TIMEOUT_MS;
 }
 
+/* While we do not read we are not told that the client has gone: ask. */
+static bool has_gone(struct conn *c)
+{
+	struct tcp_info i;
+	socklen_t len = sizeof(i);
+	uv_os_fd_t fd;
+	return !c->reading && !uv_fileno((uv_handle_t *)&c->tcp, &fd) &&
+	       !getsockopt(fd, IPPROTO_TCP, TCP_INFO, &i, &len) && i.tcpi_state != TCP_ESTABLISHED;
+}
+
 static void timeout(struct wheel_timer *t)
 {
 	struct conn *c = container_of(t, struct conn, timer);
 	uint64_t next = 0;
-	if (!takes(c))
+	if (!takes(c) || has_gone(c))
 		next = 0;
 	else if (c->finishing)
 		next = conn_waiting(c) ? STALL_LOOK_MS : 0; /* 0: the linger is over */

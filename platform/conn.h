@@ -22,6 +22,7 @@
 #define BODY_GRACE_MS	 30000 /* then a body of known length must come at ... */
 #define BODY_RATE	 100 /* bytes a second on average */
 #define STALL_LOOK_MS	 10000
+#define PAUSED_LOOK_MS	 1000 /* has the client gone while we do not read? */
 #define LINGER_MS	 2000 /* reading on after an answer that came before the body's end */
 #define LINGER_BYTES	 (256 * 1024)
 #define STOP_MS		 30000 /* that requests in flight may take at our own end */

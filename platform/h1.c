@@ -59,9 +59,12 @@ static void update_reading(struct conn *c)
 	if (c->closing || c->finishing)
 		return;
 	size_t held = buf_len(&c->in);
+	bool was = c->reading;
 	conn_reading(c, (h->state == H1_HEAD && !h->held_back) || (h->state == H1_TUNNEL && !h->paused) ||
 				(h->state == H1_BODY && !h->paused) ||
 				(h->state != H1_TUNNEL && held < CONN_HELD));
+	if (was && !c->reading)
+		conn_timeout(c, PAUSED_LOOK_MS);
 }
 
 /* Refuse a request that never became an exchange. */
@@ -423,7 +426,7 @@ uint64_t h1_timeout(struct conn *c)
 		fault(c, 408, "the body took too long");
 		return 0;
 	}
-	return h->state == H1_BODY ? 5000 : IDLE_TIMEOUT_MS;
+	return !c->reading ? PAUSED_LOOK_MS : h->state == H1_BODY ? 5000 : IDLE_TIMEOUT_MS;
 }
 
 static struct buf *out_of(struct conn *c)

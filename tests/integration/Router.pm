@@ -120,7 +120,7 @@ sub stop {
 	for my $k (qw(pid backend)) {
 		my $p = delete $self->{$k} or next;
 		kill $k eq 'pid' ? 'TERM' : 'KILL', $p;
-		for (1 .. 100) { last if waitpid($p, POSIX::WNOHANG()); sleep 0.02 }
+		for (1 .. 400) { last if waitpid($p, POSIX::WNOHANG()); sleep 0.02 }
 		$status //= $? if $k eq 'pid';
 		kill 'KILL', $p;
 		waitpid $p, 0;

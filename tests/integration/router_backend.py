@@ -14,6 +14,7 @@ Every byte that comes is written to LOG.raw, every request's first line and body
     /unread      answers at once, reads nothing of the body
 """
 import os
+import resource
 import socket
 import sys
 import threading
@@ -82,7 +83,8 @@ class Conn:
         if what == "unread":
             note(f"{first.decode('latin1')} unread")
             self.answer(413, b"too big\n")
-            return True
+            time.sleep(0.2)
+            return False
         if what == "expect":
             note(f"{first.decode('latin1')} expect={h.get('expect')}")
             self.answer(417, b"no\n")
@@ -155,6 +157,10 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
 listener.listen(512)
 print("ready", flush=True)
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 while True:
-    conn, _ = listener.accept()
-    threading.Thread(target=serve, args=(conn,), daemon=True).start()
+    try:
+        conn, _ = listener.accept()
+        threading.Thread(target=serve, args=(conn,), daemon=True).start()
+    except (OSError, RuntimeError):  # too many at one time
+        time.sleep(0.01)
