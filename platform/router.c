@@ -21,10 +21,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define TRIES	    3
-#define RETRY_MS    20 /* while the instance's backlog of connections is full */
-#define CONTINUE_MS 1000 /* then a client that expects 100-continue may send, whatever the app thinks of it */
-#define MS(ns)	    ((ns) / 1000000)
+#define TRIES	     3
+#define RETRY_MS     20 /* while the instance's backlog of connections is full */
+#define CONTINUE_MS  1000 /* then a client that expects 100-continue may send, whatever the app thinks of it */
+#define INTERIMS_MAX 32 /* answers before the answer */
+#define MS(ns)	     ((ns) / 1000000)
 
 static struct rq *spare;
 static const struct exchange_handler handler;
@@ -199,6 +200,9 @@ static void send_request(struct rq *r, bool fresh)
 		r->app = i->app;
 		r->inst = NULL;
 		r->state = RQ_WAITING;
+		wheel_clear(&r->timer);
+		if (r->x->content_length) /* it may send by now, and there is nobody to take it */
+			exchange_pause(r->x);
 		sched_release(i, true);
 		struct sched_wait *w = sched_acquire(r->app, acquired, r);
 		if (w)
@@ -271,6 +275,10 @@ static int interim(struct rq *r, const struct head *h)
 	struct exchange *x = r->x;
 	const char *why;
 	struct header *v;
+	if (++r->interims > INTERIMS_MAX) { /* each is sent on, and moves the time-out */
+		fail(r, H17, "too many interim answers");
+		return 1;
+	}
 	if (h->status == 100) {
 		exchange_continue(x);
 	} else if (h->status == 103 && x->version >= 11) {

@@ -35,7 +35,7 @@ struct rq {
 	bool cold, body_done, client_paused, upstream_paused, head_only;
 	bool body_sent; /* all of it was handed to the connection */
 	uint64_t body_passed;
-	unsigned tries;
+	unsigned tries, interims;
 	uint64_t acquired_ns, connected_ns;
 	uint64_t last_ms; /* when a byte last moved */
 	uint64_t sent_ms;

@@ -7,6 +7,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use Cowbell;
+use IO::Socket::UNIX;
 use Router;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -355,5 +356,34 @@ is((grep { /^in flight/ } split /\n/, $r->log)[-1], 'in flight 0', 'also the las
 	like($get->($p1, '/head'), qr/^HTTP\/1\.1 503 /, 'an instance that refuses connections');
 	ok($q->line_like(qr/code=H21 desc="Backend connection refused"/), 'H21');
 	is($q->stop, 0, 'it ends');
+}
+# --- an app that goes away under a request whose body is still to come; answers before the answer without end
+{
+	my $path = "$dir/gone.sock";
+	my $listen = IO::Socket::UNIX->new(Local => $path, Listen => 5) or die "$path: $!";
+	my $q = Router->start(dir => scratch(), backend => 0, socket => $path);
+	my $s = $q->connect;
+	syswrite $s, "GET / HTTP/1.1\r\nHost: late.localhost\r\n\r\n";
+	my $c = $listen->accept;
+	sysread $c, my $request, 65536;
+	syswrite $c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+	like($q->read_for($s, 3, qr/ok\z/), qr/^HTTP\/1\.1 200 /, 'a connection is kept');
+	syswrite $s, "PUT /x HTTP/1.1\r\nHost: late.localhost\r\nContent-Length: 5\r\n\r\n";
+	sysread $c, $request, 65536;
+	unlink $path;
+	close $listen;
+	close $c;
+	sleep 0.1; # it looks for another instance now
+	syswrite $s, 'hello';
+	like($q->read_for($s, 3), qr/^HTTP\/1\.1 503 /, 'the instance goes, and then the body comes: 503');
+	ok($q->line_like(qr{code=H21 .*method=PUT path="/x"}), 'H21');
+	ok($q->alive, 'and the router lives');
+	$q->stop;
+	$r = Router->start(dir => scratch());
+	my $early = unpack 'H*', "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" x 40;
+	my $got = $r->raw("GET /rawkeep/$early HTTP/1.1\r\nHost: demo.localhost\r\nConnection: close\r\n\r\n", 5);
+	like($got, qr/^(HTTP\/1\.1 103 .*?\r\n\r\n){32}HTTP\/1\.1 503 /s, 'interim answers end somewhere');
+	ok($r->line_like(qr{code=H17 desc="[^"]*too many interim answers"}), 'H17');
+	is($r->stop, 0, 'it ends');
 }
 done_testing();
