@@ -15,6 +15,8 @@
  * struct standby_app with the layer's file, open for reading (SCM_RIGHTS; CACHE or store/blobs/sha256/DIGEST), and answers with a
  * standby_reply: 0, and the program goes on; else it waits for another. If the other end closes, it ends.
  *
+ * --timeout counts from the start of the standby.
+ *
  * The layer is checked as the start's own would be: what is seen of it from outside must be the same, and it must fit (STANDBY_MAX).
  */
 #ifndef COWBELL_ABI_STANDBY_H
