@@ -182,9 +182,34 @@ struct verb {
 extern const struct verb apps_verbs[], config_verbs[], dyno_verbs[], release_verbs[], domain_verbs[],
 	account_verbs[], push_verbs[], log_verbs[], run_verbs[];
 
-/* GET, PATCH, ... "/apps/APP" + rest. */
+/* --- what verbs share (platform_shared.c) ------------------------------------------------------------------------ */
+/* -a, -r, --json, --help; the same without an app. */
+extern const struct option_def app_options[], plain_options[];
+
+/* GET, PATCH, ... "/apps/APP" + rest; of a verb without an app just rest. */
 int app_call(const struct at *at, const char *method, const char *rest, const json_t *body, json_t **out);
 int app_items(const struct at *at, const char *rest, json_t **out);
+
+/* A list of the API as a table, or with --json as it is. */
+struct listing {
+	const char *path; /* as app_items() has it */
+	const char *title; /* "Access": "=== demo Access"; NULL: none */
+	const char *none, *add; /* "drains", "drains add URL": what is said of an empty list; NULL: nothing */
+	void (*heads)(struct table *t); /* NULL: none */
+	void (*row)(struct table *t, const json_t *item);
+};
+int show_listing(const struct at *at, const struct listing *l);
+
+/* One request that changes something: "Adding x to demo... done", and with --json its answer. fmt: "Adding x to demo". */
+struct change {
+	const char *method, *rest; /* as app_call() has it */
+	const char *word,
+		*tail; /* behind rest: a word, which is escaped, and what follows it; NULL: nothing */
+	json_t *body; /* taken; may be NULL */
+	json_t **out; /* the caller ends the line and gets the answer, which is NULL unless all went well */
+};
+int make_change(const struct at *at, const struct change *c, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* As Heroku asks: --confirm APP, or the name typed on a terminal. 0, or an exit status after one line. */
 int confirm(const struct at *at, const struct words *w, const char *what);
 /* Of the newest release: "v3"; malloc. */

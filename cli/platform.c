@@ -43,64 +43,6 @@ static const struct verb *sub_verb(const char *command, size_t n)
 	return NULL;
 }
 
-/* --- what verbs share --------------------------------------------------------------------------------------------------- */
-
-int app_call(const struct at *at, const char *method, const char *rest, const json_t *body, json_t **out)
-{
-	char *name = client_escape(at->app), *path = textf("/apps/%s%s", name, rest);
-	int r = client_call(at->c, method, path, body, out);
-
-	free(name);
-	free(path);
-	return r;
-}
-
-int app_items(const struct at *at, const char *rest, json_t **out)
-{
-	char *name = client_escape(at->app), *path = textf("/apps/%s%s", name, rest);
-	int r = client_list(at->c, path, out);
-
-	free(name);
-	free(path);
-	return r;
-}
-
-int confirm(const struct at *at, const struct words *w, const char *what)
-{
-	char line[128] = "";
-
-	if (w->has[P_CONFIRM])
-		return !strcmp(w->value[P_CONFIRM], at->app)
-			       ? 0
-			       : say_fail(EXIT_OURS,
-					  "--confirm %s is not the app's name, %s; nothing was done",
-					  w->value[P_CONFIRM], at->app);
-	if (!isatty(0) || !isatty(2))
-		return say_fail(EXIT_OURS, "this will %s; say that you mean it: --confirm %s", what, at->app);
-	fprintf(stderr, " !    This will %s.\n !    To go on, type %s: ", what, at->app);
-	if (!fgets(line, sizeof(line), stdin))
-		line[0] = 0;
-	line[strcspn(line, "\r\n")] = 0;
-	return !strcmp(line, at->app) ? 0 : say_fail(EXIT_OURS, "that is not its name; nothing was done");
-}
-
-char *current_release(const struct at *at)
-{
-	json_t *list = NULL;
-	char *text = NULL;
-	json_int_t best = 0;
-
-	if (app_items(at, "/releases", &list))
-		return textf("?");
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		json_int_t v = jint(json_array_get(list, i), "version");
-		best = v > best ? v : best;
-	}
-	json_decref(list);
-	text = textf("v%lld", (long long)best);
-	return text;
-}
-
 /* --- running one -------------------------------------------------------------------------------------------------------- */
 
 static const struct verb *running;

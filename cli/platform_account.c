@@ -10,15 +10,13 @@
 #include "cli/client.h"
 #include "lib/host/say.h"
 
-static const struct option_def app_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
-static const struct option_def json_options[] = {PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
 static const struct option_def login_options[] = {
 	{P_CA_FILE, 0, "ca-file", "FILE", "PEM file of the certificates to trust, instead of the\nsystem's"},
 	{P_PLAIN_HTTP, 0, "plain-http", NULL, "no TLS: anyone on the way can read the token"},
 	PLATFORM_JSON,
 	PLATFORM_HELP,
 	PLATFORM_END};
-static const struct option_def plain_options[] = {PLATFORM_HELP, PLATFORM_END};
+static const struct option_def help_options[] = {PLATFORM_HELP, PLATFORM_END};
 static const struct option_def token_options[] = {
 	{P_EXPIRES, 0, "expires-in", "DURATION", "how long it is good, such as 30d (for ever)"},
 	PLATFORM_JSON,
@@ -156,28 +154,15 @@ static int run_git_credential(const struct at *at, const struct words *w)
 
 /* --- tokens ----------------------------------------------------------------------------------------------------------- */
 
+static void token_row(struct table *t, const json_t *a)
+{
+	table_row(t, 3, jstr(a, "id"), jstr(a, "description"), time_text(jstr(a, "created_at")));
+}
+
 static int run_tokens(const struct at *at, const struct words *w)
 {
-	json_t *list;
-	struct table t = {0};
-	int r = client_list(at->c, "/oauth/authorizations", &list);
-
-	(void)w;
-	if (r)
-		return r;
-	if (at->json) {
-		show_json(list);
-	} else {
-		show_title("Tokens");
-		for (size_t i = 0; i < json_array_size(list); i++) {
-			const json_t *a = json_array_get(list, i);
-			table_row(&t, 3, jstr(a, "id"), jstr(a, "description"),
-				  time_text(jstr(a, "created_at")));
-		}
-		table_print(&t);
-	}
-	json_decref(list);
-	return 0;
+	return show_listing(
+		at, &(struct listing){.path = "/oauth/authorizations", .title = "Tokens", .row = token_row});
 }
 
 static int run_token_create(const struct at *at, const struct words *w)
@@ -193,9 +178,8 @@ static int run_token_create(const struct at *at, const struct words *w)
 	}
 	if (w->has[P_EXPIRES])
 		json_object_set_new(body, "expires_in", json_integer((json_int_t)(ns / 1000000000u)));
-	action_begin("Creating a token");
-	int r = client_call(at->c, "POST", "/oauth/authorizations", body, &made);
-	json_decref(body);
+	int r = make_change(at, &(struct change){"POST", "/oauth/authorizations", .body = body, .out = &made},
+			    "Creating a token");
 	if (r)
 		return r;
 	action_end("done; it is shown this once");
@@ -209,121 +193,56 @@ static int run_token_create(const struct at *at, const struct words *w)
 
 static int run_token_revoke(const struct at *at, const struct words *w)
 {
-	char *id = client_escape(w->names[0]), *path = textf("/oauth/authorizations/%s", id);
-	json_t *gone = NULL;
-
-	action_begin("Revoking token %s", w->names[0]);
-	int r = client_call(at->c, "DELETE", path, NULL, &gone);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(gone);
-	json_decref(gone);
-	free(id);
-	free(path);
-	return r;
+	return make_change(at, &(struct change){"DELETE", "/oauth/authorizations/", .word = w->names[0]},
+			   "Revoking token %s", w->names[0]);
 }
 
 /* --- access ------------------------------------------------------------------------------------------------------------- */
 
+static void access_row(struct table *t, const json_t *c)
+{
+	table_row(t, 2, jstr2(c, "user", "email"), *jstr(c, "role") ? jstr(c, "role") : "collaborator");
+}
+
 static int run_access(const struct at *at, const struct words *w)
 {
-	json_t *list;
-	struct table t = {0};
-	int r = app_items(at, "/collaborators", &list);
-
-	(void)w;
-	if (r)
-		return r;
-	if (at->json) {
-		show_json(list);
-	} else {
-		show_title("%s Access", at->app);
-		for (size_t i = 0; i < json_array_size(list); i++) {
-			const json_t *c = json_array_get(list, i);
-			table_row(&t, 2, jstr2(c, "user", "email"),
-				  *jstr(c, "role") ? jstr(c, "role") : "collaborator");
-		}
-		table_print(&t);
-	}
-	json_decref(list);
-	return 0;
+	return show_listing(
+		at, &(struct listing){.path = "/collaborators", .title = "Access", .row = access_row});
 }
 
 static int run_access_add(const struct at *at, const struct words *w)
 {
-	json_t *body = json_pack("{s:s}", "user", w->names[0]), *made = NULL;
+	json_t *body = json_pack("{s:s}", "user", w->names[0]);
 
-	action_begin("Adding %s to %s", w->names[0], at->app);
-	int r = app_call(at, "POST", "/collaborators", body, &made);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(made);
-	json_decref(body);
-	json_decref(made);
-	return r;
+	return make_change(at, &(struct change){"POST", "/collaborators", .body = body}, "Adding %s to %s",
+			   w->names[0], at->app);
 }
 
 static int run_access_remove(const struct at *at, const struct words *w)
 {
-	char *name = client_escape(w->names[0]), *rest = textf("/collaborators/%s", name);
-	json_t *gone = NULL;
-
-	action_begin("Removing %s from %s", w->names[0], at->app);
-	int r = app_call(at, "DELETE", rest, NULL, &gone);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(gone);
-	json_decref(gone);
-	free(name);
-	free(rest);
-	return r;
+	return make_change(at, &(struct change){"DELETE", "/collaborators/", .word = w->names[0]},
+			   "Removing %s from %s", w->names[0], at->app);
 }
 
 /* --- labs ----------------------------------------------------------------------------------------------------------------- */
 
+static void lab_row(struct table *t, const json_t *f)
+{
+	table_row(t, 3, json_is_true(json_object_get(f, "enabled")) ? "[+]" : "[ ]", jstr(f, "name"),
+		  jstr(f, "description"));
+}
+
 static int run_labs(const struct at *at, const struct words *w)
 {
-	json_t *list;
-	struct table t = {0};
-	int r = app_items(at, "/features", &list);
-
-	(void)w;
-	if (r)
-		return r;
-	if (at->json) {
-		show_json(list);
-	} else {
-		show_title("%s Features", at->app);
-		for (size_t i = 0; i < json_array_size(list); i++) {
-			const json_t *f = json_array_get(list, i);
-			table_row(&t, 3, json_is_true(json_object_get(f, "enabled")) ? "[+]" : "[ ]",
-				  jstr(f, "name"), jstr(f, "description"));
-		}
-		table_print(&t);
-	}
-	json_decref(list);
-	return 0;
+	return show_listing(at, &(struct listing){.path = "/features", .title = "Features", .row = lab_row});
 }
 
 static int set_lab(const struct at *at, const struct words *w, bool on)
 {
-	char *name = client_escape(w->names[0]), *rest = textf("/features/%s", name);
-	json_t *body = json_pack("{s:b}", "enabled", on), *f = NULL;
+	json_t *body = json_pack("{s:b}", "enabled", on);
 
-	action_begin("%s %s for %s", on ? "Enabling" : "Disabling", w->names[0], at->app);
-	int r = app_call(at, "PATCH", rest, body, &f);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(f);
-	json_decref(f);
-	json_decref(body);
-	free(name);
-	free(rest);
-	return r;
+	return make_change(at, &(struct change){"PATCH", "/features/", .word = w->names[0], .body = body},
+			   "%s %s for %s", on ? "Enabling" : "Disabling", w->names[0], at->app);
 }
 
 static int run_lab_enable(const struct at *at, const struct words *w)
@@ -342,19 +261,19 @@ const struct verb account_verbs[] = {
 	 "from "
 	 "standard input.\nA platform of yours on this machine needs no login.",
 	 0, 1, NO_SERVER, run_login, NULL},
-	{"logout", json_options, "[--json]\n\nForgets what login remembers.", 0, 0, NO_SERVER, run_logout,
+	{"logout", plain_options, "[--json]\n\nForgets what login remembers.", 0, 0, NO_SERVER, run_logout,
 	 NULL},
-	{"whoami", json_options, "[--json]\n\nTells which platform is used, and as whom.", 0, 0, NO_APP,
+	{"whoami", plain_options, "[--json]\n\nTells which platform is used, and as whom.", 0, 0, NO_APP,
 	 run_whoami, NULL},
-	{"git-credential", plain_options,
+	{"git-credential", help_options,
 	 "get|store|erase\n\nFor git, which calls it: gives the token for pushes to the platform.", 1, 1,
 	 NO_APP, run_git_credential, NULL},
-	{"tokens", json_options, "[COMMAND] [--json]\n\nLists your tokens for the API.", 0, 0, NO_APP,
+	{"tokens", plain_options, "[COMMAND] [--json]\n\nLists your tokens for the API.", 0, 0, NO_APP,
 	 run_tokens, NULL},
 	{"tokens create", token_options,
 	 "[DESCRIPTION] [--expires-in DURATION]\n\nMakes a token and prints it.", 0, 1, NO_APP,
 	 run_token_create, "make one"},
-	{"tokens revoke", json_options, "ID\n\nA token is good for nothing any more.", 1, 1, NO_APP,
+	{"tokens revoke", plain_options, "ID\n\nA token is good for nothing any more.", 1, 1, NO_APP,
 	 run_token_revoke, "end one"},
 	{"access", app_options, "[COMMAND] [-a APP] [--json]\n\nLists who may use an app.", 0, 0, APP,
 	 run_access, NULL},

@@ -10,7 +10,6 @@
 #include "cli/client.h"
 #include "lib/host/say.h"
 
-static const struct option_def app_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
 static const struct option_def apps_options[] = {
 	{P_QUIET, 'q', "quiet", NULL, "names only"}, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
 static const struct option_def destroy_options[] = {
@@ -203,7 +202,6 @@ static int run_info(const struct at *at, const struct words *w)
 static int run_destroy(const struct at *at, const struct words *w)
 {
 	struct at meant = *at;
-	json_t *gone = NULL;
 	int r;
 
 	if (w->n)
@@ -213,16 +211,10 @@ static int run_destroy(const struct at *at, const struct words *w)
 	r = confirm(&meant, w, "destroy the app with all of its releases and settings");
 	if (r)
 		return r;
-	action_begin("Destroying %s", meant.app);
-	r = app_call(&meant, "DELETE", "", NULL, &gone);
-	if (r)
-		return r;
-	action_end("done");
-	where_forget(meant.app);
-	if (at->json)
-		show_json(gone);
-	json_decref(gone);
-	return 0;
+	r = make_change(&meant, &(struct change){.method = "DELETE", .rest = ""}, "Destroying %s", meant.app);
+	if (!r)
+		where_forget(meant.app);
+	return r;
 }
 
 static int run_open(const struct at *at, const struct words *w)
@@ -259,17 +251,10 @@ static int run_open(const struct at *at, const struct words *w)
 
 static int set_maintenance(const struct at *at, bool on)
 {
-	json_t *body = json_pack("{s:b}", "maintenance", on), *app = NULL;
+	json_t *body = json_pack("{s:b}", "maintenance", on);
 
-	action_begin("%s maintenance mode for %s", on ? "Enabling" : "Disabling", at->app);
-	int r = app_call(at, "PATCH", "", body, &app);
-	json_decref(body);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(app);
-	json_decref(app);
-	return r;
+	return make_change(at, &(struct change){"PATCH", "", .body = body}, "%s maintenance mode for %s",
+			   on ? "Enabling" : "Disabling", at->app);
 }
 
 static int run_maintenance_on(const struct at *at, const struct words *w)
@@ -356,10 +341,10 @@ static int run_limits_set(const struct at *at, const struct words *w)
 		json_object_set_new(body, key, v);
 		free(key);
 	}
-	if (!r) {
-		action_begin("Setting limits of %s", at->app);
-		r = app_call(at, "PATCH", "/limits", body, &limits);
-	}
+	if (!r)
+		r = make_change(
+			at, &(struct change){"PATCH", "/limits", .body = json_incref(body), .out = &limits},
+			"Setting limits of %s", at->app);
 	if (!r) {
 		action_end("done");
 		r = show_limits(at, limits);

@@ -14,7 +14,6 @@ static const struct option_def show_options[] = {
 	PLATFORM_JSON,
 	PLATFORM_HELP,
 	PLATFORM_END};
-static const struct option_def set_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
 
 /* K='V' with what a shell would take for its own made harmless. */
 static void put_shell(const char *key, const char *v)
@@ -83,14 +82,15 @@ static int run_get(const struct at *at, const struct words *w)
 }
 
 /* Send the change; names: for the line about it. */
-static int change(const struct at *at, const json_t *body, const char *verb, const char *names, bool show)
+static int change(const struct at *at, json_t *body, const char *verb, const char *names, bool show)
 {
 	json_t *vars = NULL, *v;
 	const char *key;
 	struct table t = {0};
+	int r = make_change(
+		at, &(struct change){"PATCH", "/config-vars", .body = json_incref(body), .out = &vars},
+		"%s %s and restarting %s", verb, names, at->app);
 
-	action_begin("%s %s and restarting %s", verb, names, at->app);
-	int r = app_call(at, "PATCH", "/config-vars", body, &vars);
 	if (r)
 		return r;
 	char *release = current_release(at);
@@ -99,7 +99,7 @@ static int change(const struct at *at, const json_t *body, const char *verb, con
 	if (at->json) {
 		show_json(vars);
 	} else if (show) {
-		json_object_foreach((json_t *)body, key, v)
+		json_object_foreach(body, key, v)
 		{
 			char *name = textf("%s:", key);
 			table_row(&t, 2, name, json_string_value(json_object_get(vars, key)));
@@ -169,9 +169,9 @@ const struct verb config_verbs[] = {
 	{"config", show_options,
 	 "[COMMAND] [-a APP] [--json]\n\nShows the variables that an app is configured by.", 0, 0, APP,
 	 run_config, NULL},
-	{"config set", set_options, "K=V... [-a APP]\n\nSets variables; the app is restarted with them.", 1,
+	{"config set", app_options, "K=V... [-a APP]\n\nSets variables; the app is restarted with them.", 1,
 	 -1, APP, run_set, "set variables: K=V ..."},
-	{"config unset", set_options,
+	{"config unset", app_options,
 	 "K... [-a APP]\n\nRemoves variables; the app is restarted without them.", 1, -1, APP, run_unset,
 	 "remove variables"},
 	{"config get", show_options, "K [-a APP]\n\nPrints the value of one variable.", 1, 1, APP, run_get,

@@ -10,8 +10,6 @@
 
 #define MAX_PEM (256u << 10)
 
-static const struct option_def app_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
-
 /* --- domains -------------------------------------------------------------------------------------------------------- */
 
 static int run_domains(const struct at *at, const struct words *w)
@@ -54,10 +52,9 @@ static int run_domains(const struct at *at, const struct words *w)
 static int run_domain_add(const struct at *at, const struct words *w)
 {
 	json_t *body = json_pack("{s:s,s:n}", "hostname", w->names[0], "sni_endpoint"), *made = NULL;
+	int r = make_change(at, &(struct change){"POST", "/domains", .body = body, .out = &made},
+			    "Adding %s to %s", w->names[0], at->app);
 
-	action_begin("Adding %s to %s", w->names[0], at->app);
-	int r = app_call(at, "POST", "/domains", body, &made);
-	json_decref(body);
 	if (r)
 		return r;
 	action_end("done");
@@ -74,56 +71,36 @@ static int run_domain_add(const struct at *at, const struct words *w)
 
 static int run_domain_remove(const struct at *at, const struct words *w)
 {
-	char *name = client_escape(w->names[0]), *rest = textf("/domains/%s", name);
-	json_t *gone = NULL;
-
-	action_begin("Removing %s from %s", w->names[0], at->app);
-	int r = app_call(at, "DELETE", rest, NULL, &gone);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(gone);
-	json_decref(gone);
-	free(name);
-	free(rest);
-	return r;
+	return make_change(at, &(struct change){"DELETE", "/domains/", .word = w->names[0]},
+			   "Removing %s from %s", w->names[0], at->app);
 }
 
 /* --- certs ------------------------------------------------------------------------------------------------------------ */
 
+static void cert_heads(struct table *t)
+{
+	table_row(t, 3, "Name", "Common Name(s)", "Expires");
+}
+
+static void cert_row(struct table *t, const json_t *c)
+{
+	const json_t *ssl = json_object_get(c, "ssl_cert"), *names = json_object_get(ssl, "cert_domains");
+	char *all = textf("%s", "");
+
+	for (size_t k = 0; k < json_array_size(names); k++) {
+		const char *one = json_string_value(json_array_get(names, k));
+		char *more = textf("%s%s%s", all, k ? ", " : "", one ? one : "");
+		free(all);
+		all = more;
+	}
+	table_row(t, 3, jstr(c, "name"), all, jstr(ssl, "expires_at"));
+	free(all);
+}
+
 static int run_certs(const struct at *at, const struct words *w)
 {
-	json_t *list;
-	struct table t = {0};
-	int r = app_items(at, "/sni-endpoints", &list);
-
-	(void)w;
-	if (r)
-		return r;
-	if (at->json) {
-		show_json(list);
-	} else if (!json_array_size(list)) {
-		printf("%s has no certificates; add one: cowbell certs add CHAIN.pem KEY.pem -a %s\n",
-		       at->app, at->app);
-	} else {
-		table_row(&t, 3, "Name", "Common Name(s)", "Expires");
-		for (size_t i = 0; i < json_array_size(list); i++) {
-			const json_t *c = json_array_get(list, i), *ssl = json_object_get(c, "ssl_cert"),
-				     *names = json_object_get(ssl, "cert_domains");
-			char *all = textf("%s", "");
-			for (size_t k = 0; k < json_array_size(names); k++) {
-				const char *one = json_string_value(json_array_get(names, k));
-				char *more = textf("%s%s%s", all, k ? ", " : "", one ? one : "");
-				free(all);
-				all = more;
-			}
-			table_row(&t, 3, jstr(c, "name"), all, jstr(ssl, "expires_at"));
-			free(all);
-		}
-		table_print(&t);
-	}
-	json_decref(list);
-	return 0;
+	return show_listing(at, &(struct listing){"/sni-endpoints", NULL, "certificates",
+						  "certs add CHAIN.pem KEY.pem", cert_heads, cert_row});
 }
 
 /* A file's text, or NULL after one line. */
@@ -143,18 +120,18 @@ static char *pem_file(const char *path)
 	return text;
 }
 
-static int send_cert(const struct at *at, const struct words *w, const char *method, const char *rest,
-		     const char *verb, int first)
+/* change: how it is sent; first: where the names of the two files are. */
+static int send_cert(const struct at *at, const struct words *w, struct change change, const char *doing,
+		     int first)
 {
 	char *chain = pem_file(w->names[first]), *key = chain ? pem_file(w->names[first + 1]) : NULL;
-	json_t *body = key ? json_pack("{s:s,s:s}", "certificate_chain", chain, "private_key", key) : NULL,
-	       *made = NULL;
+	json_t *made = NULL;
 	int r = EXIT_OURS;
 
-	if (body) {
-		action_begin("%s a certificate of %s", verb, at->app);
-		r = app_call(at, method, rest, body, &made);
-	}
+	change.body = key ? json_pack("{s:s,s:s}", "certificate_chain", chain, "private_key", key) : NULL;
+	change.out = &made;
+	if (change.body)
+		r = make_change(at, &change, "%s a certificate of %s", doing, at->app);
 	if (!r) {
 		action_end("done, %s", jstr(made, "name"));
 		if (at->json)
@@ -164,41 +141,25 @@ static int send_cert(const struct at *at, const struct words *w, const char *met
 		explicit_bzero(key, strlen(key));
 	free(chain);
 	free(key);
-	json_decref(body);
 	json_decref(made);
 	return r;
 }
 
 static int run_cert_add(const struct at *at, const struct words *w)
 {
-	return send_cert(at, w, "POST", "/sni-endpoints", "Adding", 0);
+	return send_cert(at, w, (struct change){.method = "POST", .rest = "/sni-endpoints"}, "Adding", 0);
 }
 
 static int run_cert_update(const struct at *at, const struct words *w)
 {
-	char *name = client_escape(w->names[0]), *rest = textf("/sni-endpoints/%s", name);
-	int r = send_cert(at, w, "PATCH", rest, "Replacing", 1);
-
-	free(name);
-	free(rest);
-	return r;
+	return send_cert(at, w, (struct change){"PATCH", "/sni-endpoints/", .word = w->names[0]}, "Replacing",
+			 1);
 }
 
 static int run_cert_remove(const struct at *at, const struct words *w)
 {
-	char *name = client_escape(w->names[0]), *rest = textf("/sni-endpoints/%s", name);
-	json_t *gone = NULL;
-
-	action_begin("Removing certificate %s from %s", w->names[0], at->app);
-	int r = app_call(at, "DELETE", rest, NULL, &gone);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(gone);
-	json_decref(gone);
-	free(name);
-	free(rest);
-	return r;
+	return make_change(at, &(struct change){"DELETE", "/sni-endpoints/", .word = w->names[0]},
+			   "Removing certificate %s from %s", w->names[0], at->app);
 }
 
 const struct verb domain_verbs[] = {

@@ -7,8 +7,6 @@
 #include "cli/client.h"
 #include "lib/host/say.h"
 
-static const struct option_def app_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
-
 /* --- ps --------------------------------------------------------------------------------------------------------------- */
 
 static void put_type(const json_t *f, const json_t *dynos)
@@ -146,10 +144,10 @@ static int run_scale(const struct at *at, const struct words *w)
 	updates = json_array();
 	for (int i = 0; i < w->n && !r; i++)
 		r = scale_word(at, w->names[i], updates, &formation);
-	json_t *body = json_pack("{s:O}", "updates", updates);
 	if (!r) {
-		action_begin("Scaling %s", at->app);
-		r = app_call(at, "PATCH", "/formation", body, &now);
+		json_t *body = json_pack("{s:O}", "updates", updates);
+		r = make_change(at, &(struct change){"PATCH", "/formation", .body = body, .out = &now},
+				"Scaling %s", at->app);
 	}
 	if (!r) {
 		char text[200] = "";
@@ -168,7 +166,6 @@ static int run_scale(const struct at *at, const struct words *w)
 			show_json(now);
 	}
 	json_decref(now);
-	json_decref(body);
 	json_decref(updates);
 	json_decref(formation);
 	return r;
@@ -178,33 +175,17 @@ static int run_scale(const struct at *at, const struct words *w)
 
 static int run_restart(const struct at *at, const struct words *w)
 {
-	char *dyno = w->n ? client_escape(w->names[0]) : NULL,
-	     *rest = textf("/dynos%s%s", dyno ? "/" : "", dyno ? dyno : "");
+	const char *dyno = w->n ? w->names[0] : NULL;
 
-	action_begin("Restarting %s of %s", w->n ? w->names[0] : "all processes", at->app);
-	int r = app_call(at, "DELETE", rest, NULL, NULL);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		puts("{}");
-	free(rest);
-	free(dyno);
-	return r;
+	return make_change(at, &(struct change){"DELETE", dyno ? "/dynos/" : "/dynos", .word = dyno},
+			   "Restarting %s of %s", dyno ? dyno : "all processes", at->app);
 }
 
 static int run_stop(const struct at *at, const struct words *w)
 {
-	char *dyno = client_escape(w->names[0]), *rest = textf("/dynos/%s/actions/stop", dyno);
-
-	action_begin("Stopping %s of %s", w->names[0], at->app);
-	int r = app_call(at, "POST", rest, NULL, NULL);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		puts("{}");
-	free(rest);
-	free(dyno);
-	return r;
+	return make_change(at,
+			   &(struct change){"POST", "/dynos/", .word = w->names[0], .tail = "/actions/stop"},
+			   "Stopping %s of %s", w->names[0], at->app);
 }
 
 const struct verb dyno_verbs[] = {

@@ -22,7 +22,6 @@ static const struct option_def log_options[] = {
 	PLATFORM_JSON,
 	PLATFORM_HELP,
 	PLATFORM_END};
-static const struct option_def app_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
 
 struct events {
 	char line[MAX_LINE];
@@ -103,61 +102,29 @@ static int run_logs(const struct at *at, const struct words *w)
 
 /* --- drains ----------------------------------------------------------------------------------------------------------- */
 
+static void drain_row(struct table *t, const json_t *d)
+{
+	table_row(t, 2, jstr(d, "url"), jstr(d, "token"));
+}
+
 static int run_drains(const struct at *at, const struct words *w)
 {
-	json_t *list;
-	struct table t = {0};
-	int r = app_items(at, "/log-drains", &list);
-
-	(void)w;
-	if (r)
-		return r;
-	if (at->json) {
-		show_json(list);
-	} else if (!json_array_size(list)) {
-		printf("%s has no drains; add one: cowbell drains add URL -a %s\n", at->app, at->app);
-	} else {
-		show_title("%s Drains", at->app);
-		for (size_t i = 0; i < json_array_size(list); i++) {
-			const json_t *d = json_array_get(list, i);
-			table_row(&t, 2, jstr(d, "url"), jstr(d, "token"));
-		}
-		table_print(&t);
-	}
-	json_decref(list);
-	return 0;
+	return show_listing(
+		at, &(struct listing){"/log-drains", "Drains", "drains", "drains add URL", NULL, drain_row});
 }
 
 static int run_drain_add(const struct at *at, const struct words *w)
 {
-	json_t *body = json_pack("{s:s}", "url", w->names[0]), *made = NULL;
+	json_t *body = json_pack("{s:s}", "url", w->names[0]);
 
-	action_begin("Adding drain %s to %s", w->names[0], at->app);
-	int r = app_call(at, "POST", "/log-drains", body, &made);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(made);
-	json_decref(made);
-	json_decref(body);
-	return r;
+	return make_change(at, &(struct change){"POST", "/log-drains", .body = body}, "Adding drain %s to %s",
+			   w->names[0], at->app);
 }
 
 static int run_drain_remove(const struct at *at, const struct words *w)
 {
-	char *name = client_escape(w->names[0]), *rest = textf("/log-drains/%s", name);
-	json_t *gone = NULL;
-
-	action_begin("Removing drain %s from %s", w->names[0], at->app);
-	int r = app_call(at, "DELETE", rest, NULL, &gone);
-	if (!r)
-		action_end("done");
-	if (!r && at->json)
-		show_json(gone);
-	json_decref(gone);
-	free(name);
-	free(rest);
-	return r;
+	return make_change(at, &(struct change){"DELETE", "/log-drains/", .word = w->names[0]},
+			   "Removing drain %s from %s", w->names[0], at->app);
 }
 
 const struct verb log_verbs[] = {

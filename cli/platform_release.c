@@ -7,7 +7,6 @@
 #include "cli/client.h"
 #include "lib/host/say.h"
 
-static const struct option_def app_options[] = {PLATFORM_APP, PLATFORM_JSON, PLATFORM_HELP, PLATFORM_END};
 static const struct option_def list_options[] = {PLATFORM_APP,
 						 {P_NUM, 'n', "num", "N", "so many, the newest (15)"},
 						 PLATFORM_JSON,
@@ -159,9 +158,8 @@ static int run_rollback(const struct at *at, const struct words *w)
 			     version ? "such release" : "earlier release", at->app);
 	if (!r) {
 		json_t *body = json_pack("{s:s}", "release", id);
-		action_begin("Rolling back %s to v%u", at->app, version);
-		r = app_call(at, "POST", "/releases", body, &made);
-		json_decref(body);
+		r = make_change(at, &(struct change){"POST", "/releases", .body = body, .out = &made},
+				"Rolling back %s to v%u", at->app, version);
 	}
 	if (!r) {
 		action_end("done, v%lld", (long long)jint(made, "version"));
