@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -31,10 +32,13 @@
 
 #define PIPE_MAX    (1u << 20) /* bytes that wait for the child */
 #define MAX_AT_ONCE 32 /* children */
+#define MAX_OF_USER 8 /* of them */
+#define MEMORY_MAX  (768ull << 20) /* of a child's address space: a small pack can say that it is a large object */
 #define KILL_MS	    5000
 #define NAME_AT	    1 /* of the path */
 
 static unsigned n_children;
+static struct git *gits; /* those with a child */
 
 /* --- the child -------------------------------------------------------------------------------------------------------------------- */
 
@@ -45,8 +49,13 @@ static void on_closed(uv_handle_t *h)
 	if (--g->open_handles)
 		return;
 	n_children--;
+	struct git **at = &gits;
+	while (*at != g)
+		at = &(*at)->next;
+	*at = g->next;
 	if (g->inflating)
 		inflateEnd(&g->z);
+	free(g->packed);
 	free(g);
 }
 
@@ -139,6 +148,8 @@ static void on_drained(struct exchange *x)
 
 /* --- the body ----------------------------------------------------------------------------------------------------------------------- */
 
+static bool inflate_packed(struct git *g);
+
 struct piece {
 	uv_write_t w;
 	struct git *g;
@@ -152,10 +163,13 @@ static void on_piece(uv_write_t *w, int status)
 
 	(void)status; /* a child that does not read any more has ended, or will */
 	free(p);
-	if (g->paused && g->x && uv_stream_get_write_queue_size((uv_stream_t *)&g->in) < PIPE_MAX / 2) {
-		g->paused = false;
+	if (!g->paused || !g->x || uv_stream_get_write_queue_size((uv_stream_t *)&g->in) >= PIPE_MAX / 2)
+		return;
+	g->paused = false;
+	if (g->inflate_on && !inflate_packed(g))
+		git_kill(g);
+	if (!g->paused)
 		exchange_resume(g->x);
-	}
 }
 
 static void to_child(struct git *g, const char *data, size_t n)
@@ -180,13 +194,14 @@ static void to_child(struct git *g, const char *data, size_t n)
 	}
 }
 
-/* gzip of the request: clients compress long negotiations. What comes out is bounded like what comes in. */
-static bool inflate_to_child(struct git *g, const char *data, size_t n)
+/*
+ * gzip of the request: clients compress long negotiations. What comes out is bounded like what comes in, and made only as the child takes
+ * it: what is left of the input stays in `packed`, with the client paused. False: it is no gzip, or too much.
+ */
+static bool inflate_to_child(struct git *g)
 {
 	char out[32768];
 
-	g->z.next_in = (unsigned char *)data;
-	g->z.avail_in = (unsigned)n;
 	do {
 		g->z.next_out = (unsigned char *)out;
 		g->z.avail_out = sizeof(out);
@@ -200,10 +215,46 @@ static bool inflate_to_child(struct git *g, const char *data, size_t n)
 		if (g->body_bytes > g->body_max)
 			return false;
 		to_child(g, out, made);
-		if (r == Z_STREAM_END)
+		g->inflated = r == Z_STREAM_END;
+		if (g->inflated)
 			return g->z.avail_in == 0;
-	} while (g->z.avail_in || !g->z.avail_out);
+		g->inflate_on = g->z.avail_in || !g->z.avail_out;
+	} while (g->inflate_on && !g->paused);
 	return true;
+}
+
+/* What waited, from where it was. */
+static bool inflate_packed(struct git *g)
+{
+	char *packed = g->packed;
+	size_t n = g->n_packed;
+	bool good;
+
+	g->packed = NULL;
+	g->n_packed = 0;
+	g->inflate_on = false;
+	g->z.next_in = (unsigned char *)packed;
+	g->z.avail_in = (unsigned)n;
+	good = inflate_to_child(g);
+	if (good && g->z.avail_in) {
+		g->n_packed = g->z.avail_in;
+		memmove(packed, g->z.next_in, g->n_packed);
+		g->packed = packed;
+		packed = NULL;
+	}
+	free(packed);
+	return good;
+}
+
+static bool inflate_body(struct git *g, const char *data, size_t n)
+{
+	if (g->inflated)
+		return false; /* something behind its end */
+	g->packed = xrealloc(g->packed, g->n_packed + n);
+	memcpy(g->packed + g->n_packed, data, n);
+	g->n_packed += n;
+	g->inflate_on = true;
+	return g->paused || inflate_packed(g);
 }
 
 static void on_body(struct exchange *x, const char *data, size_t n)
@@ -213,7 +264,7 @@ static void on_body(struct exchange *x, const char *data, size_t n)
 	if (!g || g->killed)
 		return;
 	if (g->inflating) {
-		if (!inflate_to_child(g, data, n))
+		if (!inflate_body(g, data, n))
 			git_kill(g);
 		return;
 	}
@@ -268,6 +319,9 @@ static unsigned add_settings(char **args, unsigned n)
 		"safe.directory=*",
 		"core.attributesFile=/dev/null",
 		"core.fsmonitor=false",
+		"core.bigFileThreshold=16m",
+		"core.packedGitWindowSize=16m",
+		"core.packedGitLimit=128m",
 		"gc.auto=0",
 		"maintenance.auto=false",
 		"receive.autogc=false",
@@ -322,7 +376,7 @@ static char **environment(struct git *g, char env[8][4200])
 static int spawn(struct git *g, bool refs)
 {
 	static char env[8][4200];
-	char dir[4096], *args[96];
+	char dir[4096], *args[112];
 	unsigned n = 0;
 
 	git_dir(g->app, dir, sizeof(dir));
@@ -353,7 +407,11 @@ static int spawn(struct git *g, bool refs)
 				  .cwd = dir,
 				  .flags = UV_PROCESS_DETACHED,
 				  .exit_cb = on_child_exit};
-	return uv_spawn(loop, &g->process, &o);
+	int r = uv_spawn(loop, &g->process, &o);
+	struct rlimit memory = {MEMORY_MAX, MEMORY_MAX}; /* before it has a byte of the client's */
+	if (!r && prlimit(g->process.pid, RLIMIT_AS, &memory, NULL))
+		plog("warn", NULL, "git: its memory cannot be limited: %s", strerror(errno));
+	return r;
 }
 
 static void refuse(struct exchange *x, int status, const char *text)
@@ -393,7 +451,7 @@ static void start(struct exchange *x, struct app *a, struct user *u, bool receiv
 	struct git *g = xcalloc(1, sizeof(*g));
 	g->x = x;
 	g->app = a;
-	g->user = u;
+	memcpy(g->user_id, u->id, sizeof(g->user_id));
 	g->receive = receive;
 	g->version2 = !receive && protocol.p && memmem(protocol.p, protocol.n, "version=2", 9);
 	g->body_max = receive ? config.max_source + (64u << 20) : 64u << 20;
@@ -407,6 +465,8 @@ static void start(struct exchange *x, struct app *a, struct user *u, bool receiv
 	g->in.data = g->out.data = g->timer.data = g->process.data = g;
 	g->open_handles = 4;
 	n_children++;
+	g->next = gits;
+	gits = g;
 	if (receive && !refs)
 		git_push_begin(g);
 	x->user = g;
@@ -470,6 +530,15 @@ static struct app *app_of(struct str path, const struct user *u)
 	return a && model_role(u, a) >= ROLE_COLLABORATOR ? a : NULL;
 }
 
+static unsigned children_of(const struct user *u)
+{
+	unsigned n = 0;
+
+	for (const struct git *g = gits; g; g = g->next)
+		n += !strcmp(g->user_id, u->id);
+	return n;
+}
+
 void git_serve(struct exchange *x)
 {
 	struct user *u = api_user(x);
@@ -496,7 +565,7 @@ void git_serve(struct exchange *x)
 		       "This is a git repository: git clone, git push.\n");
 	else if (platform_stopping())
 		refuse(x, 503, "The server is being stopped.\n");
-	else if (n_children >= MAX_AT_ONCE)
+	else if (n_children >= MAX_AT_ONCE || children_of(u) >= MAX_OF_USER)
 		refuse(x, 503, "Too many git requests at one time; try again.\n");
 	else
 		start(x, a, u, receive, refs);

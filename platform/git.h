@@ -14,17 +14,21 @@ struct git {
 	struct exchange *x; /* NULL: the client has gone, or has its answer */
 	struct app
 		*app; /* good while the request begins; later only by git_push.c, which is told of its end */
-	struct user *user;
+	char user_id[37]; /* he may be gone before the push is through */
+	struct git *next; /* of all */
 	bool receive, version2;
 	uv_process_t process;
 	uv_pipe_t in, out;
 	uv_timer_t timer; /* from SIGTERM to SIGKILL */
 	uv_shutdown_t shutdown;
 	unsigned open_handles;
-	bool exited, drained, done, killed, paused, inflating;
+	bool exited, drained, done, killed, paused, inflating, inflated;
+	bool inflate_on; /* there is more to be inflated when the child has taken what came before */
 	int status;
 	uint64_t answered_bytes, body_bytes, body_max;
 	z_stream z;
+	char *packed; /* gzip that waits for that; n_packed bytes */
+	size_t n_packed;
 	char tar[4200]; /* where the hook puts the commit's tree */
 	struct push *push; /* of receive-pack's POST; NULL else */
 };

@@ -97,9 +97,13 @@ static void say(struct push *p, const char *text)
 
 /* --- the build ----------------------------------------------------------------------------------------------------------------- */
 
+/* Of a client that does not read: the rest is in the store. */
 static void on_output(void *arg, const char *data, size_t n)
 {
-	send_frame(arg, 'o', data, n);
+	struct push *p = arg;
+
+	if (uv_stream_get_write_queue_size((uv_stream_t *)&p->hook) <= OUTPUT_MAX)
+		send_frame(p, 'o', data, n);
 }
 
 static void on_disk(void *arg, int err)
@@ -132,12 +136,19 @@ static void on_end(void *arg, bool ok, unsigned version, const char *why)
 
 static void deploy(struct push *p, const char *commit)
 {
-	struct build_request r = {.app = p->app, .user = p->g->user, .tar = p->tar, .version = commit};
+	struct user *u = model_user(p->g->user_id);
+	struct build_request r = {.app = p->app, .user = u, .tar = p->tar, .version = commit};
 	struct build_watch w = {on_output, on_end, p};
+	const char *why = NULL;
 
-	if (!p->app || app_pushes(p)) {
-		say(p, p->app ? " !     Another push to this app is being built; wait for its end\n"
-			      : " !     The app was destroyed\n");
+	if (!p->app)
+		why = " !     The app was destroyed\n";
+	else if (!u || model_role(u, p->app) < ROLE_COLLABORATOR) /* much may have happened since the head came */
+		why = " !     You have no access to this app any more\n";
+	else if (app_pushes(p))
+		why = " !     Another push to this app is being built; wait for its end\n";
+	if (why) {
+		say(p, why);
 		send_frame(p, 'e', "1", 1);
 		return;
 	}

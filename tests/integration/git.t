@@ -6,8 +6,10 @@ use warnings;
 no warnings 'exec';
 use FindBin;
 use lib $FindBin::Bin;
+use Compress::Zlib ();
 use Cowbell;
 use File::Temp qw(tempdir);
+use IO::Socket::INET;
 use Platform;
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -18,15 +20,6 @@ my $dir = tempdir(CLEANUP => 1);
 my %env = (PATH => $ENV{PATH}, HOME => "$dir/home", LANG => 'C.UTF-8', GIT_TERMINAL_PROMPT => 0, GIT_CONFIG_NOSYSTEM => 1, GIT_AUTHOR_NAME => 'a', GIT_AUTHOR_EMAIL => 'a@b.example',
 	GIT_COMMITTER_NAME => 'a', GIT_COMMITTER_EMAIL => 'a@b.example');
 mkdir "$dir/home";
-my $SERVER = <<'PY';
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-class H(BaseHTTPRequestHandler):
-    def do_GET(s):
-        b = open('text').read().encode(); s.send_response(200); s.send_header('Content-Length', str(len(b))); s.end_headers(); s.wfile.write(b)
-    def log_message(*a): pass
-HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()
-PY
 
 # A program in a directory: its status, and all it printed.
 sub in_dir {
@@ -53,7 +46,7 @@ sub repo {
 	my $d = "$dir/$name";
 	mkdir $d;
 	must($d, 'init', '-q', '-b', $branch);
-	%files = ('app.py' => $SERVER, Procfile => "web: python3 app.py\n", 'requirements.txt' => '', %files);
+	%files = ('app.py' => $Platform::TEXT_APP, Procfile => "web: python3 app.py\n", 'requirements.txt' => '', %files);
 	spew("$d/$_", $files{$_}) for keys %files;
 	commit($d, 'first');
 	return $d;
@@ -241,6 +234,54 @@ subtest 'another client: dulwich' => sub {
 	($s, $out) = in_dir($dir, $python, '-c', "from dulwich import porcelain; import sys; porcelain.clone(sys.argv[1], sys.argv[2])", url('dul'), "$dir/dback");
 	is($s, 0, 'clone') or diag($out);
 	is(slurp("$dir/dback/text") // '', "by dulwich\n", 'comes back');
+};
+
+subtest 'requests by hand: gzip, bombs, and one whose sender goes' => sub {
+	my $mallory = $p->ok_api(201, 'POST', '/users', {email => 'mallory@example.org'});
+	$p->ok_api(201, 'POST', '/apps', {name => 'hand'});
+	$p->ok_api(201, 'POST', '/apps/hand/collaborators', {user => 'mallory@example.org'});
+	# bytes that cannot be compressed, and so many that the child is behind
+	my $d = repo('hand', 'main', noise => join '', map { pack 'L*', map { int rand 2**32 } 1 .. 65536 } 1 .. 12);
+	my $body = sub {
+		my ($branch) = @_;
+		my $head = must($d, 'rev-parse', 'HEAD') =~ s/\s+\z//r;
+		spew("$dir/rev", "$head\n");
+		my $pack = qx(cd $d && git pack-objects --revs --stdout -q < $dir/rev);
+		my $line = sprintf "%s %s refs/heads/%s\0 report-status side-band-64k object-format=sha1", "0" x 40, $head, $branch;
+		return sprintf('%04x%s0000', 4 + length $line, $line) . $pack;
+	};
+	my $send = sub {
+		my ($bytes, $headers, $cut, $between) = @_;
+		my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $p->port_of) or die;
+		local $SIG{PIPE} = 'IGNORE';
+		print $s "POST /hand.git/git-receive-pack HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers}Authorization: Bearer $mallory->{token}\r\n" .
+			"Content-Type: application/x-git-receive-pack-request\r\nContent-Length: " . length($bytes) . "\r\n\r\n" . substr $bytes, 0, $cut // length $bytes;
+		$s->flush;
+		$between->() if $between;
+		print $s substr $bytes, $cut if defined $cut;
+		$s->flush;
+		local $/;
+		local $SIG{ALRM} = sub { die "no answer\n" };
+		alarm 40;
+		my $got = eval { readline $s } // '';
+		alarm 0;
+		return $got;
+	};
+	my $b = $body->('side');
+	cmp_ok(length $b, '>', 3_000_000, 'some megabytes');
+	like($send->(Compress::Zlib::memGzip($b), "Content-Encoding: gzip\r\n"), qr/unpack ok.*ok refs\/heads\/side/s, 'a large one, packed by gzip');
+	unlike($send->(Compress::Zlib::memGzip($b) . 'x' x 100, "Content-Encoding: gzip\r\n"), qr/ok refs/, 'bytes behind the gzip');
+	my ($peak) = slurp('/proc/' . $p->pid . '/status') =~ /^VmHWM:\s+(\d+)/m;
+	unlike($send->(Compress::Zlib::memGzip("\0" x 200_000_000), "Content-Encoding: gzip\r\n"), qr/ok refs/, 'a bomb of gzip');
+	my ($now) = slurp('/proc/' . $p->pid . '/status') =~ /^VmHWM:\s+(\d+)/m;
+	cmp_ok($now - $peak, '<', 20_000, 'takes no memory') unless ($ENV{COWBELL_PLATFORM} // '') =~ /asan/;
+	my $got = $send->($body->('main'), '', 20, sub {
+		sleep 0.3;
+		is($p->api('DELETE', '/users/mallory@example.org')->{status}, 200, 'the account goes while the push comes');
+		$p->ok_api(201, 'POST', '/users', {email => "other$_\@example.org"}) for 1 .. 3; # in the place of what was freed
+	});
+	like($got, qr/no access to this app any more/, 'the push is refused');
+	is_deeply($p->ok_api(200, 'GET', '/apps/hand/releases'), [], 'and nothing is released');
 };
 
 subtest 'an app that goes takes its repository along' => sub {
