@@ -54,7 +54,7 @@ bad('volume', 125, qr/HOSTDIR:GUESTDIR/, 'run', '-v', 'data', './good');
 bad('volume that is not there', 125, qr/no such directory.*mkdir/, 'run', '-v', './nowhere:/data', './good');
 bad('volume that is a file', 125, qr/not a directory/, 'run', '-v', './h.c:/data', './good');
 bad('volume over /', 125, qr{over the guest's /}, 'run', '-v', '.:/', './good');
-bad('egress', 125, qr/none, all or CIDR/, 'run', '--egress', '10.0.0.0/33', './good');
+bad('egress', 125, qr/none, all or \[!\]CIDR/, 'run', '--egress', '10.0.0.0/33', './good');
 bad('duration', 125, qr/duration such as/, 'run', '--timeout', 'soon', './good');
 bad('name', 125, qr/letters, digits/, 'run', '--name', 'a b', './good');
 bad('environment', 125, qr/NAME=VALUE/, 'run', '-e', '=x', './good');
