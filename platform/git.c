@@ -33,9 +33,10 @@
 #define PIPE_MAX    (1u << 20) /* bytes that wait for the child */
 #define MAX_AT_ONCE 32 /* children */
 #define MAX_OF_USER 8 /* of them */
-#define MEMORY_MAX  (768ull << 20) /* of a child's address space: a small pack can say that it is a large object */
-#define KILL_MS	    5000
-#define NAME_AT	    1 /* of the path */
+#define MEMORY_MAX                                                                                           \
+	(768ull << 20) /* of a child's address space: a small pack can say that it is a large object */
+#define KILL_MS 5000
+#define NAME_AT 1 /* of the path */
 
 static unsigned n_children;
 static struct git *gits; /* those with a child */

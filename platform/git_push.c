@@ -143,7 +143,8 @@ static void deploy(struct push *p, const char *commit)
 
 	if (!p->app)
 		why = " !     The app was destroyed\n";
-	else if (!u || model_role(u, p->app) < ROLE_COLLABORATOR) /* much may have happened since the head came */
+	else if (!u ||
+		 model_role(u, p->app) < ROLE_COLLABORATOR) /* much may have happened since the head came */
 		why = " !     You have no access to this app any more\n";
 	else if (app_pushes(p))
 		why = " !     Another push to this app is being built; wait for its end\n";
