@@ -26,6 +26,18 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our $JSON = JSON::PP->new->utf8->canonical->allow_nonref;
+
+# An app that answers with its file `text`.
+our $TEXT_APP = <<'PY';
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class H(BaseHTTPRequestHandler):
+    def do_GET(s):
+        b = open('text').read().encode(); s.send_response(200); s.send_header('Content-Length', str(len(b))); s.end_headers(); s.wfile.write(b)
+    def log_message(*a): pass
+HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()
+PY
+
 my %alive;	# pid => 1, for the end of a test that died
 my %made;	# directories
 
@@ -236,6 +248,34 @@ sub raw {
 		last unless sysread $s, $got, 65536, length $got;
 	}
 	return $got;
+}
+
+# A command as a user of the platform runs it: (status, stdout, stderr). %o: env (all of it), dir, in (a file), to (a directory for
+# what it prints).
+sub command_of {
+	my ($o, @words) = @_;
+	my $pid = fork // die;
+	if (!$pid) {
+		%ENV = %{$o->{env}};
+		chdir $o->{dir} or POSIX::_exit(126);
+		open(STDIN, '<', $o->{in} // '/dev/null');
+		open(STDOUT, '>', "$o->{to}/out");
+		open(STDERR, '>', "$o->{to}/err");
+		exec 'timeout', '-k', '5', '60', $COWBELL, @words or POSIX::_exit(127);
+	}
+	waitpid $pid, 0;
+	return ($? & 127 ? 128 + ($? & 127) : $? >> 8, slurp("$o->{to}/out"), slurp("$o->{to}/err"));
+}
+
+# C as a library that is loaded into a server (env LD_PRELOAD), in that directory; its path. undef, and one test skipped: not possible here.
+sub shim {
+	my ($dir, $name, $c) = @_;
+	my $why = !have('cc') ? 'no compiler' : $ENV{ASAN_OPTIONS} ? 'a sanitizer wants to be loaded first' : undef;
+	spew("$dir/$name.c", $c);
+	$why //= 'the shim does not compile' if !$why && system('cc', '-O1', '-w', '-fPIC', '-shared', '-o', "$dir/$name.so", "$dir/$name.c");
+	return "$dir/$name.so" unless $why;
+	SKIP: { Test::More::skip($why, 1) }
+	return undef;
 }
 
 # Wait until the code gives something true, at most that long.

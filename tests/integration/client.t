@@ -21,19 +21,9 @@ my %env = (PATH => $ENV{PATH}, HOME => "$work/home", LANG => 'C.UTF-8', COWBELL_
 our $dir = "$work/demo";
 our $input = '/dev/null';
 sub cb {
-	my @words = @_;
-	my $pid = fork // die;
-	if (!$pid) {
-		%ENV = %env;
-		chdir $dir or die;
-		open(STDIN, '<', $input);
-		open(STDOUT, '>', "$work/out");
-		open(STDERR, '>', "$work/err");
-		exec 'timeout', '-k', '5', '60', $COWBELL, @words or POSIX::_exit(127);
-	}
-	waitpid $pid, 0;
-	my $status = $? & 127 ? 128 + ($? & 127) : $? >> 8;
-	return ($status, map { my $t = $_; utf8::decode($t); $t } slurp("$work/out"), slurp("$work/err"));
+	my ($status, @text) = Platform::command_of({env => \%env, dir => $dir, in => $input, to => $work}, @_);
+	utf8::decode($_) for @text;
+	return ($status, @text);
 }
 sub json_of {
 	my ($status, $out) = cb(@_);

@@ -55,20 +55,7 @@ make_path("$work/home", "$work/app");
 my $url = "https://api.apps.test:$tls";
 our %env = (PATH => $ENV{PATH}, HOME => "$work/home", LANG => 'C.UTF-8', https_proxy => 'http://127.0.0.1:' . $listen->sockport);
 our $input = '/dev/null';
-sub cb {
-	my @words = @_;
-	my $pid = fork // die;
-	if (!$pid) {
-		%ENV = %env;
-		chdir "$work/app";
-		open(STDIN, '<', $input);
-		open(STDOUT, '>', "$work/out");
-		open(STDERR, '>', "$work/err");
-		exec 'timeout', '-k', '5', '60', $COWBELL, @words or POSIX::_exit(127);
-	}
-	waitpid $pid, 0;
-	return ($? >> 8, slurp("$work/out"), slurp("$work/err"));
-}
+sub cb { return Platform::command_of({env => \%env, dir => "$work/app", in => $input, to => $work}, @_) }
 
 spew("$work/token", $p->token . "\n");
 {

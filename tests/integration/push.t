@@ -15,20 +15,11 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 my $p = Platform->start(args => ['--build-timeout', '8s', '--max-source', '8M', '--max-entries', '300']);
-my $SERVER = <<'PY';
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-class H(BaseHTTPRequestHandler):
-    def do_GET(s):
-        b = open('text').read().encode(); s.send_response(200); s.send_header('Content-Length', str(len(b))); s.end_headers(); s.wfile.write(b)
-    def log_message(*a): pass
-HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()
-PY
 
 sub app { $p->ok_api(201, 'POST', '/apps', {name => $_[0]}); }
 sub source {
 	my ($text, %more) = @_;
-	my %f = ('app.py' => $SERVER, Procfile => "web: python3 app.py\n", 'requirements.txt' => '', text => $text, %more);
+	my %f = ('app.py' => $Platform::TEXT_APP, Procfile => "web: python3 app.py\n", 'requirements.txt' => '', text => $text, %more);
 	return tar_of(map { tar_entry($_, $f{$_}) } sort grep { defined $f{$_} } keys %f);
 }
 # One request: the source as body, the answer when it is built.
@@ -59,7 +50,7 @@ subtest 'one request from a tar to a URL' => sub {
 	gzip(\source("zipped\n"), \my $gz);
 	is(push_now('one', $gz, '', 'application/gzip')->{status}, 201, 'gzip, too');
 	serves('one', "zipped\n", 'the new one answers');
-	my $sub = tar_of(tar_entry('top/', '', type => 5, mode => 0755), map { tar_entry("top/$_->[0]", $_->[1]) } ['app.py', $SERVER], ['Procfile', "web: python3 app.py\n"], ['text', "below\n"]);
+	my $sub = tar_of(tar_entry('top/', '', type => 5, mode => 0755), map { tar_entry("top/$_->[0]", $_->[1]) } ['app.py', $Platform::TEXT_APP], ['Procfile', "web: python3 app.py\n"], ['text', "below\n"]);
 	is(push_now('one', $sub)->{status}, 201, "one directory at the top, as GitHub's archives have it");
 	serves('one', "below\n", 'is the app');
 };

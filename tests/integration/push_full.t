@@ -21,16 +21,7 @@ system('mount', '-t', 'tmpfs', '-o', 'size=300m', 'tmpfs', "$dir/data") == 0 or 
 END { local $?; system('umount', '-l', "$dir/data") if $dir }
 
 my $p = Platform->start(data => "$dir/data", args => ['--max-source', '64M']);
-my $SERVER = <<'PY';
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-class H(BaseHTTPRequestHandler):
-    def do_GET(s):
-        b = open('text').read().encode(); s.send_response(200); s.send_header('Content-Length', str(len(b))); s.end_headers(); s.wfile.write(b)
-    def log_message(*a): pass
-HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()
-PY
-sub source { my ($text, $more) = @_; return tar_of(tar_entry('app.py', $SERVER), tar_entry('Procfile', "web: python3 app.py\n"), tar_entry('text', $text), $more ? tar_entry('more', $more) : ()) }
+sub source { my ($text, $more) = @_; return tar_of(tar_entry('app.py', $Platform::TEXT_APP), tar_entry('Procfile', "web: python3 app.py\n"), tar_entry('text', $text), $more ? tar_entry('more', $more) : ()) }
 sub push_now { return $p->api('POST', "/apps/$_[0]/builds?wait=1", undef, {content => $_[1], headers => {'content-type' => 'application/x-tar'}}) }
 sub serves { my ($app, $text, $name) = @_; my $r; $p->wait_for(10, sub { $r = $p->app($app); $r->{content} eq $text }); is($r->{content}, $text, $name) }
 sub room { my ($free) = `df --output=avail -B1 $dir/data` =~ /(\d+)\s*\z/; return $free }

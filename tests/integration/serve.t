@@ -447,26 +447,21 @@ int fdatasync(int fd)
 END
 
 sub broken_disk {
-	SKIP: {
-		skip 'no compiler', 1 unless have('cc');
-		skip 'a sanitizer wants to be loaded first', 1 if $ENV{ASAN_OPTIONS};
-		spew("$scratch/sync.c", $no_sync);
-		skip 'the shim does not compile', 1 if system('cc', '-O1', '-w', '-fPIC', '-shared', '-o', "$scratch/sync.so", "$scratch/sync.c");
-		my $p = Platform->start(env => {LD_PRELOAD => "$scratch/sync.so", SYNC_FAILS => "$scratch/fails"});
-		$p->ok_api(201, 'POST', '/apps', {name => 'before'});
-		spew("$scratch/fails", '');
-		my $r = $p->api('POST', '/apps', {name => 'during'});
-		cmp_ok($r->{status}, '>=', 500, 'a change that could not be synced is not acknowledged') or diag $r->{content};
-		like($p->log, qr/changes are refused until the server is started anew/, 'the log says what is to do');
-		unlink "$scratch/fails";
-		$r = $p->api('POST', '/apps', {name => 'later'});
-		cmp_ok($r->{status}, '>=', 500, 'nor is a later one, though the disk says that it is well') or diag $r->{content};
-		is($p->api('GET', '/apps/before')->{status}, 200, 'reading goes on');
-		$p->restart;
-		is($p->api('GET', '/apps/before')->{status}, 200, 'after a restart what was acknowledged is there');
-		$p->ok_api(201, 'POST', '/apps', {name => 'later'});
-		is($p->stop, 0, 'a graceful end');
-	}
+	my $shim = Platform::shim($scratch, 'sync', $no_sync) or return;
+	my $p = Platform->start(env => {LD_PRELOAD => $shim, SYNC_FAILS => "$scratch/fails"});
+	$p->ok_api(201, 'POST', '/apps', {name => 'before'});
+	spew("$scratch/fails", '');
+	my $r = $p->api('POST', '/apps', {name => 'during'});
+	cmp_ok($r->{status}, '>=', 500, 'a change that could not be synced is not acknowledged') or diag $r->{content};
+	like($p->log, qr/changes are refused until the server is started anew/, 'the log says what is to do');
+	unlink "$scratch/fails";
+	$r = $p->api('POST', '/apps', {name => 'later'});
+	cmp_ok($r->{status}, '>=', 500, 'nor is a later one, though the disk says that it is well') or diag $r->{content};
+	is($p->api('GET', '/apps/before')->{status}, 200, 'reading goes on');
+	$p->restart;
+	is($p->api('GET', '/apps/before')->{status}, 200, 'after a restart what was acknowledged is there');
+	$p->ok_api(201, 'POST', '/apps', {name => 'later'});
+	is($p->stop, 0, 'a graceful end');
 }
 
 # --- power failure: what is on the disk when an answer is given ------------------------------------------------------------
@@ -514,45 +509,40 @@ int fdatasync(int fd)
 END
 
 sub power {
-	SKIP: {
-		skip 'no compiler', 1 unless have('cc');
-		skip 'a sanitizer wants to be loaded first', 1 if $ENV{ASAN_OPTIONS};
-		spew("$scratch/disk.c", $disk);
-		skip 'the shim does not compile', 1 if system('cc', '-O1', '-w', '-fPIC', '-shared', '-o', "$scratch/disk.so", "$scratch/disk.c");
-		mkdir "$scratch/disk";
-		my $p = Platform->start(env => {LD_PRELOAD => "$scratch/disk.so", DISK => "$scratch/disk"});
-		my $file = "$scratch/powered";
-		spew($file, '');
-		my @w = map {
-			my $n = $_;
-			my $pid = fork // die;
-			if (!$pid) {
-				$p->{ua} = undef;
-				open(my $f, '>>', $file);
-				$f->autoflush(1);
-				for (my $i = 0; ; $i++) {
-					my $r = $p->api('POST', '/apps', {name => "power-$n-$i"}, {timeout => 5});
-					POSIX::_exit(0) if $r->{status} != 201;
-					print $f "power-$n-$i\n";
-				}
+	my $shim = Platform::shim($scratch, 'disk', $disk) or return;
+	mkdir "$scratch/disk";
+	my $p = Platform->start(env => {LD_PRELOAD => $shim, DISK => "$scratch/disk"});
+	my $file = "$scratch/powered";
+	spew($file, '');
+	my @w = map {
+		my $n = $_;
+		my $pid = fork // die;
+		if (!$pid) {
+			$p->{ua} = undef;
+			open(my $f, '>>', $file);
+			$f->autoflush(1);
+			for (my $i = 0; ; $i++) {
+				my $r = $p->api('POST', '/apps', {name => "power-$n-$i"}, {timeout => 5});
+				POSIX::_exit(0) if $r->{status} != 201;
+				print $f "power-$n-$i\n";
 			}
-			$pid;
-		} 1 .. 3;
-		sleep 2;
-		$p->kill9;
-		waitpid $_, 0 for @w;
-		unlink "$p->{data}/$_" for qw(platform.db platform.db-wal platform.db-shm);
-		for my $f (qw(platform.db platform.db-wal)) {
-			rename("$scratch/disk/$f", "$p->{data}/$f") or system('cp', "$scratch/disk/$f", "$p->{data}/$f");
 		}
-		$p->{env} = {};
-		ok($p->run, 'a start from what was on the disk') or diag $p->log;
-		my @said = split /\n/, slurp($file);
-		my @lost = grep { $p->api('GET', "/apps/$_")->{status} != 200 } @said;
-		cmp_ok(scalar @said, '>', 20, scalar(@said) . ' changes were acknowledged before the power failed');
-		is("@lost", '', 'none of them is lost');
-		is($p->stop, 0, 'a graceful end');
+		$pid;
+	} 1 .. 3;
+	sleep 2;
+	$p->kill9;
+	waitpid $_, 0 for @w;
+	unlink "$p->{data}/$_" for qw(platform.db platform.db-wal platform.db-shm);
+	for my $f (qw(platform.db platform.db-wal)) {
+		rename("$scratch/disk/$f", "$p->{data}/$f") or system('cp', "$scratch/disk/$f", "$p->{data}/$f");
 	}
+	$p->{env} = {};
+	ok($p->run, 'a start from what was on the disk') or diag $p->log;
+	my @said = split /\n/, slurp($file);
+	my @lost = grep { $p->api('GET', "/apps/$_")->{status} != 200 } @said;
+	cmp_ok(scalar @said, '>', 20, scalar(@said) . ' changes were acknowledged before the power failed');
+	is("@lost", '', 'none of them is lost');
+	is($p->stop, 0, 'a graceful end');
 }
 
 # --- who runs it -----------------------------------------------------------------------------------------------------------
