@@ -373,52 +373,52 @@ int client_list(struct client *c, const char *path, json_t **out)
 /* --- streams ------------------------------------------------------------------------------------------------------------ */
 
 /* A URL of the platform's own choice: nothing but http and https, and not to worse protection than before. */
-static int check_given(struct client *c, const char *url)
+static int set_given(struct client *c, const char *url, client_sink *sink, client_source *source, void *arg)
 {
-	if (!strncasecmp(url, "https://", 8) ||
-	    (!strncasecmp(url, "http://", 7) && !strncasecmp(c->where.url, "http://", 7)))
-		return 0;
-	action_fail();
-	return say_fail(EXIT_API, "%s sends us to '%s', which is no good address", c->where.url, url);
+	if (strncasecmp(url, "https://", 8) &&
+	    (strncasecmp(url, "http://", 7) || strncasecmp(c->where.url, "http://", 7))) {
+		action_fail();
+		return say_fail(EXIT_API, "%s sends us to '%s', which is no good address", c->where.url, url);
+	}
+	set_common(c, url);
+	c->sink = sink;
+	c->source = source;
+	c->arg = arg;
+	return 0;
+}
+
+/* headers: taken. */
+static int perform_given(struct client *c, const char *url, struct curl_slist *headers)
+{
+	long status = 0;
+	int r = perform(c, url, headers, &status);
+
+	c->sink = NULL;
+	c->source = NULL;
+	return r ? r : status >= 200 && status <= 299 ? 0 : api_error(c, status);
 }
 
 int client_stream(struct client *c, const char *url, const char *accept, client_sink *sink, void *arg)
 {
-	long status = 0;
-	int r = check_given(c, url);
+	int r = set_given(c, url, sink, NULL, arg);
 
-	if (r)
-		return r;
-	set_common(c, url);
-	c->sink = sink;
-	c->source = NULL;
-	c->arg = arg;
-	r = perform(c, url, header(curl_api.slist_append(NULL, "Expect:"), "Accept", accept), &status);
-	c->sink = NULL;
-	return r ? r : status >= 200 && status <= 299 ? 0 : api_error(c, status);
+	return r ? r
+		 : perform_given(c, url, header(curl_api.slist_append(NULL, "Expect:"), "Accept", accept));
 }
 
 int client_put(struct client *c, const char *url, client_source *source, void *arg)
 {
-	long status = 0;
-	int r = check_given(c, url);
+	int r = set_given(c, url, NULL, source, arg);
 
 	if (r)
 		return r;
-	set_common(c, url);
-	c->sink = NULL;
-	c->source = source;
-	c->arg = arg;
-	curl_api.easy_setopt(c->easy, CURLOPT_UPLOAD,
-			     1L); /* PUT, chunked: the size is known only at the end */
+	/* PUT, chunked: the size is known only at the end */
+	curl_api.easy_setopt(c->easy, CURLOPT_UPLOAD, 1L);
 	curl_api.easy_setopt(c->easy, CURLOPT_READFUNCTION, on_send);
 	curl_api.easy_setopt(c->easy, CURLOPT_READDATA, c);
 	curl_api.easy_setopt(c->easy, CURLOPT_UPLOAD_BUFFERSIZE, 256L << 10);
 	struct curl_slist *headers = curl_api.slist_append(NULL, "Expect:");
-	headers = curl_api.slist_append(headers, "Content-Type:");
-	r = perform(c, url, headers, &status);
-	c->source = NULL;
-	return r ? r : status >= 200 && status <= 299 ? 0 : api_error(c, status);
+	return perform_given(c, url, curl_api.slist_append(headers, "Content-Type:"));
 }
 
 /* --- TLS for an attached run ---------------------------------------------------------------------------------------------- */

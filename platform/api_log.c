@@ -154,6 +154,19 @@ static void drains_show(struct call *c)
 		api_reply(c, 200, d);
 }
 
+/* Was the change of a drain stored? If not, that was answered, and d is gone. */
+static bool stored(struct call *c, int rc, json_t *d)
+{
+	struct fault f;
+
+	if (!rc)
+		return true;
+	f = store_fault(rc);
+	json_decref(d);
+	api_fault(c, &f);
+	return false;
+}
+
 static void drains_update(struct call *c)
 {
 	json_t *d = drain_of(c), *list;
@@ -172,12 +185,8 @@ static void drains_update(struct call *c)
 	}
 	rc = store_exec("UPDATE drains SET url = ?, updated_us = ? WHERE id = ?", NULL, NULL, "sis", url, now,
 			json_string_value(json_object_get(d, "id")));
-	if (rc) {
-		struct fault f = store_fault(rc);
-		json_decref(d);
-		api_fault(c, &f);
+	if (!stored(c, rc, d))
 		return;
-	}
 	json_object_set_new(d, "url", json_string(url));
 	json_object_set_new(d, "updated_at", json_time(now));
 	logs_drains_changed(c->app);
@@ -193,12 +202,8 @@ static void drains_delete(struct call *c)
 		return;
 	rc = store_exec("DELETE FROM drains WHERE id = ?", NULL, NULL, "s",
 			json_string_value(json_object_get(d, "id")));
-	if (rc) {
-		struct fault f = store_fault(rc);
-		json_decref(d);
-		api_fault(c, &f);
+	if (!stored(c, rc, d))
 		return;
-	}
 	logs_drains_changed(c->app);
 	api_reply(c, 200, d);
 }
