@@ -120,8 +120,8 @@ static size_t on_body(char *data, size_t one, size_t n, void *arg)
 static void set_options(CURL *c, const char *url, struct download *d)
 {
 	curl_api.easy_setopt(c, CURLOPT_URL, url);
-	curl_api.easy_setopt(c, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-	curl_api.easy_setopt(c, CURLOPT_REDIR_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+	curl_api.easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_api.easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	curl_api.easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
 	curl_api.easy_setopt(c, CURLOPT_MAXREDIRS, MAX_REDIRECTS);
 	curl_api.easy_setopt(c, CURLOPT_PROXY, "");
