@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -266,6 +267,9 @@ int main(int argc, char **argv)
 	if (status >= 0)
 		return status;
 	umask(077);
+	/* Sockets of the service manager, and what else we were started with: none of it is for our children. */
+	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC))
+		plog("warn", NULL, "descriptors that were inherited go on to children: %s", strerror(errno));
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_NAME, "cowbell-serve");
 	loop = uv_default_loop();

@@ -170,12 +170,25 @@ sub service_manager {
 	my $l = IO::Socket::INET->new(Listen => 64, LocalAddr => '127.0.0.1', LocalPort => $port, ReuseAddr => 1) or die "listen: $!";
 	my $q = Platform->new(port => $port, env => {LISTEN_FDS => 1, LISTEN_FDNAMES => 'http'}, before => sub {
 		POSIX::dup2(fileno $l, 3);
+		open(my $stray, '<', '/etc/passwd');
+		POSIX::dup2(fileno $stray, 40);
 		$ENV{LISTEN_PID} = $$;
 	});
 	# The option would be another port: the socket wins.
 	$q->{args} = ['--listen', '127.0.0.1:1'];
 	ok($q->run, 'it takes a socket of the service manager');
 	is($q->wait_for(10, sub { $q->api('GET', '/apps')->{status} == 200 }), 1, 'and serves on it') or diag $q->log;
+	# What it was started with is not for its children, whose guests are hostile.
+	my $inode = (stat $l)[1];
+	$q->ok_api(201, 'POST', '/apps', {name => 'files'});
+	spew("$scratch/index.html", "hello\n");
+	system('tar', 'cf', "$scratch/files.tar", '-C', $scratch, 'index.html');
+	is($q->api('POST', '/apps/files/builds?wait=1', undef, {content => slurp("$scratch/files.tar"), headers => {'content-type' => 'application/x-tar'}})->{status}, 201, 'built');
+	is($q->app('files')->{status}, 200, 'and started');
+	my @children = split ' ', join ' ', map { slurp($_) } glob '/proc/' . $q->pid . '/task/*/children';
+	cmp_ok(scalar @children, '>=', 2, 'a builder and an instance');
+	my @leaked = grep { /^socket:\[$inode\]$|passwd/ } map { readlink } map { glob "/proc/$_/fd/*" } @children;
+	is("@leaked", '', 'they have neither the socket nor a stray descriptor');
 	is($q->stop, 0, 'ends');
 	ok(IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port), 'the socket is still there for the next one');
 	close $l;
