@@ -339,7 +339,7 @@ static void sources(struct call *c)
 {
 	char *base = api_base_url(c->x), *put, *get;
 
-	source_make(base, &put, &get);
+	source_make(base, c->user, &put, &get);
 	api_reply(c, 201, json_pack("{s:{s:s, s:s}}", "source_blob", "get_url", get, "put_url", put));
 	free(base);
 	free(put);

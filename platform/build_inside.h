@@ -27,8 +27,8 @@ void spool_abort(struct spool *s); /* no event comes any more, and the file goes
 
 /* --- source.c ---------------------------------------------------------------------------------------------------------- */
 int source_open(void);
-/* A pair of URLs for one source; malloc'ed. base: of api_base_url(). */
-void source_make(const char *base, char **put_url, char **get_url);
+/* A pair of URLs for one source of this user; malloc'ed. base: of api_base_url(). */
+void source_make(const char *base, const struct user *u, char **put_url, char **get_url);
 /* If url is one of ours whose source came: its file, which is the caller's from now on. NULL: `ours` says whether it looks like one of ours. */
 char *source_take(const char *url, bool *ours);
 /* A keyed digest of our own: 32 hexadecimal digits over two texts. For URLs that are permissions. */

@@ -28,6 +28,7 @@
 #define SESSIONS_MAX	 2000
 #define SESSIONS_APP_MAX 100
 #define STREAMS_MAX	 1000
+#define STREAMS_APP_MAX	 100 /* so that one tenant's do not take the places of all */
 #define SESSION_NS	 (5 * 60 * 1000000000ull)
 #define KEEPALIVE_S	 15
 #define BATCH		 (48 * 1024)
@@ -35,6 +36,7 @@
 struct session;
 struct stream {
 	struct exchange *x;
+	const struct app *app; /* to be counted */
 	struct session *session; /* or NULL */
 	struct log_cursor cursor;
 	struct log_filter filter;
@@ -264,6 +266,7 @@ static struct stream *stream_open(struct exchange *x, struct app *a, const struc
 	uint64_t after = last_event_id(x);
 
 	s->x = x;
+	s->app = a;
 	s->filter = *f;
 	s->tail = tail;
 	s->json = json;
@@ -287,12 +290,27 @@ static struct stream *stream_open(struct exchange *x, struct app *a, const struc
 	return s;
 }
 
+/* May this client follow the app's log? False: answered. */
+static bool may_open(struct exchange *x, const struct app *a)
+{
+	unsigned of_app = 0;
+
+	if (!str_eq(x->method, "GET")) { /* HEAD, whose answer would never end */
+		refuse(x, 405, "method_not_allowed", "Logs are read by GET.");
+		return false;
+	}
+	for (const struct stream *s = streams; s; s = s->next)
+		of_app += s->app == a;
+	if (log_totals.n_sessions < STREAMS_MAX && of_app < STREAMS_APP_MAX)
+		return true;
+	refuse(x, 503, "too_many_sessions", "Too many clients follow logs now. Try again later.");
+	return false;
+}
+
 void log_stream(struct exchange *x, struct app *a, const struct log_filter *f, unsigned lines, bool tail,
 		bool json)
 {
-	if (log_totals.n_sessions >= STREAMS_MAX)
-		refuse(x, 503, "too_many_sessions", "Too many clients follow logs now. Try again later.");
-	else
+	if (may_open(x, a))
 		pump(stream_open(x, a, f, lines, tail, json));
 }
 
@@ -444,12 +462,10 @@ void logs_session(struct exchange *x)
 		refuse(x, 404, "not_found", "There is no such log session; it may have ended.");
 		return;
 	}
-	if (log_totals.n_sessions >= STREAMS_MAX) {
-		refuse(x, 503, "too_many_sessions", "Too many clients follow logs now. Try again later.");
-		return;
-	}
 	if (s->stream)
 		stream_end(s->stream); /* sets s->stream to NULL */
+	if (!may_open(x, s->app))
+		return;
 	s->used_ns = now_ns();
 	s->stream = stream_open(x, s->app, &s->filter, s->lines, s->tail, false);
 	s->stream->session = s;

@@ -5,7 +5,8 @@
  *   /sources/EXPIRY-NAME-MAC    EXPIRY: seconds since 1970, hexadecimal; NAME: 24 random hexadecimal digits; MAC: over "put" or "get",
  *                               EXPIRY and NAME, with a secret of this server
  *
- * The URL itself is the permission, as with any object store's signed ones; nothing is remembered for one that was
+ * The first USER_LEN digits of NAME say whose it is, without telling it: a user may have SOURCES_USER_MAX waiting, of together as many bytes as
+ * four of the largest. The URL itself is the permission, as with any object store's signed ones; nothing is remembered for one that was
  * never used, and it is good after a restart, too. The file is data_dir/sources/source-NAME, from the moment when the whole body was there. A
  * source serves one build: it becomes the build's. What nobody takes goes when it expires (an hour).
  */
@@ -26,9 +27,11 @@
 #include "platform/build_inside.h"
 #include "platform/store.h"
 
-#define LIFE_S	   3600
-#define NAME_LEN   24
-#define SEND_BYTES (64u << 10)
+#define LIFE_S		 3600
+#define NAME_LEN	 24
+#define USER_LEN	 8
+#define SOURCES_USER_MAX 200
+#define SEND_BYTES	 (64u << 10)
 
 static char secret[65];
 
@@ -46,12 +49,14 @@ void source_mac(const char *what, const char *text, char out[33])
 		snprintf(out + 2 * i, 3, "%02x", d[i]);
 }
 
-void source_make(const char *base, char **put_url, char **get_url)
+void source_make(const char *base, const struct user *u, char **put_url, char **get_url)
 {
 	char name[NAME_LEN + 1], text[64], mac[33];
 	size_t size = strlen(base) + 128;
 
-	make_token(name, NAME_LEN);
+	source_mac("user", u->id, mac);
+	memcpy(name, mac, USER_LEN);
+	make_token(name + USER_LEN, NAME_LEN - USER_LEN);
 	snprintf(text, sizeof(text), "%llx-%s", (unsigned long long)real_us() / 1000000u + LIFE_S, name);
 	*put_url = xcalloc(1, size);
 	*get_url = xcalloc(1, size);
@@ -121,7 +126,7 @@ static void sweep(uv_timer_t *t)
 	snprintf(dir, sizeof(dir), "%s/sources", config.data_dir);
 	DIR *d = opendir(dir);
 	for (struct dirent *e; d && (e = readdir(d));)
-		if (!strncmp(e->d_name, "source-", 7) &&
+		if ((!strncmp(e->d_name, "source-", 7) || !strncmp(e->d_name, "part-", 5)) &&
 		    !fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) && st.st_mtime + LIFE_S < now)
 			unlinkat(dirfd(d), e->d_name, 0);
 	if (d)
@@ -240,6 +245,31 @@ static void put_closed(struct exchange *x)
 	free(p);
 }
 
+/* Has this user, whom the name tells, so much waiting already that it must not be more? */
+static bool has_enough(const char *name)
+{
+	char dir[4096], begin[2][32];
+	uint64_t bytes = 0;
+	unsigned n = 0;
+	struct stat st;
+
+	snprintf(dir, sizeof(dir), "%s/sources", config.data_dir);
+	snprintf(begin[0], sizeof(begin[0]), "source-%.*s", USER_LEN, name);
+	snprintf(begin[1], sizeof(begin[1]), "part-%.*s", USER_LEN, name);
+	DIR *d = opendir(dir);
+	for (struct dirent *e; d && (e = readdir(d));) {
+		if ((strncmp(e->d_name, begin[0], strlen(begin[0])) &&
+		     strncmp(e->d_name, begin[1], strlen(begin[1]))) ||
+		    fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		n++;
+		bytes += (uint64_t)st.st_size;
+	}
+	if (d)
+		closedir(d);
+	return n >= SOURCES_USER_MAX || bytes >= 4 * config.max_source;
+}
+
 static const struct exchange_handler put_handler = {put_body, put_end, NULL, put_closed};
 static const struct spool_events put_events = {put_room, put_done};
 
@@ -249,6 +279,12 @@ static void serve_put(struct exchange *x, const char *name)
 
 	if (x->content_length > 0 && (uint64_t)x->content_length > config.max_source) {
 		reply_text(x, 413, "The source is larger than this server takes.\n");
+		return;
+	}
+	if (has_enough(name)) {
+		reply_text(x, 429,
+			   "Too many sources of yours wait for a build; they go when one takes them, or "
+			   "after an hour.\n");
 		return;
 	}
 	struct put *p = xcalloc(1, sizeof(*p));

@@ -11,7 +11,7 @@ use Platform;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $p = Platform->start(args => []);
+my $p = Platform->start(args => ['--max-source', '1M']);
 # Sanitizers keep what was freed for a while.
 my $MORE = ($ENV{COWBELL_PLATFORM} // '') =~ /asan/ ? 300_000 : 30_000;
 sub rss { my ($kb) = slurp('/proc/' . $p->pid . '/status') =~ /^VmRSS:\s+(\d+)/m; return $kb }
@@ -70,6 +70,42 @@ sub pour {
 		}
 	}
 	is($answers, $n, 'and all are answered when they are taken');
+}
+
+# --- sources that no build takes: so many of one user, and the others have room
+{
+	my %user = map { $_ => $p->ok_api(201, 'POST', '/users', {email => "$_\@example.org"}) } qw(alice bob);
+	my $put = sub {
+		my ($who) = @_;
+		my $blob = $p->api('POST', '/sources', undef, {token => $user{$who}{token}})->{json}{source_blob};
+		return HTTP::Tiny->new->put($blob->{put_url}, {content => 'x' x 1_000_000});
+	};
+	my %got;
+	$got{$put->('alice')->{status}}++ for 1 .. 7;
+	is_deeply(\%got, {200 => 5, 429 => 2}, 'four of the largest wait, then no more are taken');
+	is($put->('bob')->{status}, 200, 'of another user they are');
+}
+
+# --- log streams: one app's do not take everybody's places
+{
+	$p->ok_api(201, 'POST', '/apps', {name => $_}) for qw(loud other);
+	my $get = sub {
+		my ($method, $app) = @_;
+		my $s = dial();
+		print $s "$method /dashboard/api/apps/$app/logs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer @{[$p->token]}\r\n\r\n";
+		$s->flush;
+		sysread $s, my $head, 4096;
+		return ($s, $head =~ m{^HTTP/1\.1 (\d+)});
+	};
+	my (@open, %status);
+	for (1 .. 110) {
+		my ($s, $status) = $get->('GET', 'loud');
+		push @open, $s;
+		$status{$status}++;
+	}
+	is_deeply(\%status, {200 => 100, 503 => 10}, 'a hundred followers of one app');
+	is(($get->('GET', 'other'))[1], 200, 'another app is followed all the same');
+	is(($get->('HEAD', 'other'))[1], 405, 'no HEAD of a log, which never ends');
 }
 
 is($p->stop, 0, 'the server ends well');
