@@ -52,8 +52,8 @@ struct process_piece {
 };
 _Static_assert(sizeof(struct process_piece) == 24, "abi");
 
-#define PROCESS_STUB_VA	    0x7ff800000000
-#define PROCESS_STUB_SIZE   0x10000
+#define PROCESS_STUB_VA	  0x7ff800000000
+#define PROCESS_STUB_SIZE 0x10000
 
 /* Signal (SIGUSR1) by which the monitor diverts the guest; vcpu.kick is set before. */
 #define PROCESS_KICK_SIGNAL 10

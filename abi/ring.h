@@ -160,12 +160,12 @@ enum ring_lock {
 	RING_LOCK_ASK = 2, /* would it be got: val = 0, 1 somebody has a shared one, 2 an exclusive one */
 };
 
-#define RING_VOL_BASE	 0x40000000u
-#define RING_CLOSE_DRAIN 1u
-#define RING_LOG_RAW	 0x100u
+#define RING_VOL_BASE	  0x40000000u
+#define RING_CLOSE_DRAIN  1u
+#define RING_LOG_RAW	  0x100u
 #define RING_READY_PREFIX 2u
 #define RING_READY_APP	  3u
-#define RING_PEER_IPV4	 (1ull << 63)
+#define RING_PEER_IPV4	  (1ull << 63)
 
 /* Unasked events: a completion with user_data RING_UD_EVENT, val = enum ring_event, val2 = detail. */
 enum ring_event {

@@ -34,6 +34,7 @@ int cmd_cache(int argc, char **argv)
 		printf("%s: %u layers, %.1f MiB\n", path, layers, (double)bytes / (1 << 20));
 	prefix_count(&layers, &bytes);
 	if (!status && layers)
-		printf("%s/prefix: %u starts of runtimes, %.1f MiB\n", path, layers, (double)bytes / (1 << 20));
+		printf("%s/prefix: %u starts of runtimes, %.1f MiB\n", path, layers,
+		       (double)bytes / (1 << 20));
 	return status;
 }

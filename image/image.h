@@ -38,7 +38,8 @@ struct image_set {
 		uint64_t window; /* room for it and for others of about its size */
 		char outside[65]; /* digest of what is seen of it without a look into its directory */
 		char names[65]; /* of what is in the layer of names */
-		int skeleton_fd, names_fd; /* if these were asked for: of an instance without an app; the caller's */
+		/* If these were asked for: of an instance without an app; the caller's. */
+		int skeleton_fd, names_fd;
 		uint64_t skeleton_size, names_size;
 	} app;
 };

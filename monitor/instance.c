@@ -560,8 +560,8 @@ static int assemble(struct instance *in)
 
 	in->mem.restored = in->restored;
 	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
-	struct ring_server_hooks hooks = {in,	     hook_grow,	   hook_release, hook_huge,
-					  hook_stopped, hook_app, hook_answered};
+	struct ring_server_hooks hooks = {in,		hook_grow, hook_release, hook_huge,
+					  hook_stopped, hook_app,  hook_answered};
 	int r;
 
 	r = in->backend->mem_create(&in->mem, cfg->ram_max);

@@ -201,7 +201,7 @@ int load_regions(struct guest_mem *m, const struct monitor_config *cfg, bool map
 		uint64_t size = cfg->layer_size[i];
 
 		if (size < cfg->layer_window[i])
-			size = cfg->layer_window[i]; /* beyond the file's end nobody looks: the layer says how long it is */
+			size = cfg->layer_window[i]; /* nobody looks beyond the length in the layer */
 
 		if (map_layers) {
 			host = mmap(NULL, UP(size, PG), PROT_READ, MAP_SHARED, cfg->layer_fd[i],

@@ -70,7 +70,8 @@ struct monitor_config {
 	int app_layer; /* number of the app's own layer, from 1 on; 0: nobody needs to know */
 	int standby_fd; /* not 0: it waits there for its app (abi/standby.h); layer app_layer is a file for it, */
 	int standby_rw; /* which this one can write */
-	bool (*standby_suits)(void *arg, int fd, uint64_t size); /* may this layer take that place? with started_arg; under the filter */
+	/* May this layer take that place? With started_arg; under the filter. */
+	bool (*standby_suits)(void *arg, int fd, uint64_t size);
 	bool prefix; /* restore_fd was taken by SNAPSHOT_AT_PREFIX: a start, with the app's layer of ours */
 	uint64_t layer_off[MONITOR_MAX_LAYERS]; /* where in its file a layer begins; page aligned */
 	const char *layer_id

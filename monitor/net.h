@@ -39,7 +39,6 @@ void net_carry_options(int from, int to);
 void net_bind(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe);
 void net_listen(struct ring_server *rs, struct handle *h, const struct ring_sqe *sqe);
 
-
 /* --- net_unix.c: ports that are AF_UNIX sockets of the host --- */
 /* Bound, not listening. A descriptor, or -errno after one line. */
 int net_unix_open(struct ring_server *rs, const struct sockaddr_storage *ss);

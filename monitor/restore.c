@@ -330,8 +330,8 @@ static int fill_plan(struct load_plan *p, struct guest_mem *m, const struct snap
 static void renew_boot_info(struct boot_info *bi, const struct guest_mem *m, const struct snap_file *f,
 			    const struct monitor_config *cfg, enum boot_plat plat)
 {
-	uint32_t asked = BOOT_F_STRACE | BOOT_F_EGRESS_NONE | BOOT_F_PREFIX_MAKE | BOOT_F_PREFIX_GO |
-			 BOOT_F_STANDBY;
+	uint32_t asked =
+		BOOT_F_STRACE | BOOT_F_EGRESS_NONE | BOOT_F_PREFIX_MAKE | BOOT_F_PREFIX_GO | BOOT_F_STANDBY;
 
 	bi->plat = plat;
 	bi->flags = (bi->flags & ~asked) | (cfg->strace ? BOOT_F_STRACE : 0) |

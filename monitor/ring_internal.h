@@ -35,7 +35,8 @@
 #define RS_UDP_PEERS	CTL_MAX_PEERS /* of one forwarded UDP port */
 #define RS_ACCEPT_BATCH 64 /* connections accepted from one listener before others get a turn */
 
-#define RS_TAG_PORT UINT32_MAX /* above an epoll tag whose low half is a port's index; no handle gets as far */
+/* Above an epoll tag whose low half is a port's index; no handle gets as far. */
+#define RS_TAG_PORT UINT32_MAX
 
 enum handle_kind { H_FREE, H_CONSOLE, H_SOCKET, H_FILE };
 

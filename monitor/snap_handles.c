@@ -284,7 +284,8 @@ static void load_given(struct loader *l, const struct snap_handle *s, int fd)
 	}
 	h->closing = s->flags & SNAP_HF_CLOSING;
 	for (int i = 0; i < l->rs->cfg->n_ports; i++) /* accepted there */
-		h->is_unix |= s->guest_port && l->rs->ports[i].is_unix && l->rs->ports[i].guest == s->guest_port;
+		h->is_unix |=
+			s->guest_port && l->rs->ports[i].is_unix && l->rs->ports[i].guest == s->guest_port;
 	memcpy(&h->peer, s->peer, sizeof(s->peer));
 	l->rs->had_peer |= s->kind == SNAP_H_DEAD;
 	if (s->kind != SNAP_H_STREAM)

@@ -18,7 +18,8 @@
 #include <stdint.h>
 
 enum workset_flag {
-	WORKSET_WRITTEN = 1, /* the first run wrote to these pages; else it only read them (process: records only these) */
+	/* The first run wrote to these pages; else it only read them (process: records only these). */
+	WORKSET_WRITTEN = 1,
 };
 
 /* Sorted by gpa, without overlap, page aligned, inside the snapshot's ram_size. */

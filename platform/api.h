@@ -42,13 +42,13 @@ extern const struct route api_apps_routes[], api_config_routes[], api_release_ro
 	api_formation_routes[], api_dyno_routes[], api_build_routes[], api_log_routes[], api_domain_routes[],
 	api_account_routes[], api_misc_routes[];
 
-void api_certs_open(void); /* tell tls.c the certificates of the store: after model_open(), before front_open() */
+/* Tell tls.c the certificates of the store: after model_open(), before front_open(). */
+void api_certs_open(void);
 void api_serve(struct exchange *x); /* takes it */
 /* The same for a user whom the dashboard knows by its cookie. The caller has made sure that it is no forged request. */
 void api_serve_as(struct exchange *x, struct user *u);
-struct user *
-api_user(struct exchange
-		 *x); /* by its Authorization: Bearer, or Basic with the token as password; NULL: nobody */
+/* By its Authorization: Bearer, or Basic with the token as password; NULL: nobody. */
+struct user *api_user(struct exchange *x);
 
 /* Answer, after store_barrier() if something was changed by this call. `body` is stolen. */
 void api_reply(struct call *c, int status, json_t *body);

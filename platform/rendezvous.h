@@ -10,7 +10,8 @@ struct rendezvous;
  * A new one: descriptors for the process into stdio (the caller's), and a secret of hex digits. marker: the client wants
  * the exit status told in the stream. 0 or -errno.
  */
-int rendezvous_new(bool tty, unsigned columns, unsigned lines, bool marker, int stdio[3], struct rendezvous **out);
+int rendezvous_new(bool tty, unsigned columns, unsigned lines, bool marker, int stdio[3],
+		   struct rendezvous **out);
 const char *rendezvous_secret(const struct rendezvous *r);
 /* Its process; the client has a minute to come. NULL: there is none, forget it all. */
 void rendezvous_runs(struct rendezvous *r, struct instance *i);

@@ -10,7 +10,8 @@ struct spawn {
 	const char *path;
 	char *const *argv, *const *envp;
 	int stdio[3]; /* descriptors of ours, above 2 */
-	const int *keep; /* more that it gets under the numbers that they have here; all else must be close-on-exec */
+	/* More that it gets under the numbers that they have here; all else must be close-on-exec. */
+	const int *keep;
 	unsigned n_keep;
 	bool tty; /* stdio[0] becomes its controlling terminal */
 	int cgroup; /* descriptor of cgroup.procs to be written to, or -1 */

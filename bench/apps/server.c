@@ -14,7 +14,8 @@ static void answer(int fd, const char *file)
 {
 	int f = open(file, O_RDONLY);
 	ssize_t n = f < 0 ? 0 : read(f, text, sizeof(text));
-	int h = snprintf(head, sizeof(head), "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zd\r\n\r\n",
+	int h = snprintf(head, sizeof(head),
+			 "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zd\r\n\r\n",
 			 f < 0 ? "404 Not Found" : "200 OK", n);
 
 	if (f >= 0)
@@ -35,7 +36,9 @@ static void serve(int fd)
 		if (!strstr(request, "\r\n\r\n"))
 			continue;
 #ifdef ROUTES
-		answer(fd, !strncmp(request, "GET / ", 6) ? "text.txt" : !strncmp(request, "GET /about ", 11) ? "about.txt" : "none");
+		answer(fd, !strncmp(request, "GET / ", 6)	  ? "text.txt"
+			   : !strncmp(request, "GET /about ", 11) ? "about.txt"
+								  : "none");
 #else
 		answer(fd, "text.txt");
 #endif
@@ -46,7 +49,8 @@ static void serve(int fd)
 int main(void)
 {
 	const char *port = getenv("PORT");
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(port ? port : "8080"))};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons((unsigned short)atoi(port ? port : "8080"))};
 	int s = socket(AF_INET, SOCK_STREAM, 0);
 
 	if (bind(s, (struct sockaddr *)&a, sizeof(a)) || listen(s, 64)) {

@@ -291,7 +291,8 @@ static int info_in(const siginfo_t *uinfo, int sig, s32 pid, siginfo_t *info)
 	if (get_user(*info, uinfo))
 		return -EFAULT;
 	info->si_signo = sig;
-	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != current->proc->pid && pid != current->proc->shown_pid)
+	if ((info->si_code >= 0 || info->si_code == SI_TKILL) && pid != current->proc->pid &&
+	    pid != current->proc->shown_pid)
 		return -EPERM;
 	return 0;
 }

@@ -8,16 +8,16 @@
 #include "guest/vfs/inode.h"
 
 /* Missing in the uapi headers, or hidden behind libc's. */
-#define S_IFMT_(m)    ((m)&0170000)
-#define IS_DIR(i)     (S_IFMT_((i)->mode) == S_IFDIR)
-#define IS_REG(i)     (S_IFMT_((i)->mode) == S_IFREG)
-#define IS_LNK(i)     (S_IFMT_((i)->mode) == S_IFLNK)
+#define S_IFMT_(m)     ((m)&0170000)
+#define IS_DIR(i)      (S_IFMT_((i)->mode) == S_IFDIR)
+#define IS_REG(i)      (S_IFMT_((i)->mode) == S_IFREG)
+#define IS_LNK(i)      (S_IFMT_((i)->mode) == S_IFLNK)
 #define IS_DIR_MODE(m) (S_IFMT_(m) == S_IFDIR)
 #define IS_LNK_MODE(m) (S_IFMT_(m) == S_IFLNK)
-#define DT_OF_MODE(m) (u8)(((m) >> 12) & 15)
-#define O_ACCESS(f)   ((f)&O_ACCMODE)
-#define CAN_READ(f)   (O_ACCESS((f)->flags) != O_WRONLY && !((f)->flags & O_PATH))
-#define CAN_WRITE(f)  (O_ACCESS((f)->flags) != O_RDONLY && !((f)->flags & O_PATH))
+#define DT_OF_MODE(m)  (u8)(((m) >> 12) & 15)
+#define O_ACCESS(f)    ((f)&O_ACCMODE)
+#define CAN_READ(f)    (O_ACCESS((f)->flags) != O_WRONLY && !((f)->flags & O_PATH))
+#define CAN_WRITE(f)   (O_ACCESS((f)->flags) != O_RDONLY && !((f)->flags & O_PATH))
 
 /* --- where a process is ----------------------------------------------------- */
 struct fs_context {

@@ -27,8 +27,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lib/host/ignore.h"
 #include "image/elf.h"
+#include "lib/host/ignore.h"
 #include "lib/host/say.h"
 
 static const struct language *const languages[] = {

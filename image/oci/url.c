@@ -9,8 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "lib/host/curl.h"
 #include "image/oci/http.h"
+#include "lib/host/curl.h"
 #include "lib/host/say.h"
 
 #define MAX_URL 8192u

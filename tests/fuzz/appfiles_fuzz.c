@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "image/build/detect.h"
+#include "image/build/zip.h"
 #include "lib/host/ignore.h"
 #include "lib/host/toml.h"
-#include "image/build/zip.h"
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 

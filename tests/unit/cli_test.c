@@ -61,7 +61,8 @@ static void ports(void)
 	ok(parse_port("unix:/run/a:b.sock:80", &p, &why) && p.host.ss_family == AF_UNIX && p.guest == 80 &&
 		   !strcmp(((struct sockaddr_un *)&p.host)->sun_path, "/run/a:b.sock"),
 	   "a socket file");
-	ok(!parse_port("unix:x", &p, &why) && !parse_port("unix::80", &p, &why) && !parse_port("unix:x:0", &p, &why),
+	ok(!parse_port("unix:x", &p, &why) && !parse_port("unix::80", &p, &why) &&
+		   !parse_port("unix:x:0", &p, &why),
 	   "socket files without a path or a port");
 	ok(parse_port("[::1]:8080:80", &p, &why) && p.host.ss_family == AF_INET6 && p.guest == 80 &&
 		   IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&p.host)->sin6_addr),
@@ -83,8 +84,8 @@ static void egress(void)
 		   c.egress[1].deny && c.egress[1].prefix == 112 && c.egress[2].deny &&
 		   c.egress[2].prefix == 10,
 	   "egress all leaves out both link-local ranges");
-	ok(parse_egress("all,!10.0.0.0/8", &c, &why) && c.n_egress == 4 && c.egress[3].deny && c.egress[3].prefix == 104 &&
-		   !c.egress[0].deny,
+	ok(parse_egress("all,!10.0.0.0/8", &c, &why) && c.n_egress == 4 && c.egress[3].deny &&
+		   c.egress[3].prefix == 104 && !c.egress[0].deny,
 	   "egress all but some");
 	ok(parse_egress("10.0.0.0/8,1.1.1.1:53,[2001:db8::/32]:443,fe80::1", &c, &why) && c.n_egress == 4,
 	   "a list");
