@@ -419,7 +419,10 @@ static json_t *config_names(const struct app *a)
 	       *list = json_array(), *v;
 	const char *key;
 
-	json_object_foreach(vars, key, v) json_array_append_new(list, json_string(key));
+	json_object_foreach(vars, key, v)
+	{
+		json_array_append_new(list, json_string(key));
+	}
 	json_decref(vars);
 	return list;
 }

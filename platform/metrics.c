@@ -224,12 +224,13 @@ void metrics_request(struct app *a, int status, enum hcode code, uint64_t bytes,
 	unsigned class = status >= 100 && status < 600 ? (unsigned)status / 100 : 0;
 	uint64_t us = (t->queue_ns + t->connect_ns + t->service_ns) / 1000;
 	uint32_t sec = series_now();
+	unsigned h = (unsigned)code;
 	struct series *s;
 
 	start_sampling();
 	m->by_class[class]++;
-	if (code > 0 && (unsigned)code < sizeof(m->by_code) / sizeof(*m->by_code))
-		m->by_code[code]++;
+	if (h && h < sizeof(m->by_code) / sizeof(*m->by_code))
+		m->by_code[h]++;
 	m->bytes += bytes;
 	timing_add(&m->latency, us);
 	series_add(&m->series, sec, us, class == 5, t->cold);

@@ -134,7 +134,10 @@ struct fault sched_oneoff(struct app *a, const struct oneoff *o, struct instance
 	}
 	if (!d->env)
 		d->env = json_object();
-	json_object_foreach(o->env, key, v) json_object_set(d->env, key, v);
+	json_object_foreach(o->env, key, v)
+	{
+		json_object_set(d->env, key, v);
+	}
 	take_command(d, a, o);
 	memcpy(d->stdio, o->stdio, sizeof(d->stdio));
 	d->tty = o->tty;

@@ -60,15 +60,19 @@ static void put_fwd(struct line *l, const struct exchange *x)
 void rq_log(struct exchange *x, struct app *a, const struct rq *r, enum hcode code, int status,
 	    const char *note)
 {
+	static const struct rq none; /* refused before it was one */
+
 	if (!a)
 		return;
+	if (!r)
+		r = &none;
 	uint64_t end = now_ns();
-	bool reached = r && r->inst && r->connected_ns;
+	bool reached = r->inst && r->connected_ns;
 	struct request_times t = {
-		.queue_ns = (r && r->acquired_ns ? r->acquired_ns : end) - x->start_ns,
+		.queue_ns = (r->acquired_ns ? r->acquired_ns : end) - x->start_ns,
 		.connect_ns = reached ? r->connected_ns - r->acquired_ns : 0,
 		.service_ns = reached ? end - r->connected_ns : 0,
-		.cold = r && r->cold,
+		.cold = r->cold,
 	};
 	metrics_request(a, status, code, x->bytes_out, &t);
 
@@ -102,7 +106,7 @@ void rq_log(struct exchange *x, struct app *a, const struct rq *r, enum hcode co
 	PUT(&l, " fwd=\"");
 	put_fwd(&l, x);
 	PUT(&l, "\" dyno=");
-	if (r && r->inst)
+	if (r->inst)
 		put_text(&l, r->inst->dyno);
 	PUT(&l, " connect=");
 	if (reached)
@@ -117,6 +121,7 @@ void rq_log(struct exchange *x, struct app *a, const struct rq *r, enum hcode co
 		l.n += put_dec(l.p + l.n, x->bytes_out);
 	put_text(&l, x->tls ? " protocol=https" : " protocol=http");
 	log_line(a, "heroku", "router", l.p, l.n);
-	if (r && r->traceparent[0])
-		span_log(a, x, r->traceparent, r->parent_span, r->inst ? r->inst->dyno : "", status, code, &t);
+	if (r->traceparent[0])
+		span_log(a, x, r->traceparent, r->parent_span, r->inst ? r->inst->dyno : "", status, code,
+			 &t);
 }
