@@ -147,15 +147,18 @@ help:
 	@echo 'make demo       install what is missing, build, boot a Python web app as a VM and fetch it'
 	@echo 'make check      install what is missing, build, run every test'
 	@echo 'make check-unit PROFILE=release|asan|ubsan: the unit tests only'
+	@echo 'make run-tests  everything as make check, but installs nothing (TESTS=tests/integration/serve.t)'
 	@echo 'make check-svm  the kvm monitor on emulated AMD hardware virtualisation (QEMU)'
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
 	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
 	@echo 'make bench-router   the platform'"'"'s router beside HAProxy and nginx'
 	@echo 'make bench-34000 APPS=34000   so many different apps delivered to a platform here'
-	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30)'
+	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30);  make fuzz-ring: a hostile guest to the monitor'
 	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
-	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local'
+	@echo 'make platform   only the program of cowbell serve;  make objects: compile all, link nothing'
+	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local;  make uninstall'
+	@echo 'make clean      remove build/'
 
 # Sub-makes, so that headers and libraries that were just installed are seen.
 demo:
@@ -191,19 +194,21 @@ bench-snapshots:
 	$(MAKE) all
 	bench/snapshots.py $(BENCHFLAGS)
 
-# APPS=34000 takes minutes and some GB of disk; fewer apps, less of both.
-APPS ?= 34000
 bench-router:
 	tools/deps build bench
 	$(MAKE) all
 	bench/router.py $(BENCHFLAGS)
 
+# APPS=34000 takes minutes and some GB of disk; fewer apps, less of both.
+APPS ?= 34000
 bench-34000:
 	tools/deps build bench
 	$(MAKE) all
 	bench/34000 --apps $(APPS) $(BENCHFLAGS)
 
 PREFIX ?= /usr/local
+# Command, manual, completion, an example of the platform's settings, units for systemd (not enabled).
+UNITS := $(notdir $(wildcard examples/systemd/*))
 COMPLETIONS := share/bash-completion/completions/cowbell share/zsh/site-functions/_cowbell
 install: all
 	install -D -m 755 $(B)/cowbell $(DESTDIR)$(PREFIX)/bin/cowbell
@@ -212,14 +217,19 @@ install: all
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,$(dir $(COMPLETIONS)))
 	$(B)/cowbell completion bash > $(DESTDIR)$(PREFIX)/$(word 1,$(COMPLETIONS))
 	$(B)/cowbell completion zsh > $(DESTDIR)$(PREFIX)/$(word 2,$(COMPLETIONS))
+	install -D -m 644 examples/serve.toml $(DESTDIR)$(PREFIX)/share/doc/cowbell/serve.toml
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for u in $(UNITS); do \
+		sed 's,/usr/local/,$(PREFIX)/,' examples/systemd/$$u > $(DESTDIR)$(PREFIX)/lib/systemd/system/$$u || exit 1; \
+	done
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/cowbell $(patsubst man/%,$(DESTDIR)$(PREFIX)/share/man/man1/%,$(wildcard man/*.1)) \
-		$(addprefix $(DESTDIR)$(PREFIX)/,$(COMPLETIONS))
+		$(addprefix $(DESTDIR)$(PREFIX)/,$(COMPLETIONS) $(addprefix lib/systemd/system/,$(UNITS)) share/doc/cowbell/serve.toml)
 
 # --- care of the sources ------------------------------------------------------------------
 C_FILES := $(sort $(wildcard abi/*.h lib/*.[ch] lib/host/*.[ch] guest/*.[ch] guest/*/*.[ch] guest/*/*/*.[ch] monitor/*.[ch] \
-	monitor/backend/*.[ch] image/*.[ch] image/*/*.[ch] platform/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch]))
+	monitor/backend/*.[ch] image/*.[ch] image/*/*.[ch] platform/*.[ch] cli/*.[ch] tests/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/unit/libc/*.h tools/*.c))
 LINT_FILES := $(filter cli/%.c image/%.c lib/host/%.c monitor/%.c platform/%.c,$(C_FILES))
 
 format:
@@ -228,7 +238,7 @@ format:
 lint:
 	tools/deps lint
 	clang-format --dry-run -Werror $(C_FILES)
-	clang-tidy --quiet $(LINT_FILES) -- -std=gnu11 -D_GNU_SOURCE -I. -I$(B)
+	clang-tidy --quiet $(LINT_FILES) -- -std=gnu11 -D_GNU_SOURCE -I. -I$(B) -isystem /usr/share/include/llhttp
 	cppcheck --quiet --std=c11 --enable=warning,portability,performance --error-exitcode=1 --inline-suppr \
 		--suppressions-list=tools/cppcheck.suppressions -D_GNU_SOURCE -D__x86_64__ -I. $(LINT_FILES)
 
