@@ -10,7 +10,8 @@
  * it lies), else a scratch buffer that all share. Writing: what is put is sent by conn_flush(), at the latest before the loop
  * sleeps (conn_mark()), so that head and body go in one system call.
  *
- * Limits: conns_max at one time (from RLIMIT_NOFILE); a new one over it takes the place of the one that idles longest, or is closed.
+ * Limits: conns_max at one time (from RLIMIT_NOFILE); a new one over it takes the place of the one that idles longest, or is closed. One client
+ * has at most a quarter of them (an IPv6 client is its /64); not one on this machine, which is a balancer or ourselves.
  * A connection's memory is freed by libuv's close callback, so pointers stay valid until the loop turns.
  */
 #include "platform/conn.h"
@@ -27,6 +28,10 @@ static void (*all_gone)(void);
 static char scratch[64 * 1024];
 
 static const char h2_preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/* Connections of clients by a hash of their address. Two that fall together share what one may have. */
+#define CLIENTS 4096u
+static uint32_t of_client[CLIENTS];
 
 static void finish(struct conn *c);
 
@@ -94,6 +99,8 @@ static bool let_go(struct conn *c)
 	if (c->closing)
 		return false;
 	c->closing = true;
+	if (c->client)
+		of_client[c->client - 1]--;
 	wheel_clear(&c->timer);
 	list_del(&c->node);
 	list_del(&c->idle_node);
@@ -206,6 +213,30 @@ static void allocate(uv_handle_t *h, size_t suggested, uv_buf_t *b)
 	*b = uv_buf_init(scratch, sizeof(scratch));
 }
 
+/* Count it for its client, whose address is known now. False: he has too many. */
+static bool count_client(struct conn *c)
+{
+	static uint64_t seed;
+	uint8_t a[16] = {0};
+	size_t n = 4;
+	uint64_t h;
+
+	if (inet_pton(AF_INET, c->peer, a) != 1) {
+		if (inet_pton(AF_INET6, c->peer, a) != 1 || !memcmp(a, &in6addr_loopback, 16))
+			return true;
+		n = 8;
+	} else if (a[0] == 127) {
+		return true;
+	}
+	while (!seed)
+		memcpy(&seed, few_random_bytes(8), 8);
+	h = seed;
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ a[i]) * 0x100000001b3u;
+	c->client = 1 + (uint32_t)(h >> 32) % CLIENTS;
+	return ++of_client[c->client - 1] <= conns_max / 4 + 1;
+}
+
 /* PROXY header first: the connection is not known before. */
 static void proxy_input(struct conn *c, const char *data, size_t n)
 {
@@ -218,6 +249,10 @@ static void proxy_input(struct conn *c, const char *data, size_t n)
 	}
 	if (!len)
 		return;
+	if (!count_client(c)) {
+		conn_cut(c);
+		return;
+	}
 	c->proto = PROTO_SNIFF;
 	struct buf rest = c->in;
 	c->in = (struct buf){0};
@@ -432,6 +467,10 @@ void conn_accept(uv_stream_t *server, bool tls)
 	}
 	uv_tcp_nodelay(&c->tcp, 1);
 	name_peer(c);
+	if (!config.proxy_protocol && !count_client(c)) {
+		conn_cut(c);
+		return;
+	}
 	c->head_since = uv_now(loop);
 	wheel_set(&c->timer, HEAD_TIMEOUT_MS, timeout);
 	conn_idle(c, true);

@@ -83,6 +83,7 @@ struct conn {
 	uint64_t idle_since, body_since, last_in;
 	char peer[64];
 	uint16_t peer_port;
+	uint32_t client; /* where it is counted; 0: not */
 	struct h1 h1;
 	struct h2 *h2;
 };

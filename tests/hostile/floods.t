@@ -108,5 +108,36 @@ sub pour {
 	is(($get->('HEAD', 'other'))[1], 405, 'no HEAD of a log, which never ends');
 }
 
+# --- connections: one client has a quarter of them
+{
+	my $small = Platform->new(args => ['--proxy-protocol']);
+	$small->{before} = sub {
+		my $rlimit = pack 'Q2', 400, 400;
+		syscall 160, 7, $rlimit; # setrlimit(RLIMIT_NOFILE)
+	};
+	ok($small->run, 'a server with few descriptors') or diag $small->log;
+	my $ask = sub {
+		my ($from) = @_;
+		my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $small->port_of, Timeout => 5) or return;
+		local $SIG{PIPE} = 'IGNORE';
+		print $s "PROXY TCP4 $from 198.51.100.1 4711 80\r\nGET /dashboard/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n";
+		$s->flush;
+		sysread $s, my $head, 4096;
+		return ($s, ($head // '') =~ m{^HTTP/1\.1 200});
+	};
+	my (@open, $good);
+	for (1 .. 70) {
+		my ($s, $ok) = $ask->('192.0.2.7');
+		push @open, $s;
+		$good += $ok ? 1 : 0;
+	}
+	is($good, 51, 'a quarter of 200');
+	ok(($ask->('192.0.2.8'))[1], 'another client is served');
+	shift(@open)->close for 1 .. 10;
+	sleep 0.2;
+	ok(($ask->('192.0.2.7'))[1], 'and the first again, when it has closed some');
+	is($small->stop, 0, 'it ends well');
+}
+
 is($p->stop, 0, 'the server ends well');
 done_testing;
