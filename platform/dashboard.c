@@ -329,7 +329,9 @@ static void serve_live(struct exchange *x, struct user *u)
 	char *name = api_query(x, "app");
 	struct app *a = name && *name ? app_of(u, text_of(name)) : NULL;
 
-	if (name && *name && !a)
+	if (!str_eq(x->method, "GET")) /* HEAD, whose answer would never end */
+		dashboard_error(x, 405, "method_not_allowed", "Only GET.");
+	else if (name && *name && !a)
 		dashboard_error(x, 404, "not_found", "There is no such app.");
 	else
 		dashboard_live(x, u, a);

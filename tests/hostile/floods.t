@@ -106,6 +106,10 @@ sub pour {
 	is_deeply(\%status, {200 => 100, 503 => 10}, 'a hundred followers of one app');
 	is(($get->('GET', 'other'))[1], 200, 'another app is followed all the same');
 	is(($get->('HEAD', 'other'))[1], 405, 'no HEAD of a log, which never ends');
+	is($p->api('HEAD', '/dashboard/api/live', undef, {timeout => 5})->{status}, 405, 'nor of events');
+	my $blob = $p->ok_api(201, 'POST', '/sources')->{source_blob};
+	is(HTTP::Tiny->new->put($blob->{put_url}, {content => 'x' x 1000})->{status}, 200, 'a source is there');
+	is(HTTP::Tiny->new(timeout => 5)->head($blob->{get_url})->{headers}{'content-length'}, 1000, 'HEAD of it tells its length');
 }
 
 # --- connections: one client has a quarter of them
