@@ -51,6 +51,14 @@ static const char *basic_token(struct str s, char *out, size_t size)
 	return out;
 }
 
+/* Browsers remember a password that was typed once, and send it along with what pages of others make them send. */
+static bool forged_by_a_page(const struct exchange *x)
+{
+	struct str site = exchange_header(x, "Sec-Fetch-Site");
+
+	return site.p && !str_eq(site, "same-origin") && !str_eq(site, "none");
+}
+
 struct user *api_user(struct exchange *x)
 {
 	struct str h = exchange_header(x, "Authorization");
@@ -71,7 +79,7 @@ struct user *api_user(struct exchange *x)
 		return NULL;
 	if (str_eq_nocase(kind, "Bearer"))
 		return rest.n <= TOKEN_MAX ? model_user_by_token(rest.p, rest.n) : NULL;
-	if (!str_eq_nocase(kind, "Basic"))
+	if (!str_eq_nocase(kind, "Basic") || forged_by_a_page(x))
 		return NULL;
 	token = basic_token(rest, buf, sizeof(buf));
 	if (!token || !*token || strlen(token) > TOKEN_MAX)

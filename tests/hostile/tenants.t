@@ -322,6 +322,15 @@ subtest 'what is left of an app that is gone' => sub {
 	is($p->api('GET', '/apps/alices-app', undef, $as{carol})->{status}, 404, 'nor its collaborators');
 };
 
+subtest 'a password that a browser remembers' => sub {
+	require MIME::Base64;
+	my $basic = 'Basic ' . MIME::Base64::encode_base64(":$user{alice}{token}", '');
+	my $ask = sub { return $p->api('PATCH', '/account', {name => 'alice'}, {token => undef, headers => {authorization => $basic, @_}})->{status} };
+	is($ask->(), 200, 'from a program: taken');
+	is($ask->('sec-fetch-site' => $_), 200, "$_: taken") for qw(same-origin none);
+	is($ask->('sec-fetch-site' => $_), 401, "$_: not, for another's page makes it do that") for qw(cross-site same-site);
+};
+
 subtest 'the platform\'s own name is nobody\'s wildcard' => sub {
 	my $q = Platform->start(domain => 'apps.example.org');
 	my $u = $q->ok_api(201, 'POST', '/users', {email => 'mallory@example.org'});
