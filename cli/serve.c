@@ -39,17 +39,24 @@ static int unpack(void)
 int cmd_serve(int argc, char **argv)
 {
 	char **args = calloc((size_t)argc + 3, sizeof(char *)), *self = realpath("/proc/self/exe", NULL);
-	int fd = unpack();
+	int fd = unpack(), status = EXIT_OURS;
 
-	if (!args || !self || fd < 0)
-		return fd < 0 ? EXIT_OURS : say_fail(EXIT_OURS, "serve: %s", strerror(errno));
-	args[0] = (char *)"cowbell-serve";
-	args[1] = (char *)"--self";
-	args[2] = self;
-	memcpy(args + 3, argv + 1, (size_t)(argc - 1) * sizeof(char *));
-	fexecve(fd, args, environ);
-	return say_fail(EXIT_OURS,
-			"serve: the platform cannot be started: %s (it needs the libraries libuv1, "
-			"libssl3, libsqlite3-0, libnghttp2-14 and libjansson4)",
-			strerror(errno));
+	if (args && self && fd >= 0) {
+		args[0] = (char *)"cowbell-serve";
+		args[1] = (char *)"--self";
+		args[2] = self;
+		memcpy(args + 3, argv + 1, (size_t)(argc - 1) * sizeof(char *));
+		fexecve(fd, args, environ);
+		status = say_fail(EXIT_OURS,
+				  "serve: the platform cannot be started: %s (it needs the libraries libuv1, "
+				  "libssl3, libsqlite3-0, libnghttp2-14 and libjansson4)",
+				  strerror(errno));
+	} else if (fd >= 0) {
+		status = say_fail(EXIT_OURS, "serve: %s", strerror(errno));
+	}
+	if (fd >= 0)
+		close(fd);
+	free(args);
+	free(self);
+	return status;
 }

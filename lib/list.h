@@ -56,11 +56,16 @@ static inline void list_del(struct list *n)
 	list_init(n);
 }
 
-#define list_entry(ptr, type, member)  container_of(ptr, type, member)
+#define list_entry(ptr, type, member) container_of(ptr, type, member)
+#ifdef __clang_analyzer__ /* it does not see that list_del() changes the head: to it each first is another one */
+struct list *list_analyzed(struct list *head);
+#define list_first(head, type, member) list_entry(list_analyzed(head), type, member)
+#else
 #define list_first(head, type, member) list_entry((head)->next, type, member)
-#define list_last(head, type, member)  list_entry((head)->prev, type, member)
+#endif
+#define list_last(head, type, member) list_entry((head)->prev, type, member)
 
-#define list_for_each(it, head)	       for (struct list *it = (head)->next; it != (head); it = it->next)
+#define list_for_each(it, head)	      for (struct list *it = (head)->next; it != (head); it = it->next)
 /* As above, and `it` may be removed in the body. */
 #define list_for_each_safe(it, head)                                                                         \
 	for (struct list *it = (head)->next, *it##_n = it->next; it != (head); it = it##_n, it##_n = it->next)

@@ -264,9 +264,11 @@ static void sums_of_all(struct sums *s)
 
 static json_t *classes_json(const uint64_t by_class[6])
 {
+	json_int_t none = (json_int_t)by_class[0] + (json_int_t)by_class[1];
+
 	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "2xx", (json_int_t)by_class[2], "3xx",
 			 (json_int_t)by_class[3], "4xx", (json_int_t)by_class[4], "5xx",
-			 (json_int_t)by_class[5], "none", (json_int_t)(by_class[0] + by_class[1]));
+			 (json_int_t)by_class[5], "none", none);
 }
 
 json_t *dashboard_overview(struct user *u)

@@ -37,7 +37,7 @@ static bool decode(const char *p, size_t n, char *out, size_t size)
 	size_t o = 0;
 
 	for (size_t i = 0; i < n; i++, o++) {
-		int c = p[i];
+		int c = (unsigned char)p[i];
 		if (o + 1 >= size)
 			return false;
 		if (c == '%') {

@@ -68,14 +68,16 @@ int spawn(const struct spawn *s, pid_t *pid, int *pidfd)
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	*pid = vfork();
-	if (!*pid) {
+	pid_t child_pid = vfork();
+	if (!child_pid) {
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Vfork): it keeps to system calls and memory of its own */
 		err = child(s, parent);
 		_exit(127);
 	}
 	int fork_errno = errno;
 	sigprocmask(SIG_SETMASK, &before, NULL);
-	if (*pid < 0)
+	*pid = child_pid;
+	if (child_pid < 0)
 		return -fork_errno;
 	if (!err) {
 		*pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
