@@ -545,9 +545,10 @@ void git_serve(struct exchange *x)
 	struct user *u = api_user(x);
 	bool get = str_eq(x->method, "GET"), post = str_eq(x->method, "POST");
 	bool refs = ends(x->path, ".git/info/refs");
-	bool receive = refs ? memmem(x->query.p, x->query.n, "service=git-receive-pack", 24) != NULL
+	struct str query = x->query.p ? x->query : STR("");
+	bool receive = refs ? memmem(query.p, query.n, "service=git-receive-pack", 24) != NULL
 			    : ends(x->path, ".git/git-receive-pack");
-	bool upload = refs ? memmem(x->query.p, x->query.n, "service=git-upload-pack", 23) != NULL
+	bool upload = refs ? memmem(query.p, query.n, "service=git-upload-pack", 23) != NULL
 			   : ends(x->path, ".git/git-upload-pack");
 
 	if (!u) {
