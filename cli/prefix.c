@@ -522,7 +522,7 @@ static void stand_by(const struct prefix *p, struct monitor_config *cfg, const s
 
 void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct image_set *set)
 {
-	char line[96];
+	char line[192];
 
 	if (p->how == IMAGE_GO_ON) {
 		cfg->restore_fd = p->fd;
@@ -531,7 +531,8 @@ void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct ima
 		cfg->memo_dir = image_memo_dir();
 		if (p->standby_fd)
 			stand_by(p, cfg, set);
-		snprintf(line, sizeof(line), "how %s %s\n", p->standby_fd ? "standby" : "prefix", p->key);
+		snprintf(line, sizeof(line), "how %s %s %s %llu\n", p->standby_fd ? "standby" : "prefix", p->key,
+			 set->hex[set->app.layer - 1], (unsigned long long)set->size[set->app.layer - 1]);
 		notify_line(cfg, line);
 		return;
 	}

@@ -21,6 +21,7 @@
 #include "platform/instance.h"
 #include "platform/logs.h"
 #include "platform/sched_inside.h"
+#include "platform/standby.h"
 
 #define FIRST_GUESS	(12ull << 20)
 #define MEASURE_A_TICK	64u
@@ -103,7 +104,7 @@ static void on_pump(uv_idle_t *idle)
 {
 	uv_idle_stop(idle);
 	while (!list_empty(&queue) && n_booting < max_booting()) {
-		while (!fits() && evict_one())
+		while (!fits() && (standby_yield() || evict_one()))
 			;
 		if (list_empty(&queue) || !fits() ||
 		    !fits_now()) /* a sleeper may have been in the queue, too */
@@ -164,6 +165,17 @@ void budget_ended(struct sched_instance *d)
 	d->memory = 0;
 }
 
+bool budget_is_calm(uint64_t bytes)
+{
+	return list_empty(&queue) && !n_booting && used + bytes <= memory_budget() - memory_budget() / 8 &&
+	       n_running + standby_count() < max_instances();
+}
+
+void budget_standby(int64_t bytes)
+{
+	used += (uint64_t)bytes;
+}
+
 void budget_measure(struct sched_instance *d)
 {
 	uint64_t m = d->i.proc && !d->termed ? instance_memory(&d->i) : 0;
@@ -202,7 +214,7 @@ static void measure_some(void)
 void budget_tick(void)
 {
 	measure_some();
-	while (used - leaving > memory_budget() && evict_one())
+	while (used - leaving > memory_budget() && (standby_yield() || evict_one()))
 		;
 	budget_pump();
 }

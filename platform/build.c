@@ -480,6 +480,11 @@ void build_app_gone(struct app *a)
 	builders_sweep();
 }
 
+bool build_any(void)
+{
+	return builds != NULL;
+}
+
 void build_stop(void)
 {
 	stopping = true;

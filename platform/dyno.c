@@ -26,6 +26,7 @@
 #include "platform/metrics.h"
 #include "platform/router.h"
 #include "platform/sched_inside.h"
+#include "platform/standby.h"
 #include "platform/store.h"
 
 #define SLOT_NS	    (250 * MS_NS) /* a start that takes longer waits for something; others may go ahead */
@@ -36,7 +37,8 @@
 static void on_listening(struct instance *i);
 static void on_lost(struct instance *i);
 static void on_ended(struct instance *i, int status);
-static const struct instance_events events = {on_listening, on_lost, on_ended};
+static void on_how(struct instance *i, const char *text);
+const struct instance_events dyno_events = {on_how, on_listening, on_lost, on_ended};
 
 void dyno_log(const struct sched_instance *d, const char *fmt, ...)
 {
@@ -101,6 +103,11 @@ static void on_timer(uv_timer_t *t)
 	case TIMER_NONE:
 		break;
 	case TIMER_SLOT:
+		if (!d->i.proc && d->standby && d->i.state == DYNO_STARTING) {
+			standby_forget(d);
+			dyno_spawn_again(d);
+			break;
+		}
 		if (!d->i.proc) { /* it could not even be started */
 			on_ended(&d->i, 125);
 			break;
@@ -187,6 +194,7 @@ void dyno_bury(struct sched_instance *d)
 	struct sched_app *sa = d->sa;
 
 	list_del(&d->queue);
+	standby_forget(d);
 	budget_slot_back(d);
 	set_timer(d, TIMER_NONE, 0);
 	probe_stop(d);
@@ -231,7 +239,7 @@ static void found(void *arg, sqlite3_stmt *st)
 }
 
 /* Labs: names and versions in the environment. Only who asks for it, since a start of its own is slower. */
-static void add_metadata(struct sched_instance *d)
+static void add_metadata(const struct sched_instance *d, json_t *env)
 {
 	const struct app *a = d->i.app;
 	bool on = false;
@@ -241,24 +249,32 @@ static void add_metadata(struct sched_instance *d)
 		   "s", a->id);
 	if (!on)
 		return;
-	json_object_set_new(d->env, "HEROKU_APP_ID", json_string(a->id));
-	json_object_set_new(d->env, "HEROKU_APP_NAME", json_string(a->name));
-	json_object_set_new(d->env, "HEROKU_DYNO_ID", json_string(d->i.id));
-	json_object_set_new(d->env, "HEROKU_RELEASE_VERSION", json_sprintf("v%u", d->i.version));
+	json_object_set_new(env, "HEROKU_APP_ID", json_string(a->id));
+	json_object_set_new(env, "HEROKU_APP_NAME", json_string(a->name));
+	json_object_set_new(env, "HEROKU_DYNO_ID", json_string(d->i.id));
+	json_object_set_new(env, "HEROKU_RELEASE_VERSION", json_sprintf("v%u", d->i.version));
 	if (d->i.version != a->release.version)
 		return;
 	format_time(a->release.created_us, text);
-	json_object_set_new(d->env, "HEROKU_RELEASE_CREATED_AT", json_string(text));
-	json_object_set_new(d->env, "HEROKU_SLUG_ID", json_string(a->release.slug_id));
+	json_object_set_new(env, "HEROKU_RELEASE_CREATED_AT", json_string(text));
+	json_object_set_new(env, "HEROKU_SLUG_ID", json_string(a->release.slug_id));
 }
 
-static void fill_env(struct sched_instance *d)
+static void add_ours(const struct sched_instance *d, json_t *env)
 {
-	if (!d->env)
-		d->env = json_object();
-	json_object_set_new(d->env, "PORT", json_sprintf("%d", APP_PORT));
-	json_object_set_new(d->env, "DYNO", json_string(d->i.dyno));
-	add_metadata(d);
+	json_object_set_new(env, "PORT", json_sprintf("%d", APP_PORT));
+	json_object_set_new(env, "DYNO", json_string(d->i.dyno));
+	add_metadata(d, env);
+}
+
+json_t *dyno_env(const struct sched_instance *d)
+{
+	json_t *env = json_loads(d->i.app->release.config, 0, NULL);
+
+	if (!env)
+		env = json_object();
+	add_ours(d, env);
+	return env;
 }
 
 uint64_t dyno_limits_key(const struct limits *l)
@@ -277,11 +293,9 @@ static const char *shown_command(const struct sched_instance *d)
 	return d->command ? d->command : f && f->command ? f->command : d->process ? d->process : "";
 }
 
-void dyno_spawn(struct sched_instance *d)
+/* By a standby if that may be and one is there; or by itself. */
+static void start(struct sched_instance *d, bool prepared)
 {
-	if (!d->oneoff)
-		fill_in(d);
-	fill_env(d);
 	struct instance_spec s = {.image = d->image,
 				  .process = d->process,
 				  .command = d->command,
@@ -290,12 +304,11 @@ void dyno_spawn(struct sched_instance *d)
 				  .tty = d->tty,
 				  .port = d->web,
 				  .time_limit_ns = d->time_limit_ns};
+
 	memcpy(s.stdio, d->stdio, sizeof(s.stdio));
 	d->stdio[0] = d->stdio[1] = d->stdio[2] = -1;
-	dyno_log(d, "Starting process with command `%s`", shown_command(d));
 	d->limits_key = dyno_limits_key(s.limits);
-	budget_started(d);
-	int r = instance_start(&d->i, &s, &events);
+	int r = prepared && standby_take(d, &s) ? 0 : instance_start(&d->i, &s, &dyno_events);
 	json_decref(d->env); /* secrets live no longer than needed */
 	d->env = NULL;
 	if (r) {
@@ -306,8 +319,33 @@ void dyno_spawn(struct sched_instance *d)
 		return;
 	}
 	set_timer(d, TIMER_SLOT, SLOT_NS);
-	if (!d->web)
+}
+
+void dyno_spawn(struct sched_instance *d)
+{
+	if (!d->oneoff)
+		fill_in(d);
+	if (!d->env)
+		d->env = json_object();
+	add_ours(d, d->env);
+	dyno_log(d, "Starting process with command `%s`", shown_command(d));
+	budget_started(d);
+	start(d, true);
+	if (d->i.proc && !d->web)
 		dyno_set_up(d);
+}
+
+/* Only dynos of formations get here. */
+void dyno_spawn_again(struct sched_instance *d)
+{
+	if (d->i.state != DYNO_STARTING || !d->i.app) /* its timer does the rest */
+		return;
+	free(d->image);
+	free(d->process);
+	d->process = NULL;
+	fill_in(d);
+	add_ours(d, d->env ? d->env : (d->env = json_object()));
+	start(d, false);
 }
 
 void dyno_set_up(struct sched_instance *d)
@@ -352,6 +390,11 @@ void dyno_lost(struct sched_instance *d)
 	d->lost = true;
 	if (d->i.state == DYNO_UP || d->i.state == DYNO_STARTING)
 		set_timer(d, TIMER_KILL, LOST_NS);
+}
+
+static void on_how(struct instance *i, const char *text)
+{
+	standby_learn(dyno_of(i), text);
 }
 
 static void on_lost(struct instance *i)

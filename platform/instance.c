@@ -58,7 +58,7 @@ struct proc {
 	struct spawn_job job;
 	struct strings words;
 	struct ends ends;
-	int keep[2], stdio[3], signal;
+	int keep[3], stdio[3], signal;
 };
 
 static char *run_dir;
@@ -174,6 +174,8 @@ static void take_note(struct proc *p, const char *line)
 		for (size_t k = 0; k < sizeof(hows) / sizeof(hows[0]); k++)
 			if (!strncmp(line + 4, hows[k], strlen(hows[k])))
 				p->i->how = hows[k];
+		if (p->events->how)
+			p->events->how(p->i, line + 4);
 	} else if (sscanf(line, "listening %u", &port) == 1 && port == APP_PORT && !p->listening) {
 		p->listening = true;
 		p->i->listening_ns = now_ns();
@@ -314,6 +316,8 @@ static void make_words(struct strings *w, struct instance *i, const struct insta
 	strings_addf(w, "--env-file=/dev/fd/%d", env);
 	if (s->time_limit_ns)
 		strings_addf(w, "--timeout=%lluns", (unsigned long long)s->time_limit_ns);
+	if (s->standby)
+		strings_addf(w, "--standby=%d", s->standby);
 	if (s->tty)
 		strings_add(w, "-t");
 	if (s->port)
@@ -404,6 +408,8 @@ static void close_childs(struct proc *p)
 	close_ends(&p->ends);
 	for (int k = 0; k < 3; k++)
 		close_fd(&p->stdio[k]);
+	if (p->keep[2])
+		close_fd(&p->keep[2]);
 	strings_free(&p->words);
 }
 
@@ -438,6 +444,7 @@ int instance_start(struct instance *i, const struct instance_spec *s, const stru
 
 	name_socket(i, s->port);
 	memcpy(p->stdio, s->stdio, sizeof(p->stdio));
+	p->keep[2] = s->standby;
 	int r = open_ends(&p->ends, i, s);
 	if (r) {
 		close_childs(p);
@@ -455,7 +462,7 @@ int instance_start(struct instance *i, const struct instance_spec *s, const stru
 				      .argv = p->words.v,
 				      .envp = child_env,
 				      .keep = p->keep,
-				      .n_keep = 2,
+				      .n_keep = s->standby ? 3 : 2,
 				      .tty = s->tty,
 				      .cgroup = p->ends.cgroup,
 				      .arg = p};
@@ -477,4 +484,22 @@ void instance_signal(struct instance *i, int sig)
 		kill(i->pid, sig);
 	else
 		i->proc->signal = sig;
+}
+
+void instance_hand_over(struct instance *from, struct instance *to, const struct instance_events *ev)
+{
+	struct proc *p = from->proc;
+
+	from->proc = NULL;
+	to->proc = p;
+	to->pid = from->pid;
+	to->how = from->how;
+	memcpy(to->socket_path, from->socket_path, sizeof(to->socket_path));
+	p->i = to;
+	p->lines.i = to;
+	p->events = ev;
+	if (!p->listening)
+		return;
+	to->listening_ns = now_ns();
+	ev->listening(to);
 }

@@ -23,8 +23,10 @@ struct instance_spec {
 	bool tty;
 	bool port; /* it has a PORT and a socket */
 	uint64_t time_limit_ns;
+	int standby; /* --standby: the child's end of a pair, which is taken; 0: none */
 };
 struct instance_events {
+	void (*how)(struct instance *i, const char *text); /* what it starts from, as the monitor says; or NULL */
 	void (*listening)(struct instance *i);
 	void (*lost)(
 		struct instance *i); /* it is ending: its descriptors are closed already; ended() follows */
@@ -35,6 +37,8 @@ struct instance_events {
 /* Spawn, on another thread. The struct is the caller's; fields socket_path, started_ns, how are filled, pid a little later. 0 or -errno. */
 int instance_start(struct instance *i, const struct instance_spec *s, const struct instance_events *ev);
 void instance_signal(struct instance *i, int sig);
+/* The process of `from` is that of `to` from now on, and tells its events; `from` has none. */
+void instance_hand_over(struct instance *from, struct instance *to, const struct instance_events *ev);
 /* Bytes of memory that it has of its own, as the kernel says (a look at /proc; microseconds); 0 if it has gone. */
 uint64_t instance_memory(const struct instance *i);
 

@@ -60,6 +60,7 @@ struct collaborator {
 struct sched_app; /* sched.c's own */
 struct log_app; /* logs.c's own */
 struct metrics_app; /* metrics.c's own */
+struct start_memo; /* standby.c's own */
 
 struct app {
 	char id[37];
@@ -78,6 +79,7 @@ struct app {
 	struct sched_app *sched; /* NULL while it sleeps and nobody waits */
 	struct log_app *logs; /* NULL while there are none */
 	struct metrics_app *metrics; /* NULL before its first request */
+	struct start_memo *start; /* NULL while nothing is known of its starts */
 };
 
 const struct limits *app_limits(const struct app *a);

@@ -27,6 +27,7 @@
 #include "platform/logs.h"
 #include "platform/router.h"
 #include "platform/sched_inside.h"
+#include "platform/standby.h"
 #include "platform/tls_self.h"
 
 #define TICK_MAX_MS  1000u
@@ -349,6 +350,7 @@ void sched_open(void)
 		&key); /* of attached runs: there before the first one, so that clients can be told of it */
 	uv_timer_init(loop, &tick);
 	budget_open();
+	standby_open();
 	for (size_t k = 0; k < n; k++)
 		sched_update(apps[k]);
 	free(apps);
@@ -358,6 +360,7 @@ void sched_app_gone(struct app *a)
 {
 	struct sched_app *sa = a->sched;
 
+	standby_app_gone(a);
 	if (!sa)
 		return;
 	sched_fail_waiters(sa, H81);
@@ -379,7 +382,7 @@ void sched_app_gone(struct app *a)
 
 static unsigned n_live(void)
 {
-	unsigned n = 0;
+	unsigned n = standby_count();
 
 	list_for_each (l, &sched_apps)
 		for (struct instance *i = list_entry(l, struct sched_app, all)->dynos; i; i = i->next)
@@ -401,6 +404,7 @@ void sched_drain_all(void (*cb)(void))
 {
 	sched_stopping = true;
 	stopped_cb = cb;
+	standby_end_all();
 	list_for_each_safe (l, &sched_apps) {
 		struct sched_app *sa = list_entry(l, struct sched_app, all);
 		sched_fail_waiters(sa, H99);

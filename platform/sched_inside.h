@@ -7,6 +7,7 @@
  *   dyno.c       the life of one dyno; crashes and how long to wait after them
  *   budget.c     when a start may go ahead: memory, number, starts at one time; who goes to sleep for it
  *   oneoff.c     one-off processes          probe.c   does a new release answer?
+ *   standby.c    instances prepared before anybody asks
  *
  * Nothing here is kept for an app that sleeps: a->sched is NULL then. What is kept of a crash lives until it is forgiven.
  */
@@ -53,6 +54,8 @@ struct sched_app {
 
 enum timer_for { TIMER_NONE, TIMER_SLOT, TIMER_BOOT, TIMER_DRAIN, TIMER_KILL };
 struct probe;
+struct standby;
+struct instance_events;
 
 struct sched_instance {
 	struct instance i;
@@ -70,6 +73,8 @@ struct sched_instance {
 	uint64_t limits_key; /* of the limits that a running process cannot change */
 	uint64_t decided_ns; /* to start it */
 	struct probe *probe;
+	struct standby *standby; /* was asked to be its process, and has not answered yet */
+	uint64_t start_signature; /* standby.c's own */
 	/* what it runs; of one-offs kept here, of others taken from app and release at its start */
 	char *image, *process, *command;
 	json_t *env;
@@ -109,6 +114,9 @@ void formation_tick(struct sched_app *sa, uint64_t now);
 struct sched_instance *dyno_new(struct sched_app *sa, const char *type, unsigned number, bool oneoff);
 void dyno_queue(struct sched_instance *d); /* to be started as soon as there is room */
 void dyno_spawn(struct sched_instance *d); /* budget.c: now */
+void dyno_spawn_again(struct sched_instance *d); /* standby.c: by itself, nothing prepared was of use */
+json_t *dyno_env(const struct sched_instance *d); /* its whole environment; caller's reference */
+extern const struct instance_events dyno_events;
 void dyno_set_up(struct sched_instance *d);
 void dyno_lost(struct sched_instance *d);
 void dyno_probe_failed(struct sched_instance *d, const char *why);
@@ -128,6 +136,8 @@ void budget_pump(void);
 void budget_slot_back(struct sched_instance *d);
 void budget_started(struct sched_instance *d), budget_leaving(struct sched_instance *d),
 	budget_ended(struct sched_instance *d);
+bool budget_is_calm(uint64_t bytes); /* nothing is starting or waits for it, and there is room for so much */
+void budget_standby(int64_t bytes); /* more, or less, is used by instances of no app */
 void budget_measure(struct sched_instance *d);
 void budget_tick(void);
 
