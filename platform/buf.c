@@ -17,6 +17,8 @@
 #define POOL_MAX     256
 #define COPY_AT_MOST BUF_SIZE /* bigger pieces are not copied if the kernel takes them */
 
+size_t buf_bytes;
+
 static char *pool[POOL_MAX];
 static unsigned n_pool;
 
@@ -39,6 +41,7 @@ char *buf_room(struct buf *b, size_t n)
 		b->start = b->end = 0;
 		b->cap = n <= BUF_SIZE ? BUF_SIZE : (uint32_t)n;
 		b->p = n <= BUF_SIZE ? pool_get() : xrealloc(NULL, n);
+		buf_bytes += b->cap;
 	}
 	if (b->cap - b->end >= n)
 		return b->p + b->end;
@@ -56,6 +59,7 @@ char *buf_room(struct buf *b, size_t n)
 	size_t len = buf_len(b);
 	memcpy(p, b->p + b->start, len);
 	buf_free(b);
+	buf_bytes += cap;
 	*b = (struct buf){.p = p, .start = 0, .end = (uint32_t)len, .cap = cap};
 	return p + len;
 }
@@ -78,6 +82,7 @@ void buf_free(struct buf *b)
 {
 	if (!b->p)
 		return;
+	buf_bytes -= b->cap;
 	if (b->cap == BUF_SIZE)
 		pool_put(b->p);
 	else

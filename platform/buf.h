@@ -17,6 +17,8 @@ struct buf { /* zeroed memory is an empty one; the bytes are p[start..end) */
 	uint32_t start, end, cap;
 };
 
+extern size_t buf_bytes; /* of all that are in use */
+
 static inline size_t buf_len(const struct buf *b)
 {
 	return b->end - b->start;

@@ -11,7 +11,8 @@
  * sleeps (conn_mark()), so that head and body go in one system call.
  *
  * Limits: conns_max at one time (from RLIMIT_NOFILE); a new one over it takes the place of the one that idles longest, or is closed. One client
- * has at most a quarter of them (an IPv6 client is its /64); not one on this machine, which is a balancer or ourselves.
+ * has at most a quarter of them (an IPv6 client is its /64); not one on this machine, which is a balancer or ourselves. When all buffers together
+ * have more than buffers_max(), those connections are cut for which most waits: they ask, and do not take what they get.
  * A connection's memory is freed by libuv's close callback, so pointers stay valid until the loop turns.
  */
 #include "platform/conn.h"
@@ -19,6 +20,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 size_t conns_open, conns_max = 512;
 bool conns_stopping;
@@ -317,9 +319,48 @@ void conn_plain(struct conn *c, const char *data, size_t n)
 	}
 }
 
+/* An eighth of what instances may have, which is at most a sixteenth of the memory unless it was set. */
+static size_t buffers_max(void)
+{
+	static size_t max;
+	if (!max)
+		max = config.memory_budget
+			      ? config.memory_budget / 8
+			      : (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / 16;
+	return max;
+}
+
+/* At most ten looks a second: it is a walk over all connections, and what is to be had may be elsewhere. */
+static void relieve(const struct conn *but)
+{
+	static uint64_t looked;
+	if (uv_now(loop) - looked < 100)
+		return;
+	looked = uv_now(loop);
+	for (int k = 0; k < 64 && buf_bytes > buffers_max() / 8 * 7; k++) {
+		struct conn *most = NULL;
+		size_t most_waits = 64 * 1024;
+		list_for_each (it, &all) {
+			struct conn *c = list_entry(it, struct conn, node);
+			size_t waits = conn_waiting(c) + (c->proto == PROTO_H2 ? h2_waiting(c) : 0);
+			if (c != but && waits > most_waits) {
+				most = c;
+				most_waits = waits;
+			}
+		}
+		if (!most)
+			return;
+		plog("warn", NULL, "client %s: cut off, since %zu bytes wait for it and memory is short",
+		     most->peer, most_waits);
+		conn_cut(most);
+	}
+}
+
 static void on_read(uv_stream_t *s, ssize_t nread, const uv_buf_t *b)
 {
 	struct conn *c = s->data;
+	if (buf_bytes > buffers_max())
+		relieve(c);
 	if (nread == 0 || c->closing) {
 		buf_take(&c->in, 0); /* allocate() made it */
 		return;

@@ -132,6 +132,7 @@ bool h2_flush(
 	struct conn
 		*c); /* frames into the connection's buffer, before it is flushed; true: there were some */
 void h2_writable(struct conn *c);
+size_t h2_waiting(const struct conn *c); /* bytes of answers that wait in its streams */
 uint64_t h2_timeout(struct conn *c);
 void h2_stop(struct conn *c);
 void h2_respond(struct exchange *x, int status, const struct header *headers, unsigned n, int64_t length);

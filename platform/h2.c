@@ -487,6 +487,15 @@ void h2_writable(struct conn *c)
 		h2_free_session(h);
 }
 
+size_t h2_waiting(const struct conn *c)
+{
+	size_t n = 0;
+	if (c->h2)
+		list_for_each (it, &c->h2->streams)
+			n += buf_len(&list_entry(it, struct h2_stream, node)->out);
+	return n;
+}
+
 void h2_gone(struct conn *c)
 {
 	struct h2 *h = c->h2;

@@ -8,10 +8,11 @@ use lib "$FindBin::Bin/../integration";
 use Cowbell;
 use IO::Socket::INET;
 use Platform;
+use Socket ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $p = Platform->start(args => ['--max-source', '1M']);
+my $p = Platform->start(args => ['--max-source', '1M', '--memory-budget', '256M']);
 # Sanitizers keep what was freed for a while.
 my $MORE = ($ENV{COWBELL_PLATFORM} // '') =~ /asan/ ? 300_000 : 30_000;
 sub rss { my ($kb) = slurp('/proc/' . $p->pid . '/status') =~ /^VmRSS:\s+(\d+)/m; return $kb }
@@ -70,6 +71,24 @@ sub pour {
 		}
 	}
 	is($answers, $n, 'and all are answered when they are taken');
+}
+
+# --- many who each leave as much as they may: together they do not get more than there is
+{
+	my $request = "GET /dashboard/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	my ($before, @open) = (rss());
+	for (1 .. 400) {
+		my $s = IO::Socket::INET->new(Proto => 'tcp') // die;
+		setsockopt $s, Socket::SOL_SOCKET(), Socket::SO_RCVBUF(), 4096;
+		connect $s, Socket::pack_sockaddr_in($p->port_of, Socket::INADDR_LOOPBACK()) or die "connect: $!";
+		syswrite $s, $request x 400;
+		push @open, $s;
+	}
+	sleep 1;
+	my $more = rss() - $before;
+	cmp_ok($more, '<', 100_000, 'memory is bounded for all together') unless $MORE > 100_000;
+	like($p->log, qr/cut off, since \d+ bytes wait for it/, 'some were cut off');
+	is(HTTP::Tiny->new(timeout => 5)->get($p->url . '/dashboard/style.css')->{status}, 200, 'others are served');
 }
 
 # --- sources that no build takes: so many of one user, and the others have room
