@@ -75,11 +75,15 @@ addEventListener("cowbell-login", () => {
 	}
 });
 document.getElementById("logout").addEventListener("click", async () => {
+	// Streams and polls of the page end first: after the log-out the server refuses them.
+	end?.();
+	end = null;
 	try {
 		await api("logout", { method: "POST" });
 		me = null;
 		show();
 	} catch (e) {
+		show();
 		say(e.message);
 	}
 });
