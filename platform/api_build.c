@@ -379,6 +379,8 @@ const struct route api_build_routes[] = {
 
 /* --- output as it comes -------------------------------------------------------------------------------------------------------------- */
 
+#define FOLLOWERS_MAX 50 /* of one build */
+
 struct follower {
 	struct exchange *x;
 	char id[37];
@@ -461,6 +463,16 @@ static void follow(struct exchange *x, struct build *b)
 		f->full = !exchange_write(x, b->output, b->n_output);
 }
 
+/* Each of them may have all of the output waiting in memory. */
+static bool has_enough_followers(const struct build *b)
+{
+	unsigned n = 0;
+
+	for (const struct watcher *w = b->watchers; w; w = w->next)
+		n += w->w.output == follow_output;
+	return n >= FOLLOWERS_MAX;
+}
+
 /* /builds/ID/output?key=K */
 void build_output_serve(struct exchange *x)
 {
@@ -476,6 +488,8 @@ void build_output_serve(struct exchange *x)
 	struct build *b = good ? build_find(id) : NULL;
 	if (!str_eq(x->method, "GET")) {
 		exchange_reply(x, 405, "text/plain", "GET it.\n", 8);
+	} else if (b && has_enough_followers(b)) {
+		exchange_reply(x, 429, "text/plain", "Too many follow this build.\n", 28);
 	} else if (b) {
 		follow(x, b);
 	} else {

@@ -160,6 +160,19 @@ subtest 'a build that runs for ever; cancelling' => sub {
 	HTTP::Tiny->new->put($s->{put_url}, {content => $make});
 	my $second = $p->ok_api(201, 'POST', '/apps/long/builds', {source_blob => {url => $s->{get_url}}});
 	sleep 0.7;
+	my ($path) = $b->{output_stream_url} =~ m{://[^/]+(/.*)};
+	my (@follow, %follow);
+	for (1 .. 53) {
+		my $f = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $p->port_of) or die;
+		print $f "GET $path HTTP/1.1\r\nHost: localhost\r\n\r\n";
+		$f->flush;
+		sysread $f, my $head, 1000;
+		$follow{($head =~ m{^HTTP/1\.1 (\d+)})[0]}++;
+		push @follow, $f;
+	}
+	is_deeply(\%follow, {200 => 50, 429 => 3}, 'fifty may follow a build');
+	close $_ for @follow;
+	ok($p->wait_for(5, sub { HTTP::Tiny->new(timeout => 1, max_size => 1)->request('HEAD', $b->{output_stream_url})->{status} == 405 }), 'they have gone');
 	is($p->api('DELETE', "/apps/long/builds/$second->{id}")->{status}, 200, 'cancel one that waits');
 	is($p->api('GET', "/apps/long/builds/$second->{id}")->{json}{status}, 'failed', 'it has failed');
 	$t = time;
