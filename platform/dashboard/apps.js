@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: ISC
 // The list of apps: searched, filtered, sorted and cut into pages by the server, for there may be tens of thousands.
 import { ago, api, count, h, ms, pill, say } from "./ui.js";
+import { againLive } from "./live.js";
 
 const STATES = ["all", "running", "asleep", "crashed", "maintenance", "empty"];
 const SORTS = [["name", "name"], ["requests", "most requests"], ["released", "newest release"]];
@@ -73,17 +74,11 @@ export function apps(main, arg, me) {
 	};
 	document.addEventListener("keydown", key);
 	load();
-	const timer = setInterval(() => document.hidden || load(), 5000);
-	import("./live.js").then((m) => {
-		if (!stop)
-			close = m.follow("live", () => {});
-	});
-	let close = () => {};
+	const end = againLive(load);
 	return () => {
 		stop = true;
-		clearInterval(timer);
+		end();
 		running?.abort();
-		close();
 		document.removeEventListener("keydown", key);
 	};
 }

@@ -17,6 +17,21 @@ export function follow(path, event) {
 	return () => source.close();
 }
 
+// What a page shows, every five seconds while somebody looks; returns what ends it.
+export function again(refresh) {
+	const timer = setInterval(() => document.hidden || refresh(), 5000);
+	return () => clearInterval(timer);
+}
+
+// The same for a page that follows nothing itself: the stream tells its head whether the server is there.
+export function againLive(refresh) {
+	const end = again(refresh), close = follow("live", () => {});
+	return () => {
+		end();
+		close();
+	};
+}
+
 // The last ten minutes of the server's answer, then second by second; seconds that were missed are gaps.
 export class Seconds {
 	constructor(series, columns) {

@@ -3,7 +3,7 @@
 import { ago, api, ask, bytes, card, count, h, legend, ms, pill, say, short, tile } from "./ui.js";
 import { timeChart } from "./chart.js";
 import { coldCard } from "./cold.js";
-import { follow, Seconds } from "./live.js";
+import { again, follow, Seconds } from "./live.js";
 import { logView } from "./logs.js";
 
 export function one(main, name) {
@@ -141,10 +141,10 @@ export function one(main, name) {
 		}
 	}
 	refresh();
-	const timer = setInterval(() => document.hidden || refresh(), 5000);
+	const end = again(refresh);
 	return () => {
 		stop = true;
-		clearInterval(timer);
+		end();
 		closes.forEach((c) => c());
 	};
 }

@@ -3,7 +3,7 @@
 import { ago, api, bar, bytes, card, count, h, legend, ms, say, short, tile } from "./ui.js";
 import { timeChart } from "./chart.js";
 import { coldCard } from "./cold.js";
-import { follow, Seconds } from "./live.js";
+import { again, follow, Seconds } from "./live.js";
 
 export function overview(main, arg, me) {
 	const tiles = { apps: tile("Apps"), rate: tile("Requests"), latency: tile("Latency, 10 min"), cold: tile("Cold starts"), memory: tile("Memory of apps"), builds: tile("Builds") };
@@ -80,10 +80,10 @@ export function overview(main, arg, me) {
 		}
 	}
 	refresh();
-	const timer = setInterval(() => document.hidden || refresh(), 5000);
+	const end = again(refresh);
 	return () => {
 		stop = true;
-		clearInterval(timer);
+		end();
 		close();
 	};
 }

@@ -4,6 +4,7 @@
 import { api, card, count, h, legend, ms, say } from "./ui.js";
 import { logBars } from "./chart.js";
 import { coldCard, HOW } from "./cold.js";
+import { againLive } from "./live.js";
 
 const CLS = { 1: "fq", 2: "f2", 3: "f1" };
 
@@ -53,15 +54,9 @@ export function starts(main) {
 	}
 	load();
 	refresh();
-	const timer = setInterval(() => document.hidden || refresh(), 5000);
-	import("./live.js").then((m) => {
-		if (!stop)
-			close = m.follow("live", () => {});
-	});
-	let close = () => {};
+	const end = againLive(refresh);
 	return () => {
 		stop = true;
-		clearInterval(timer);
-		close();
+		end();
 	};
 }
