@@ -290,8 +290,7 @@ static bool egress_one(char *word, struct monitor_config *cfg, const char **why)
 bool parse_egress(const char *s, struct monitor_config *cfg, const char **why)
 {
 	cfg->n_egress = 0;
-	*why = "must be none, all or CIDR[:PORT],... such as 10.0.0.0/8,[2001:db8::/32]:443; ! denies: "
-	       "all,!10.0.0.0/8";
+	*why = "must be none, all or [!]CIDR[:PORT],... such as [2001:db8::/32]:443 or all,!10.0.0.0/8";
 	if (!strcmp(s, "none"))
 		return true;
 	if (!strcmp(s, "all"))
