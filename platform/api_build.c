@@ -198,6 +198,10 @@ static void create_from_body(struct call *c)
 		api_error(c, 413, "request_entity_too_large", "The source is larger than this server takes.");
 		return;
 	}
+	if (!source_disk_room()) {
+		refuse_upload(c, -ENOSPC);
+		return;
+	}
 	struct upload *u = xcalloc(1, sizeof(*u));
 	u->call = c;
 	strcpy(name, "build-");

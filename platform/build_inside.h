@@ -27,6 +27,8 @@ void spool_abort(struct spool *s); /* no event comes any more, and the file goes
 
 /* --- source.c ---------------------------------------------------------------------------------------------------------- */
 int source_open(void);
+/* May clients write something large? Not when the disk is nearly full: the store needs the rest of it. */
+bool source_disk_room(void);
 /* A pair of URLs for one source of this user; malloc'ed. base: of api_base_url(). */
 void source_make(const char *base, const struct user *u, char **put_url, char **get_url);
 /* If url is one of ours whose source came: its file, which is the caller's from now on. NULL: `ours` says whether it looks like one of ours. */

@@ -567,6 +567,8 @@ void git_serve(struct exchange *x)
 		       "This is a git repository: git clone, git push.\n");
 	else if (platform_stopping())
 		refuse(x, 503, "The server is being stopped.\n");
+	else if (receive && !source_disk_room())
+		refuse(x, 507, "The server's disk is nearly full: nothing can be pushed now.\n");
 	else if (n_children >= MAX_AT_ONCE || children_of(u) >= MAX_OF_USER)
 		refuse(x, 503, "Too many git requests at one time; try again.\n");
 	else

@@ -21,12 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "platform/build_inside.h"
 #include "platform/store.h"
 
+#define LEAST_FREE	 (256ull << 20) /* or a twentieth of the disk, if that is less */
 #define LIFE_S		 3600
 #define NAME_LEN	 24
 #define USER_LEN	 8
@@ -159,6 +161,16 @@ int source_open(void)
 	return 0;
 }
 
+bool source_disk_room(void)
+{
+	struct statvfs v;
+
+	if (statvfs(config.data_dir, &v))
+		return true;
+	uint64_t unit = v.f_frsize, twentieth = (uint64_t)v.f_blocks * unit / 20;
+	return (uint64_t)v.f_bavail * unit >= (twentieth < LEAST_FREE ? twentieth : LEAST_FREE);
+}
+
 /* --- PUT ------------------------------------------------------------------------------------------------------------------ */
 
 struct put {
@@ -279,6 +291,10 @@ static void serve_put(struct exchange *x, const char *name)
 
 	if (x->content_length > 0 && (uint64_t)x->content_length > config.max_source) {
 		reply_text(x, 413, "The source is larger than this server takes.\n");
+		return;
+	}
+	if (!source_disk_room()) {
+		refuse_put(x, -ENOSPC);
 		return;
 	}
 	if (has_enough(name)) {

@@ -425,6 +425,9 @@ sub full_disk {
 		is($lost, 0, 'nothing that was acknowledged is lost');
 		my $r = $p->api('POST', '/apps', {name => 'after'}, {token => $token});
 		is($r->{status}, 507, 'again');
+		$r = $p->api('POST', '/apps/disk-1/builds', undef, {token => $token, content => 'x' x 1000, headers => {'content-type' => 'application/x-tar'}});
+		is($r->{status}, 507, 'no source is taken') or diag $r->{content};
+		is($p->api('GET', '/disk-1.git/info/refs?service=git-receive-pack', undef, {token => $token})->{status}, 507, 'nor a git push');
 		sleep 0.5;
 		$r = $p->api('DELETE', '/apps/' . pop @have, undef, {token => $token});
 		is($r->{status}, 200, 'an app can be destroyed on a full disk') or diag $r->{content};
