@@ -37,11 +37,13 @@
 
 #define WAITING_MAX	4000
 #define WAITING_APP_MAX 10
+#define MOMENT_NS	500000000ull
 
 struct build *builds;
 static struct build **last = &builds;
 static bool stopping;
 static unsigned n_waiting;
+static uint64_t ended_ns; /* when the last one did */
 
 struct build *build_find(const char *id)
 {
@@ -208,6 +210,7 @@ void build_end(struct build *b, bool ok)
 		n_waiting--;
 	b->state = BUILD_ENDED;
 	b->updated_us = real_us();
+	ended_ns = now_ns();
 	if (!ok && b->app)
 		build_fail_text(b, b->cancelled ? "Build cancelled" : "Push rejected: the build failed");
 	while (*at != b)
@@ -482,7 +485,7 @@ void build_app_gone(struct app *a)
 
 bool build_any(void)
 {
-	return builds != NULL;
+	return builds || (ended_ns && now_ns() - ended_ns < MOMENT_NS);
 }
 
 void build_stop(void)

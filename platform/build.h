@@ -32,7 +32,7 @@ bool build_cancel(const char *build_id);
 void build_app_gone(struct app *a);
 /* Has it its image still? Those that the last ten releases do not need go. */
 bool build_slug_is_kept(const char *slug_id);
-bool build_any(void); /* is there one that has not ended? */
+bool build_any(void); /* is there one that has not ended, or was there one a moment ago? */
 void build_stop(void); /* our own end: those that run are cancelled */
 
 /* Endpoints, take the exchange: PUT/GET /sources/TOKEN, GET /builds/ID/output (streams), /NAME.git/... */

@@ -136,7 +136,7 @@ void budget_pump(void);
 void budget_slot_back(struct sched_instance *d);
 void budget_started(struct sched_instance *d), budget_leaving(struct sched_instance *d),
 	budget_ended(struct sched_instance *d);
-bool budget_is_calm(uint64_t bytes); /* nothing is starting or waits for it, and there is room for so much */
+bool budget_is_calm(uint64_t bytes); /* no start waits, few are going on, and there is room for so much */
 void budget_standby(int64_t bytes); /* more, or less, is used by instances of no app */
 void budget_measure(struct sched_instance *d);
 void budget_tick(void);

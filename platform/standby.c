@@ -15,8 +15,9 @@
  * What a standby runs with is that of some app with the same key: so environment, command and runtime are equal, that is what a key is.
  * Rules of the network and limits are no part of it; kinds of starts are told apart by them, too. It has no secret that its taker has not.
  *
- * To prepare one costs as much as the start that it replaces. So it is done only when nothing else is to be done: no start, no build. Apps that
- * want memory get it first (standby_yield()), and a kind that nobody has used for a while has none.
+ * To prepare one and to take it costs as much as the start that it replaces. So it is done only while CPUs have time: no build
+ * runs or ran a moment ago, no start waits for its turn. Apps that want memory get it first (standby_yield()), and a kind that nobody has used
+ * for a while has none.
  *
  * Data: kinds[], at most MAX_KINDS; the longest unused goes. A memo of 56 bytes for each app that was started.
  */
@@ -40,7 +41,8 @@
 #define ENOUGH	    1.2 /* more than one use: the next is likely */
 #define UNUSED_NS   (180 * S_NS)
 #define REFILL_MS   3u /* after a start, so that its first request is answered first */
-#define BUSY_MS	    20u
+#define BUSY_MS	    5u
+#define BUILD_MS    100u
 #define HOUSE_MS    1000u
 #define FIRST_GUESS (8ull << 20)
 
@@ -484,7 +486,9 @@ static void on_refill(uv_timer_t *t)
 	(void)t;
 	if (!k)
 		return;
-	if (build_any() || !budget_is_calm(guess))
+	if (build_any())
+		refill_soon(BUILD_MS);
+	else if (!budget_is_calm(guess))
 		refill_soon(BUSY_MS);
 	else
 		prepare(k);
