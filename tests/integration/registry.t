@@ -461,7 +461,12 @@ PY
 
 # --- words -------------------------------------------------------------------------------------------------------------------------------
 refused('pull of nothing', qr/one image/, 'pull');
-refused('push to nowhere', qr/where to/, 'push');
+{	# without a name it is the platform's verb
+	local $ENV{COWBELL_URL} = 'http://127.0.0.1:1';
+	my ($status, $out, $err) = Cowbell::cowbell('push');
+	is($status, 2, 'push alone is for a platform');
+	like($err, qr/no platform answers/, '... and says that there is none');
+}
 refused('credentials without a colon', qr/USER:PASSWORD/, 'pull', '--creds', 'user', 'a.b/c:d');
 refused('a typo', qr/did you mean '--plain-http'/, 'pull', '--plain-htp', 'a.b/c:d');
 for my $c (qw(push pull)) {
