@@ -531,8 +531,9 @@ void prefix_apply(struct prefix *p, struct monitor_config *cfg, const struct ima
 		cfg->memo_dir = image_memo_dir();
 		if (p->standby_fd)
 			stand_by(p, cfg, set);
-		snprintf(line, sizeof(line), "how %s %s %s %llu\n", p->standby_fd ? "standby" : "prefix", p->key,
-			 set->hex[set->app.layer - 1], (unsigned long long)set->size[set->app.layer - 1]);
+		snprintf(line, sizeof(line), "how %s %s %s %llu\n", p->standby_fd ? "standby" : "prefix",
+			 p->key, set->hex[set->app.layer - 1],
+			 (unsigned long long)set->size[set->app.layer - 1]);
 		notify_line(cfg, line);
 		return;
 	}

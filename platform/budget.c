@@ -167,7 +167,8 @@ void budget_ended(struct sched_instance *d)
 
 bool budget_is_calm(uint64_t bytes)
 {
-	return list_empty(&queue) && n_booting * 4 <= max_booting() && used + bytes <= memory_budget() - memory_budget() / 8 &&
+	return list_empty(&queue) && n_booting * 4 <= max_booting() &&
+	       used + bytes <= memory_budget() - memory_budget() / 8 &&
 	       n_running + standby_count() < max_instances();
 }
 

@@ -26,7 +26,8 @@ struct instance_spec {
 	int standby; /* --standby: the child's end of a pair, which is taken; 0: none */
 };
 struct instance_events {
-	void (*how)(struct instance *i, const char *text); /* what it starts from, as the monitor says; or NULL */
+	void (*how)(struct instance *i,
+		    const char *text); /* what it starts from, as the monitor says; or NULL */
 	void (*listening)(struct instance *i);
 	void (*lost)(
 		struct instance *i); /* it is ending: its descriptors are closed already; ended() follows */
