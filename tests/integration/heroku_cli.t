@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: ISC
 # The unmodified heroku command from npm drives the platform, from an empty home directory, and git pushes to it.
 #
-# HEROKU_CLI=FILE takes that one; else tests/heroku/package-lock.json's is installed into build/heroku-cli, once.
+# HEROKU_CLI=FILE takes that one; else tests/heroku/package-lock.json's is installed, once, below the user's
+# cache: 385 MB in a tree that programs of other tests start in would be theirs, too.
 use strict;
 use warnings;
 use FindBin;
@@ -18,7 +19,7 @@ use Time::HiRes qw(sleep time);
 sub heroku_command {
 	return ($ENV{HEROKU_CLI}, '') if $ENV{HEROKU_CLI};
 	return (undef, 'node, npm and git are needed') unless have('node', 'npm', 'git');
-	my $dir = "$TOP/build/heroku-cli";
+	my $dir = ($ENV{XDG_CACHE_HOME} || ($ENV{HOME} // '/tmp') . '/.cache') . '/cowbell-tests/heroku';
 	my $bin = "$dir/node_modules/.bin/heroku";
 	return ($bin, '') if -e "$dir/.done" && slurp("$dir/package-lock.json") eq slurp("$TOP/tests/heroku/package-lock.json");
 	remove_tree($dir);
