@@ -22,8 +22,7 @@ sub heroku_command {
 	my $dir = ($ENV{XDG_CACHE_HOME} || ($ENV{HOME} // '/tmp') . '/.cache') . '/cowbell-tests/heroku';
 	my $bin = "$dir/node_modules/.bin/heroku";
 	return ($bin, '') if -e "$dir/.done" && slurp("$dir/package-lock.json") eq slurp("$TOP/tests/heroku/package-lock.json");
-	remove_tree($dir);
-	make_path($dir);
+	eval { remove_tree($dir); make_path($dir); 1 } or return (undef, "no place for the heroku command: $dir");
 	copy("$TOP/tests/heroku/$_", "$dir/$_") or return (undef, "$_: $!") for qw(package.json package-lock.json);
 	my ($st, $out, $err) = run_out({dir => $dir, timeout => 400}, qw(npm ci --ignore-scripts --no-audit --no-fund --loglevel=error));
 	return (undef, 'the heroku command cannot be fetched: ' . ((split /\n/, $err)[0] // "status $st")) if $st || !-e $bin;
