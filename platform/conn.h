@@ -24,7 +24,7 @@
 #define STALL_LOOK_MS	 10000
 #define PAUSED_LOOK_MS	 1000 /* has the client gone while we do not read? */
 #define LINGER_MS	 2000 /* reading on after an answer that came before the body's end */
-#define LINGER_BYTES	 (256 * 1024)
+#define LINGER_BYTES	 (8 << 20) /* clients that send all before they read get to see why not */
 #define STOP_MS		 30000 /* that requests in flight may take at our own end */
 #define CONN_HELD	 (64 * 1024) /* bytes that wait in memory: of a paused body, of pipelined requests */
 
