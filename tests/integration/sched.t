@@ -292,7 +292,7 @@ subtest 'crashes' => sub {
 	my $r = $p->app('crash', '/');
 	is($r->{status}, 503, 'H10 and not 502');
 	ok(time - $t < 5, 'soon');
-	is(states('crash'), 'web.1=crashed', 'ps says crashed');
+	ok($p->wait_for(5, sub { states('crash') eq 'web.1=crashed' }), 'ps says crashed') or diag states('crash');
 	$p->app('crash', '/') for 1 .. 20;
 	my $log = logs('crash');
 	like($log, qr/Process exited with status 3/, 'log: the status');
@@ -301,7 +301,7 @@ subtest 'crashes' => sub {
 	sleep 2;
 	$p->app('crash', '/');
 	my $n = count(logs('crash'), qr/Starting process/);
-	ok($n >= 2 && $n <= 5, "it is tried again, with longer and longer pauses: $n starts");
+	ok($n >= 2 && $n <= 8, "it is tried again, with longer and longer pauses: $n starts");
 	config('crash', {CRASH => undef});
 	is($p->app('crash', '/')->{status}, 200, 'a new release is tried at once');
 	is($p->app('crash', '/crash')->{status}, 503, 'it crashes with a request');
