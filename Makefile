@@ -109,9 +109,6 @@ PLATFORM_SRC := $(sort $(wildcard platform/*.c platform/*/*.c))
 PLATFORM_OBJ := $(patsubst %,$(B)/platform-obj/%.o,$(PLATFORM_SRC))
 LLHTTP_OBJ := $(patsubst %,$(B)/platform-obj/llhttp/%.o,api http llhttp)
 PLATFORM_LIB_OBJ := $(patsubst %,$(B)/host-obj/%.o,$(sort $(wildcard lib/*.c lib/host/*.c)))
-ifeq ($(DEV),1) # parts of it may be missing
-PLATFORM_LIBS += -Wl,--unresolved-symbols=ignore-all
-endif
 
 $(B)/platform-obj/%.c.o: %.c
 	mkdir -p $(@D)

@@ -2,7 +2,8 @@
 /*
  * Lines for whoever watches an instance, written to the descriptor of --notify-fd:
  *
- *   how boot | how snapshot | how prefix KEY | how standby KEY    it starts, and from what
+ *   how boot | how snapshot                     it starts, and from what
+ *   how prefix KEY DIGEST SIZE | how standby KEY DIGEST SIZE    the same, and which file the app's layer is (abi/standby.h)
  *   listening PORT                              the host's socket of a forwarded port listens for the program; each time that begins
  *
  * The reader is trusted with nothing and owes nothing: a line that does not fit at this moment is dropped, one that
