@@ -13,6 +13,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,6 +69,7 @@ enum {
 	OPT_PREFIX_KEY,
 	OPT_STANDBY,
 	OPT_COMMAND,
+	OPT_WITH,
 };
 
 static const struct option_def run_options[] = {
@@ -90,6 +92,10 @@ static const struct option_def run_options[] = {
 	 "where it may connect to: none, all, or [!]CIDR[:PORT],...\n(all, which excludes link-local "
 	 "addresses); ! forbids, a later rule\nwins, as in all,!10.0.0.0/8"},
 	{OPT_ROOT, 0, "root", "DIR|IMAGE", "use this tree or EROFS image as its file system"},
+	{OPT_WITH, 0, "with", "NAME|PATH",
+	 "have this there, too: a program on PATH or a package of this machine,\nwith all that it needs; or "
+	 "a "
+	 "file or directory; several with commas"},
 	{OPT_PROCESS, 0, "process", "TYPE",
 	 "which process type of an image's Procfile (web, else its only one)"},
 	{OPT_ENTRYPOINT, 0, "entrypoint", "PROGRAM",
@@ -138,6 +144,7 @@ struct run {
 	struct monitor_config cfg;
 	struct image_request req;
 	struct env env;
+	struct strings with;
 	char *vol_host[MONITOR_MAX_VOLUMES];
 	const char *vol_guest[MONITOR_MAX_VOLUMES + 1];
 	struct prefix prefix;
@@ -246,6 +253,20 @@ static int add_volume(struct run *r, const char *v)
 	return 0;
 }
 
+/* NAME,PATH,... */
+static int add_with(struct run *r, const char *v)
+{
+	for (const char *p = v; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+		int n = (int)strcspn(p, ",");
+		if (n >= PATH_MAX || !n)
+			return say_fail(EXIT_OURS, "--with %s: must be names or paths, separated by commas",
+					v);
+		strings_addf(&r->with, "%.*s", n, p);
+	}
+	r->req.with = (const char *const *)r->with.v;
+	return 0;
+}
+
 static int set_egress(struct run *r, const char *v)
 {
 	const char *why;
@@ -332,6 +353,8 @@ static int take_option(struct run *r, int id, const char *v)
 		return option_max_size(v, &r->req.max_bytes);
 	case OPT_MAX_ENTRIES:
 		return option_max_entries(v, &r->req.max_entries);
+	case OPT_WITH:
+		return add_with(r, v);
 	case OPT_WORKDIR:
 		r->req.workdir = v;
 		return *v == '/' ? 0 : say_fail(EXIT_OURS, "-w %s: must be an absolute path in the guest", v);
@@ -623,8 +646,9 @@ static int check_snapshot_options(const struct run *r, const char *program)
 		return say_fail(EXIT_OURS,
 				"--snapshot %s: goes on with the program that is in it, and '%s' is too much",
 				r->snapshot, program);
-	if (r->snapshot && (r->env.option.n || r->env.file.n || r->req.user || r->req.workdir ||
-			    r->req.entrypoint || r->req.process || r->req.command || r->publish_all))
+	if (r->snapshot &&
+	    (r->env.option.n || r->env.file.n || r->req.user || r->req.workdir || r->req.entrypoint ||
+	     r->req.process || r->req.command || r->req.with || r->publish_all))
 		return say_fail(EXIT_OURS,
 				"--snapshot %s: environment, user, working directory, process and -P were "
 				"decided when it was "

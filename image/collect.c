@@ -29,8 +29,9 @@
 #include "image/packages.h"
 #include "lib/host/say.h"
 
-#define MAX_LIB_DIRS 64
-#define MAX_SIGS     20000
+#define MAX_LIB_DIRS   64
+#define MAX_SIGS       20000
+#define WITH_MAX_NODES 10000 /* of a path of --with: each is looked at again at every start */
 
 /* --- signatures ------------------------------------------------------------------- */
 
@@ -95,6 +96,7 @@ struct work {
 	char *lib_dirs[MAX_LIB_DIRS];
 	int n_lib_dirs;
 	int err; /* of a callback: first -errno */
+	bool packaged; /* a package owns the program or an interpreter of it */
 	int n_roots; /* directories that runtime_roots() gave for the program at hand */
 };
 
@@ -356,6 +358,14 @@ static void take_root(void *arg, const char *dir)
 	}
 }
 
+static void take_package(struct work *w, struct dpkg *d, const char *name)
+{
+	sigs_add(&w->out->sigs, DPKG_STATUS);
+	int r = dpkg_closure(d, name, take_package_path, w);
+	if (r && !w->err)
+		w->err = r;
+}
+
 /*
  * The program or an interpreter, by every name that leads to it. It belongs
  * to the runtime if a package or an installation prefix owns it, or if it is
@@ -374,11 +384,12 @@ static void take_executable(struct work *w, struct dpkg *d, const char *path, bo
 	const char *owner = d ? dpkg_owner(d, real) : NULL;
 	if (owner) {
 		char *name = strdup(owner);
-		sigs_add(&w->out->sigs, DPKG_STATUS);
-		int r = name ? dpkg_closure(d, name, take_package_path, w) : -ENOMEM;
+		if (name)
+			take_package(w, d, name);
+		else
+			w->err = -ENOMEM;
 		free(name);
-		if (r && !w->err)
-			w->err = r;
+		w->packaged = true;
 	}
 	w->n_roots = 0;
 	runtime_roots(real, take_root, w);
@@ -410,6 +421,54 @@ static void take_interpreters(struct work *w, struct dpkg *d, const char *script
 		snprintf(path, sizeof(path), "%s", p);
 		take_executable(w, d, path, true);
 	}
+}
+
+/* --with PATH: a file, or a directory and all below it, which is looked at again at every start. */
+static void watch_tree(struct work *w, const struct node *n)
+{
+	char path[PATH_MAX];
+
+	if (tree_path(n, path, sizeof(path)))
+		sigs_add(&w->out->sigs, path);
+	for (const struct node *c = n->child; c; c = c->sibling)
+		watch_tree(w, c);
+}
+
+static int take_path(struct work *w, const char *path)
+{
+	struct walk_limit lim = {APP_MAX_BYTES, WITH_MAX_NODES, cwd_skip, 0};
+	char real[PATH_MAX];
+	struct node *n = realpath(path, real) ? tree_add(w->t, *path == '/' ? path : real) : NULL;
+
+	if (!n)
+		return say_fail(EXIT_OURS, "--with %s: %s", path, strerror(errno));
+	n = tree_add(w->t, real);
+	int r = n && S_ISDIR(n->mode) ? tree_walk(w->t, n, &lim) : 0;
+	if (r)
+		return say_fail(EXIT_OURS,
+				r == -E2BIG ? "--with %s: too large: give it as a volume, with -v"
+					    : "--with %s: cannot be collected",
+				path);
+	watch_tree(w, n);
+	return 0;
+}
+
+/* --with NAME: a program on PATH, and whatever it needs; a package; or both of that name. */
+static int take_name(struct work *w, struct dpkg *d, const char *name)
+{
+	char path[PATH_MAX];
+	bool package = d && dpkg_has(d, name), program = !program_search(name, path, sizeof(path));
+
+	if (program) {
+		take_executable(w, d, path, true);
+		take_interpreters(w, d, path);
+	}
+	if (package)
+		take_package(w, d, name);
+	return program || package
+		       ? 0
+		       : say_fail(EXIT_OURS, "--with %s: neither a program on PATH nor an installed package",
+				  name);
 }
 
 /* Files that arguments name, where nothing else brings them: `python3 /srv/app.py`, `nginx -c FILE`. */
@@ -455,21 +514,39 @@ static int collect_app(struct work *w)
 	if (n && S_ISREG(n->mode))
 		enqueue(w, n);
 	take_arguments(w);
+	for (const char *const *x = w->req->with; x && *x; x++) {
+		int r = strchr(*x, '/') ? take_path(w, *x) : 0;
+		if (r)
+			return r;
+	}
 	work_off(w);
 	if (!tree_find(w->t, w->prog->cwd))
 		tree_put_dir(w->t, w->prog->cwd, 0755);
 	return 0;
 }
 
-static void collect_runtime(struct work *w, struct dpkg *d)
+/*
+ * The base, the program's packages and its interpreters' with the tools that these count on without a word
+ * (Debian's essential packages), and what the user names.
+ */
+static int collect_runtime(struct work *w, struct dpkg *d)
 {
+	int r = 0;
+
 	target(w, w->out->runtime);
 	base_collect(w->t, &w->out->sigs);
 	bool in_cwd = w->prog->take_cwd && is_below(w->prog->real, w->prog->cwd);
 	if (!in_cwd)
 		take_executable(w, d, w->prog->path, false);
 	take_interpreters(w, d, w->prog->path);
+	for (const char *const *x = w->req->with; x && *x && !r; x++)
+		r = strchr(*x, '/') ? 0 : take_name(w, d, *x);
+	if (d && (w->packaged || w->req->with) && dpkg_tools(d, take_package_path, w) && !w->err)
+		w->err = -ENOMEM;
+	if (w->packaged || w->req->with)
+		alternatives_add(w->t, &w->out->sigs);
 	work_off(w);
+	return r;
 }
 
 int collect(const struct image_request *req, const struct program *prog, struct collection *out)
@@ -488,8 +565,8 @@ int collect(const struct image_request *req, const struct program *prog, struct 
 		req->progress(req->progress_arg, "collecting what the program needs");
 	read_ld_conf(&w, "/etc/ld.so.conf", 0);
 	d = dpkg_open();
-	collect_runtime(&w, d);
-	if (!w.err)
+	r = collect_runtime(&w, d);
+	if (!r && !w.err)
 		r = collect_app(&w);
 	if (!r && w.err)
 		r = w.err == -E2BIG ? EXIT_OURS

@@ -56,6 +56,8 @@ int program_find(const struct image_request *req, struct program *out);
 /* Check it again, all that can be checked: for the cold path. */
 int program_check(struct program *p);
 void program_free(struct program *p);
+/* Search the host's PATH: 0, or an exit status, nothing printed. */
+int program_search(const char *name, char *out, size_t size);
 /* The value of NAME in a K=V list, or NULL. */
 const char *env_get(const char *const *env, const char *name);
 
@@ -79,6 +81,8 @@ void base_hostname(struct tree *t, const char *name);
 
 /* runtimes.c: directories that belong to an interpreter beyond its packages; calls `each` for those that exist. */
 void runtime_roots(const char *real_path, void (*each)(void *arg, const char *dir), void *arg);
+/* alternatives.c: names such as /usr/bin/awk for programs that are in the tree already. */
+void alternatives_add(struct tree *t, struct sigs *sigs);
 /* Names of directories that are never taken from a runtime. */
 extern const char *const runtime_skip_names[];
 

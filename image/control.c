@@ -273,8 +273,9 @@ static void take_field(struct deb *p, const char *key, size_t len, const char *v
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
 		if (strlen(fields[i].key) == len && !memcmp(fields[i].key, key, len))
 			*(const char **)((char *)p + fields[i].at) = value;
-	if ((len == 9 && !memcmp(key, "Essential", 9) && !strcmp(value, "yes")) ||
-	    (len == 8 && !memcmp(key, "Priority", 8) && !strcmp(value, "required")))
+	if (len == 9 && !memcmp(key, "Essential", 9) && !strcmp(value, "yes"))
+		p->essential = p->system = true;
+	if (len == 8 && !memcmp(key, "Priority", 8) && !strcmp(value, "required"))
 		p->system = true;
 	if (len == 6 && !memcmp(key, "Status", 6)) {
 		size_t n = strlen(value);

@@ -11,7 +11,8 @@ struct deb {
 	const char *name, *version, *arch, *depends, *pre_depends, *provides;
 	const char *conffiles; /* lines " PATH MD5" */
 	const char *filename, *sha256, *size; /* of apt's records */
-	bool system; /* essential, or of priority required */
+	bool essential; /* there on every Debian machine, so nothing says that it depends on it */
+	bool system; /* that, or of priority required */
 	bool installed;
 	bool newer; /* a record of apt's stands in the place of what is installed */
 	int mark; /* the caller's */

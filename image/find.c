@@ -100,7 +100,7 @@ static bool is_executable_file(const char *path)
 }
 
 /* Search the host's PATH. 0, or an exit status (nothing printed). */
-static int search_path(const char *name, char *out, size_t size)
+int program_search(const char *name, char *out, size_t size)
 {
 	const char *path = getenv("PATH");
 	int status = EXIT_NOT_FOUND;
@@ -228,7 +228,7 @@ static int through_env(struct program *p, const char *arg)
 		return say_fail(EXIT_CANNOT_EXEC,
 				"%s: cannot make out what its #!/usr/bin/env line wants to run", p->path);
 	snprintf(script, sizeof(script), "%s", p->path);
-	int status = search_path(name, p->path, sizeof(p->path));
+	int status = program_search(name, p->path, sizeof(p->path));
 	if (status)
 		return say_fail(EXIT_NOT_FOUND, "%s: its interpreter %s is not on PATH; install it", script,
 				name);
@@ -323,7 +323,7 @@ int program_find(const struct image_request *req, struct program *out)
 		if (through_shim(found, shim, sizeof(shim)))
 			strcpy(found, shim);
 	} else {
-		status = search_path(word, found, sizeof(found));
+		status = program_search(word, found, sizeof(found));
 		if (status)
 			return not_on_path(word, status);
 	}

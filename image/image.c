@@ -34,7 +34,7 @@
 
 #define MAX_TRIES 3
 #define TICK_NS	  20000000ll /* more than the file system's time granularity */
-#define FORMAT	  "image 4" /* change it when the same sources give another layer */
+#define FORMAT	  "image 5" /* change it when the same sources give another layer */
 
 static void hash_text(struct sha256_ctx *s, const char *text)
 {
@@ -59,6 +59,9 @@ static void make_key(const struct image_request *req, const struct program *p, c
 	hash_text(&s, getenv("HOME"));
 	snprintf(id, sizeof(id), "%d %d", (int)getuid(), p->take_cwd);
 	hash_text(&s, id);
+	for (const char *const *w = req->with; w && *w; w++)
+		hash_text(&s, *w);
+	hash_text(&s, NULL);
 	for (const char *const *a = p->argv; *a; a++) {
 		struct stat st;
 		if (a > p->argv && !stat(*a, &st) && S_ISREG(st.st_mode))
@@ -235,6 +238,9 @@ static int adjust(const struct image_request *req, struct image_set *out)
 
 static int prepare_program(const struct image_request *req, struct image_set *out)
 {
+	if (req->with && req->root)
+		return say_fail(EXIT_OURS,
+				"--root and --with exclude each other: that tree has its own files");
 	const char *only = req->process	     ? "--process: a process type"
 			   : req->entrypoint ? "--entrypoint: an entrypoint"
 					     : NULL;
@@ -262,6 +268,11 @@ int image_prepare(const struct image_request *req, struct image_set *out)
 	if (src.kind != SOURCE_NONE && req->root)
 		return say_fail(EXIT_OURS, "--root and %s exclude each other: an image has its own files",
 				req->program);
+	if (src.kind != SOURCE_NONE && req->with)
+		return say_fail(
+			EXIT_OURS,
+			"--with: %s is an image; what it has is decided when it is built, by its Aptfile",
+			req->program);
 	status = src.kind != SOURCE_NONE ? prepare_stored(req, &src, out) : prepare_program(req, out);
 	if (status)
 		image_set_close(out);

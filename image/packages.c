@@ -181,7 +181,15 @@ bool dpkg_is_system(const struct deb *p)
 	return false;
 }
 
-bool dpkg_is_bulk(const char *path)
+/* libc6-dev, libgcc-12-dev: what a compiler reads. */
+static bool is_development(const char *package)
+{
+	size_t n = strlen(package);
+
+	return n > 4 && !strcmp(package + n - 4, "-dev");
+}
+
+bool dpkg_is_bulk(const struct deb *p, const char *path)
 {
 	static const char *const dirs[] = {"/usr/share/doc/",
 					   "/usr/share/man/",
@@ -189,7 +197,6 @@ bool dpkg_is_bulk(const char *path)
 					   "/usr/share/info/",
 					   "/usr/share/lintian/",
 					   "/usr/share/bug/",
-					   "/usr/include/",
 					   "/usr/share/doc-base/",
 					   "/usr/share/menu/",
 					   "/usr/share/applications/",
@@ -214,7 +221,9 @@ bool dpkg_is_bulk(const char *path)
 		if (!strncmp(path, dirs[i], len) || (n == len - 1 && !strncmp(path, dirs[i], n)))
 			return true; /* the directory itself, too */
 	}
-	return n > 2 && !strcmp(path + n - 2, ".a");
+	if (p && is_development(p->name))
+		return false;
+	return !strncmp(path, "/usr/include/", 13) || (n > 2 && !strcmp(path + n - 2, ".a"));
 }
 
 bool dpkg_list_path(const struct deb *p, char *buf, size_t size)
@@ -238,7 +247,7 @@ int dpkg_files(const struct deb *p, int (*each)(void *, const char *), void *arg
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = 0;
-		if (line[0] == '/' && line[1] && line[1] != '.' && !dpkg_is_bulk(line))
+		if (line[0] == '/' && line[1] && line[1] != '.' && !dpkg_is_bulk(p, line))
 			r = each(arg, line);
 	}
 	free(list);
@@ -291,4 +300,32 @@ int dpkg_closure(struct dpkg *d, const char *package, int (*each)(void *arg, con
 	for (size_t i = 0; i < d->db.n; i++)
 		d->db.v[i]->mark = 0;
 	return p ? closure(d, p, each, arg, 0) : 0;
+}
+
+bool dpkg_has(struct dpkg *d, const char *package)
+{
+	struct relation rel = {.name = package, .name_len = strlen(package)};
+
+	return control_satisfy(&d->db, &rel) != NULL;
+}
+
+int dpkg_tools(struct dpkg *d, int (*each)(void *arg, const char *path), void *arg)
+{
+	/* what administers a machine; and perl, which is large: who wants it names it */
+	static const char *const not [] = {"base-files", "base-passwd",		"dpkg",
+					   "login",	 "init-system-helpers", "perl-base",
+					   "init",	 "sysvinit-utils",	NULL};
+	struct relation awk = {.name = "awk", .name_len = 3};
+	struct deb *p = control_satisfy(&d->db, &awk);
+	int r = p ? dpkg_files(p, each, arg) : 0;
+
+	for (size_t i = 0; i < d->db.n && (!r || r == -ENOENT); i++) {
+		const char *const *n = not ;
+		p = d->db.v[i];
+		while (*n && strcmp(*n, p->name))
+			n++;
+		if (p->essential && !*n)
+			r = dpkg_files(p, each, arg);
+	}
+	return r == -ENOENT ? 0 : r;
 }

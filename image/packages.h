@@ -27,12 +27,17 @@ const char *dpkg_owner(struct dpkg *d, const char *path);
  */
 int dpkg_closure(struct dpkg *d, const char *package, int (*each)(void *arg, const char *path), void *arg);
 
+/* The same for the tools that every Debian program may start without a dependency that says so: sh, ls, grep, awk, tar, ... */
+int dpkg_tools(struct dpkg *d, int (*each)(void *arg, const char *path), void *arg);
+/* Is there an installed package of that name? */
+bool dpkg_has(struct dpkg *d, const char *package);
+
 /* The paths of one installed package, without what dpkg_is_bulk() is true of. -ENOENT: no list. */
 int dpkg_files(const struct deb *p, int (*each)(void *arg, const char *path), void *arg);
 /* Path of the list of an installed package's files. */
 bool dpkg_list_path(const struct deb *p, char *buf, size_t size);
-/* Documentation and the like: what no program reads at work. */
-bool dpkg_is_bulk(const char *path);
+/* Documentation and the like: what no program reads at work. Headers and archives are the contents of -dev packages, and bulk elsewhere. */
+bool dpkg_is_bulk(const struct deb *p, const char *path);
 /* What a running program has no use for, though packages depend on it. */
 bool dpkg_is_system(const struct deb *p);
 /* A whole file with a NUL after it (malloc), or NULL. */

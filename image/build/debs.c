@@ -28,7 +28,7 @@
 #include "lib/host/progress.h"
 #include "lib/host/say.h"
 
-#define FORMAT "debs 6" /* change it when the same packages give other bytes */
+#define FORMAT "debs 7" /* change it when the same packages give other bytes */
 
 /* --- the packages of a request -------------------------------------------------------------- */
 

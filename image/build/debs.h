@@ -87,7 +87,7 @@ int debs_verify(struct debs *d);
 bool fetch_pristine(struct debs *d, struct deb *p);
 
 /* What no layer takes of any package. */
-bool debs_is_bulk(const char *path);
+bool debs_is_bulk(const struct deb *p, const char *path);
 
 /* debs_unpack.c: the files of the packages that are not installed, into the tree. 0 or -errno. */
 int unpack_debs(struct debs *d, struct tree *t);

@@ -44,7 +44,7 @@ static void put_alternative(struct tree *t, const char *name, const char *link, 
 	char at[PATH_MAX], to[PATH_MAX], etc[PATH_MAX];
 
 	if (*link != '/' || !merged_path(link, at, sizeof(at)) || !merged_path(path, to, sizeof(to)) ||
-	    dpkg_is_bulk(at) || !tree_find(t, to) || strchr(name, '/') ||
+	    dpkg_is_bulk(NULL, at) || !tree_find(t, to) || strchr(name, '/') ||
 	    snprintf(etc, sizeof(etc), "/etc/alternatives/%s", name) >= (int)sizeof(etc))
 		return;
 	tree_put_link(t, at, etc);

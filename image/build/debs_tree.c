@@ -47,7 +47,7 @@ bool merged_path(const char *path, char *buf, size_t size)
 }
 
 /* Nothing that runs reads them; dpkg_is_bulk() knows the rest. */
-bool debs_is_bulk(const char *path)
+bool debs_is_bulk(const struct deb *p, const char *path)
 {
 	static const char *const prefixes[] = {"/usr/share/fish/",
 					       "/usr/share/vim/",
@@ -89,7 +89,7 @@ bool debs_is_bulk(const char *path)
 		if (n > strlen(suffixes[i]) && !strcmp(path + n - strlen(suffixes[i]), suffixes[i]))
 			return n < 13 ||
 			       strcmp(path + n - 13, "/perldiag.pod") != 0; /* `use diagnostics` reads it */
-	return dpkg_is_bulk(path);
+	return dpkg_is_bulk(p, path);
 }
 
 /* The header of a .pyc: magic, flags, time and size of its source. */
@@ -130,7 +130,7 @@ static int take_path(void *arg, const char *path)
 	struct taking *k = arg;
 	char buf[PATH_MAX];
 
-	if (!merged_path(path, buf, sizeof(buf)) || debs_is_bulk(buf) ||
+	if (!merged_path(path, buf, sizeof(buf)) || debs_is_bulk(k->deb, buf) ||
 	    (k->deb->mark == DEB_PART && !base_wants(k->deb->name, buf)))
 		return 0;
 	struct node *n = tree_add_nofollow(k->t, buf);

@@ -211,7 +211,7 @@ static int take_entry(struct unpack *u, struct archive *a, struct archive_entry 
 		return -EFBIG;
 	if (!entry_path(archive_entry_pathname(e), path, sizeof(path)))
 		return 0;
-	if (debs_is_bulk(path) || !way_is_straight(u->t, path) ||
+	if (debs_is_bulk(u->deb, path) || !way_is_straight(u->t, path) ||
 	    (u->deb->mark == DEB_PART && !base_wants(u->deb->name, path)))
 		return 0;
 	const struct node *old = tree_find(u->t, path);

@@ -49,7 +49,7 @@ static bool is_changed(const struct deb *p, const char *path, const char *sum)
 	char at[PATH_MAX], hex[33];
 	struct stat st;
 
-	if (!merged_path(path, at, sizeof(at)) || debs_is_bulk(at) ||
+	if (!merged_path(path, at, sizeof(at)) || debs_is_bulk(p, at) ||
 	    (p->mark == DEB_PART && !base_wants(p->name, at)))
 		return false;
 	int fd = open(at, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
