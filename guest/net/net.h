@@ -14,4 +14,8 @@ void net_drain(u64 timeout_ns);
 /* A file's last reference is going: take it out of every epoll set it is in. */
 void epoll_forget(struct file *f);
 
+/* A message from the library OS to a netlink socket, such as that of a message queue. Dropped if it does not read. */
+bool netlink_is_socket(struct file *f);
+void netlink_deliver(struct file *f, const void *p, u32 n);
+
 #endif

@@ -14,6 +14,7 @@
 
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
+#include "guest/net/net.h"
 #include "guest/net/sock.h"
 
 enum { ARPHRD_ETHER = 1, ARPHRD_LOOPBACK = 772 };
@@ -172,6 +173,21 @@ static int queue_reply(struct sock *s, const u8 *p, u32 n)
 	s->rx_bytes += n;
 	waitq_wake(&s->wq, POLLIN | POLLRDNORM);
 	return 0;
+}
+
+bool netlink_is_socket(struct file *f)
+{
+	struct sock *s = sock_of(f);
+
+	return s && s->family == AF_NETLINK;
+}
+
+void netlink_deliver(struct file *f, const void *p, u32 n)
+{
+	struct sock *s = sock_of(f);
+
+	if (s->rx_bytes < DUMP_MAX)
+		queue_reply(s, p, n);
 }
 
 static int reply_error(struct sock *s, const struct nlmsghdr *q, int err)

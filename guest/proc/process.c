@@ -22,6 +22,7 @@
 #include "abi/boot.h"
 #include "abi/ring.h"
 #include "guest/arch/x86_64/arch.h"
+#include "guest/ipc/ipc.h"
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/net/net.h"
@@ -251,6 +252,7 @@ static _Noreturn void process_end(struct process *p)
 {
 	struct fdtable *fds = p->fds;
 
+	sem_process_gone(p);
 	p->fds = NULL;
 	if (fds)
 		fdtable_put(fds); /* may sleep */

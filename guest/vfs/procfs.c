@@ -7,6 +7,7 @@
 #include <linux/magic.h>
 
 #include "abi/boot.h"
+#include "guest/ipc/ipc.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 #include "guest/restored.h"
@@ -316,6 +317,8 @@ static const struct pent kernel_entries[] = {RC("cap_last_cap", "40"),
 					     RC("core_pattern", "core"),
 					     RO("hostname", show_hostname),
 					     RC("msgmax", "8192"),
+					     RC("msgmnb", "16384"),
+					     RC("msgmni", "32000"),
 					     RC("ngroups_max", "65536"),
 					     RO("osrelease", show_osrelease),
 					     RC("ostype", "Linux"),
@@ -325,7 +328,9 @@ static const struct pent kernel_entries[] = {RC("cap_last_cap", "40"),
 					     P_DIR("random", random_entries),
 					     RC("randomize_va_space", "2"),
 					     RC("sem", "32000\t1024000000\t500\t32000"),
+					     RC("shmall", "18446744073692774399"),
 					     RC("shmmax", "18446744073692774399"),
+					     RC("shmmni", "4096"),
 					     RC("tainted", "0"),
 					     RC("threads-max", "65536"),
 					     RO("version", show_osversion)};
@@ -335,9 +340,13 @@ static const struct pent vm_entries[] = {RC("max_map_count", "65530"), RC("mmap_
 static const struct pent inotify_entries[] = {
 	RC("max_queued_events", "16384"), RC("max_user_instances", "128"), RC("max_user_watches", "65536")};
 static const struct pent epoll_entries[] = {RC("max_user_watches", "1048576")};
+static const struct pent mqueue_entries[] = {RC("msg_default", "10"), RC("msg_max", "10"),
+					     RC("msgsize_default", "8192"), RC("msgsize_max", "8192"),
+					     RC("queues_max", "256")};
 static const struct pent fs_entries[] = {
 	P_DIR("epoll", epoll_entries),	     RC("file-max", "1048576"),	     RC("file-nr", "0\t0\t1048576"),
-	P_DIR("inotify", inotify_entries),   RC("nr_open", "1048576"),	     RC("pipe-max-size", "1048576"),
+	P_DIR("inotify", inotify_entries),   P_DIR("mqueue", mqueue_entries), RC("nr_open", "1048576"),
+	RC("pipe-max-size", "1048576"),
 	RC("pipe-user-pages-soft", "16384"), RC("protected_hardlinks", "1"), RC("protected_symlinks", "0")};
 static const struct pent core_entries[] = {RC("rmem_default", "212992"), RC("rmem_max", "212992"),
 					   RC("somaxconn", "4096"), RC("wmem_default", "212992"),
@@ -533,6 +542,9 @@ static const struct pent cowbell_entries[] = {
 	{.name = "ready", .mode = S_IFREG | 0666, .show = show_ready, .write = write_ready},
 };
 
+static const struct pent sysvipc_entries[] = {RO("msg", ipc_show_msg), RO("sem", ipc_show_sem),
+					      RO("shm", ipc_show_shm)};
+
 static const struct pent root_entries[] = {
 	RO("cgroups", show_empty),
 	RO("cmdline", show_proc_cmdline),
@@ -550,6 +562,7 @@ static const struct pent root_entries[] = {
 	RO("stat", show_stat),
 	RO("swaps", show_empty),
 	P_DIR("sys", sys_entries),
+	P_DIR("sysvipc", sysvipc_entries),
 	P_LINK("thread-self", show_thread_self),
 	RO("uptime", show_uptime),
 	RO("version", show_version),
