@@ -153,9 +153,11 @@ static s64 set_limit(struct process *p, u32 which, const struct rlimit64 *new)
 		return -EPERM;
 	if (new->rlim_max > l->rlim_max && current->proc->euid)
 		return -EPERM;
-	*l = *new;
-	if (which == RLIMIT_CPU)
+	if (which == RLIMIT_CPU && !p->zombie) {
+		cpu_limit_note(l->rlim_cur, new->rlim_cur);
 		sched_update_tick();
+	}
+	*l = *new;
 	return 0;
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * System calls: the life of a process. There is one process for now: making
- * another fails with ENOSYS, waiting for one with ECHILD. execve replaces the
- * program and works.
+ * System calls: the life of a process: exit, wait, execve, its ids and groups.
+ * What they mean is in proc/; clone and fork are in sys_thread.c.
  */
 #include <linux/binfmts.h>
 #include <linux/fcntl.h>
@@ -12,6 +11,7 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/wait.h"
 #include "guest/restored.h"
 #include "guest/vfs/vfs.h"
 
@@ -19,28 +19,19 @@
 #define MAX_ARGS      32768u
 #define MAX_ARG_BYTES (2ul << 20)
 #define WAIT_OPTIONS  (WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL)
-
-s64 no_processes(const char *call); /* sys_thread.c */
-
-SYSCALL0(fork)
-{
-	return no_processes("fork");
-}
-
-SYSCALL0(vfork)
-{
-	return no_processes("vfork");
-}
+#define WAITID_OPTIONS                                                                                       \
+	(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL)
 
 SYSCALL1(exit, int, status)
 {
 	struct thread *t = current;
 	struct process *p = t->proc;
 
-	if (p->n_threads == 1)
-		process_exit((status & 0xff) << 8);
-	if (t->tid == p->pid)
+	/* What the first thread says is the process's status, whoever ends last. */
+	if (t->tid == p->pid && !p->group_exit)
 		p->exit_status = (status & 0xff) << 8;
+	if (p->n_threads == 1)
+		process_exit(p->exit_status);
 	thread_exit();
 }
 
@@ -49,16 +40,99 @@ SYSCALL1(exit_group, int, status)
 	process_exit((status & 0xff) << 8);
 }
 
-SYSCALL4(wait4, s32, pid, int *, ustatus, int, options, void *, uru)
+/* --- wait ------------------------------------------------------------------------------ */
+
+static int put_usage(const struct usage *u, struct rusage *uru)
 {
-	return options & ~(int)WAIT_OPTIONS ? -EINVAL : -ECHILD;
+	struct rusage ru;
+
+	usage_show(u, &ru);
+	return put_user(ru, uru);
 }
 
-SYSCALL5(waitid, int, which, s32, pid, void *, uinfo, int, options, void *, uru)
+SYSCALL4(wait4, s32, pid, int *, ustatus, int, options, struct rusage *, uru)
 {
-	if (which < P_ALL || which > P_PIDFD || !(options & (WEXITED | WSTOPPED | WCONTINUED)))
+	struct wait_req w = {.which = P_ALL, .options = options | WEXITED};
+	s64 res;
+
+	if (options & ~(int)WAIT_OPTIONS)
 		return -EINVAL;
-	return -ECHILD;
+	if (pid == INT32_MIN)
+		return -ESRCH;
+	if (pid != -1) {
+		w.which = pid > 0 ? P_PID : P_PGID;
+		w.id = pid > 0 ? pid : pid ? -pid : current->proc->pgid;
+	}
+	res = process_wait(&w);
+	if (res > 0 && ustatus && put_user(w.status, ustatus))
+		return -EFAULT;
+	if (res > 0 && uru && put_usage(&w.usage, uru))
+		return -EFAULT;
+	return res;
+}
+
+/* Whom waitid means; -errno. A pidfd's process is referenced. */
+static int waitid_whom(struct wait_req *w, int which, s32 id)
+{
+	u32 flags;
+
+	w->which = which;
+	w->id = id;
+	switch (which) {
+	case P_ALL:
+		return 0;
+	case P_PID:
+		return id > 0 ? 0 : -EINVAL;
+	case P_PGID:
+		if (!id)
+			w->id = current->proc->pgid;
+		return id >= 0 ? 0 : -EINVAL;
+	case P_PIDFD:
+		if (id < 0)
+			return -EINVAL;
+		w->target = pidfd_process(id, &flags);
+		if (!w->target)
+			return -EBADF;
+		if (flags & O_NONBLOCK)
+			w->options |= WNOHANG;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+SYSCALL5(waitid, int, which, s32, id, siginfo_t *, uinfo, int, options, struct rusage *, uru)
+{
+	struct wait_req w = {.options = options};
+	siginfo_t info;
+	s64 res;
+
+	if (options & ~(int)WAITID_OPTIONS || !(options & (WEXITED | WSTOPPED | WCONTINUED)))
+		return -EINVAL;
+	res = waitid_whom(&w, which, id);
+	if (res)
+		return res;
+	res = process_wait(&w);
+	if (!res && !(options & WNOHANG))
+		res = -EAGAIN; /* a pidfd that does not block */
+	if (w.target)
+		process_put(w.target);
+	if (res < 0)
+		return res;
+	if (res && uru && put_usage(&w.usage, uru))
+		return -EFAULT;
+	if (!uinfo)
+		return 0;
+	memset(&info, 0, sizeof(info));
+	if (res) {
+		info.si_signo = SIGCHLD;
+		info.si_code = w.code;
+		info.si_pid = w.pid;
+		info.si_uid = w.uid;
+		info.si_status = w.detail;
+	}
+	/* Only what Linux writes: the times are not. */
+	return copy_out(uinfo, &info, offsetof(siginfo_t, si_utime));
 }
 
 /* --- execve ------------------------------------------------------------------------- */

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * System calls: threads and their scheduling.
- *
- * clone makes threads (CLONE_VM|CLONE_THREAD|CLONE_SIGHAND, sharing files and
- * file-system context); anything else would be a process: ENOSYS. Scheduling
- * policies are kept and shown; the scheduler itself knows nice values only.
+ * System calls: clone, and threads and their scheduling. What clone makes is
+ * decided in proc/fork.c. Scheduling policies are kept and shown; the
+ * scheduler itself knows nice values only.
  */
 #include <linux/fcntl.h>
 #include <linux/futex.h>
@@ -18,105 +16,17 @@
 #include "guest/proc/internal.h"
 #include "guest/vfs/vfs.h"
 
-#define THREAD_FLAGS   (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND)
-#define THREAD_SHARED  (CLONE_FS | CLONE_FILES)
 #define CLONE_MAX_ARGS PAGE_SIZE
-
-struct clone_req {
-	u64 flags, stack, ptid, ctid, tls;
-};
-
-static void thread_enter(void *arg)
-{
-	struct thread *t = arg;
-
-	thread_reap();
-	arch_return_to_user((struct regs *)t->kstack_top - 1);
-}
-
-/* What the new thread inherits. */
-static void inherit(struct thread *t, const struct clone_req *q)
-{
-	struct thread *parent = current;
-	struct regs *r = (struct regs *)t->kstack_top - 1;
-
-	*r = *current_regs();
-	r->rax = 0;
-	r->orig_rax = ~0ull;
-	if (q->stack)
-		r->rsp = q->stack;
-	arch_xstate_save(parent);
-	memcpy(t->xstate, parent->xstate, boot->xstate_size);
-	t->xstate_saved = 1;
-	if (q->flags & CLONE_SETTLS)
-		t->fs_base = q->tls;
-	else
-		__asm__ volatile("rdfsbase %0" : "=r"(t->fs_base));
-	memcpy(t->comm, parent->comm, sizeof(t->comm));
-	t->nice = parent->nice;
-	t->blocked = parent->blocked;
-	t->timer_slack_ns = parent->timer_slack_ns;
-	if (q->flags & CLONE_CHILD_CLEARTID)
-		t->clear_child_tid = q->ctid;
-}
-
-static s64 clone_thread(const struct clone_req *q)
-{
-	struct process *p = current->proc;
-	struct thread *t;
-
-	if (q->flags & CLONE_SETTLS && q->tls >= BOOT_TASK_SIZE)
-		return -EPERM;
-	if (p->n_threads >= p->rlim[RLIMIT_NPROC].rlim_cur)
-		return -EAGAIN;
-	t = thread_new(p);
-	if (!t)
-		return -EAGAIN;
-	inherit(t, q);
-	if (q->flags & CLONE_PARENT_SETTID && put_user(t->tid, (s32 *)q->ptid)) {
-		thread_free(t);
-		return -EFAULT;
-	}
-	if (q->flags & CLONE_CHILD_SETTID)
-		put_user(t->tid, (s32 *)q->ctid);
-	arch_thread_setup(t, thread_enter, t);
-	sched_new_thread(t);
-	return t->tid;
-}
-
-/* A new process is asked for: not yet, and the log says so once. */
-s64 no_processes(const char *call);
-s64 no_processes(const char *call)
-{
-	static bool told;
-
-	if (!told)
-		log_line(LOG_WARN, "%s: new processes are not supported: ENOSYS", call);
-	told = true;
-	return -ENOSYS;
-}
-
-static s64 do_clone_req(const struct clone_req *q)
-{
-	u64 f = q->flags;
-
-	if ((f & CLONE_SIGHAND && !(f & CLONE_VM)) || (f & CLONE_THREAD && !(f & CLONE_SIGHAND)))
-		return -EINVAL;
-	if ((f & THREAD_FLAGS) != THREAD_FLAGS)
-		return no_processes("clone");
-	if ((f & THREAD_SHARED) != THREAD_SHARED || f & (CLONE_PIDFD | CLONE_VFORK))
-		return -EINVAL;
-	if (f & (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
-		 CLONE_NEWNET))
-		return -EINVAL;
-	return clone_thread(q);
-}
 
 SYSCALL5(clone, u64, flags, u64, stack, u64, ptid, u64, ctid, u64, tls)
 {
-	struct clone_req q = {flags & ~(u64)CSIGNAL, stack, ptid, ctid, tls};
+	u64 f = (u32)flags & ~(u64)CSIGNAL;
+	struct clone_req q = {f, stack, ptid, ctid, tls, ptid, (int)(flags & CSIGNAL)};
 
-	return do_clone_req(&q);
+	/* One address cannot have both. */
+	if (f & CLONE_PIDFD && f & (CLONE_PARENT_SETTID | CLONE_DETACHED))
+		return -EINVAL;
+	return process_clone(&q);
 }
 
 SYSCALL2(clone3, const void *, uargs, u64, size)
@@ -139,13 +49,50 @@ SYSCALL2(clone3, const void *, uargs, u64, size)
 			return -E2BIG;
 	}
 	if (a.flags & (CLONE_DETACHED | CSIGNAL) || a.exit_signal > N_SIGNALS ||
-	    (a.flags & (CLONE_THREAD | CLONE_PARENT) && a.exit_signal))
+	    (a.flags & (CLONE_THREAD | CLONE_PARENT) && a.exit_signal) || a.flags >> 34)
 		return -EINVAL;
 	if (!a.stack != !a.stack_size || a.set_tid_size)
 		return -EINVAL;
 	q = (struct clone_req){a.flags, a.stack ? a.stack + a.stack_size : 0, a.parent_tid, a.child_tid,
-			       a.tls};
-	return do_clone_req(&q);
+			       a.tls,	a.pidfd, (int)a.exit_signal};
+	return process_clone(&q);
+}
+
+SYSCALL0(fork)
+{
+	struct clone_req q = {.exit_signal = SIGCHLD};
+
+	return process_clone(&q);
+}
+
+SYSCALL0(vfork)
+{
+	struct clone_req q = {.flags = CLONE_VFORK | CLONE_VM, .exit_signal = SIGCHLD};
+
+	return process_clone(&q);
+}
+
+/* Threads of one process always share these; between processes they may have been shared by clone. */
+SYSCALL1(unshare, u64, flags)
+{
+	struct process *p = current->proc;
+	struct fs_context *fs;
+	struct fdtable *fds;
+
+	if (flags & ~(u64)(CLONE_FILES | CLONE_FS | CLONE_SYSVSEM))
+		return flags & (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND) && p->n_threads == 1 &&
+				       p->as->refs == 1 && p->sighand->refs == 1 ?
+			       0 :
+			       -EINVAL;
+	fs = flags & CLONE_FS ? fs_context_unshare(p->fs) : p->fs;
+	if (!fs)
+		return -ENOMEM;
+	p->fs = fs;
+	fds = flags & CLONE_FILES ? fdtable_unshare(p->fds) : p->fds;
+	if (!fds)
+		return -ENOMEM;
+	p->fds = fds;
+	return 0;
 }
 
 SYSCALL1(set_tid_address, u64, addr)

@@ -194,53 +194,57 @@ SYSCALL4(clock_nanosleep, s32, clock, int, flags, const void *, ureq, void *, ur
 
 SYSCALL1(times, void *, utms)
 {
+	struct process *p = current->proc;
 	struct {
 		s64 utime, stime, cutime, cstime;
 	} v = {0};
 
-	v.utime = (s64)(process_cpu_ns(current->proc) / (NS_PER_SEC / HZ_USER));
+	v.utime = (s64)(process_cpu_ns(p) / (NS_PER_SEC / HZ_USER));
+	v.cutime = (s64)(p->child.user_ns / (NS_PER_SEC / HZ_USER));
+	v.cstime = (s64)(p->child.sys_ns / (NS_PER_SEC / HZ_USER));
 	if (utms && put_user(v, utms))
 		return -EFAULT;
 	return (s64)(mono_ns() / (NS_PER_SEC / HZ_USER));
 }
 
-static void add_thread(struct rusage *ru, struct thread *t)
+void usage_show(const struct usage *u, struct rusage *ru)
 {
-	ru->ru_nvcsw += (s64)t->nvcsw;
-	ru->ru_nivcsw += (s64)t->nivcsw;
+	memset(ru, 0, sizeof(*ru));
+	ru->ru_utime.tv_sec = (s64)(u->user_ns / NS_PER_SEC);
+	ru->ru_utime.tv_usec = (s64)(u->user_ns % NS_PER_SEC / 1000);
+	ru->ru_stime.tv_sec = (s64)(u->sys_ns / NS_PER_SEC);
+	ru->ru_stime.tv_usec = (s64)(u->sys_ns % NS_PER_SEC / 1000);
+	ru->ru_maxrss = (s64)u->maxrss_kb;
+	ru->ru_minflt = (s64)u->minflt;
+	ru->ru_majflt = (s64)u->majflt;
+	ru->ru_nvcsw = (s64)u->nvcsw;
+	ru->ru_nivcsw = (s64)u->nivcsw;
 }
 
 /* All CPU time counts as user time: the two are not told apart on the way in and out. */
 SYSCALL2(getrusage, int, who, struct rusage *, uru)
 {
 	struct thread *t = current;
-	struct process *p = t->proc;
 	struct rusage ru;
-	u64 ns = 0;
+	struct usage u;
 
-	memset(&ru, 0, sizeof(ru));
 	switch (who) {
 	case RUSAGE_SELF:
-		ns = process_cpu_ns(p);
-		ru.ru_nvcsw = (s64)p->dead_nvcsw;
-		ru.ru_nivcsw = (s64)p->dead_nivcsw;
-		list_for_each (it, &p->threads)
-			add_thread(&ru, list_entry(it, struct thread, process_node));
-		break;
 	case RUSAGE_THREAD:
-		ns = thread_cpu_ns(t);
-		add_thread(&ru, t);
+		process_usage(t->proc, &u);
+		if (who == RUSAGE_SELF)
+			break;
+		u.user_ns = t->user_ns;
+		u.sys_ns = t->sys_ns;
+		u.nvcsw = t->nvcsw;
+		u.nivcsw = t->nivcsw;
 		break;
 	case RUSAGE_CHILDREN:
+		u = t->proc->child;
 		break;
 	default:
 		return -EINVAL;
 	}
-	if (who != RUSAGE_CHILDREN && p->as) {
-		ru.ru_maxrss = (s64)(MAX(p->as->peak_rss_pages, p->as->rss_pages) * PAGE_SIZE / 1024);
-		ru.ru_minflt = (s64)stats->faults;
-	}
-	ru.ru_utime.tv_sec = (s64)(ns / NS_PER_SEC);
-	ru.ru_utime.tv_usec = (s64)(ns % NS_PER_SEC / 1000);
+	usage_show(&u, &ru);
 	return put_user(ru, uru);
 }

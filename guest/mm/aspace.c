@@ -79,6 +79,17 @@ void aspace_switch(struct aspace *as)
 	plat->aspace_switch(as);
 }
 
+void aspace_empty(struct aspace *as)
+{
+	vma_unmap_range(as, 0, BOOT_TASK_SIZE);
+}
+
+void aspace_leave(struct aspace *as, struct aspace *to)
+{
+	if (aspace_active == as)
+		aspace_switch(to);
+}
+
 static int fork_vma(struct aspace *child, struct vma *v)
 {
 	struct vma tmpl = *v;
@@ -112,6 +123,7 @@ struct aspace *aspace_fork(struct aspace *as)
 	c->arg_end = as->arg_end;
 	c->env_start = as->env_start;
 	c->env_end = as->env_end;
+	c->main_entry = as->main_entry;
 	memcpy(c->auxv, as->auxv, sizeof(c->auxv));
 	list_for_each (n, &as->vmas) {
 		if (fork_vma(c, list_entry(n, struct vma, node))) {

@@ -470,6 +470,7 @@ static void finish(struct exec *x)
 	struct thread *t = current;
 	struct process *p = t->proc;
 
+	p->exit_signal = SIGCHLD;
 	if (p->fds)
 		fd_close_on_exec(p->fds);
 	signal_exec_reset(p);
@@ -490,6 +491,28 @@ static void finish(struct exec *x)
 	x->exe_path = NULL;
 }
 
+/* What another process shares stays as that one sees it: descriptors, handlers. 0 or -ENOMEM. */
+static int unshare_rest(struct process *p)
+{
+	struct fdtable *fds = p->fds ? fdtable_unshare(p->fds) : NULL;
+	struct sighand *h = p->sighand;
+
+	if (p->fds && !fds)
+		return -ENOMEM;
+	p->fds = fds;
+	if (h->refs == 1)
+		return 0;
+	h = kmalloc(sizeof(*h));
+	if (!h)
+		return -ENOMEM;
+	*h = *p->sighand;
+	h->refs = 1;
+	sighand_put(p->sighand);
+	p->sighand = h;
+	p->action = h->action;
+	return 0;
+}
+
 static int commit(struct exec *x)
 {
 	struct process *p = current->proc;
@@ -499,14 +522,16 @@ static int commit(struct exec *x)
 
 	if (!as)
 		return -ENOMEM;
-	err = process_become_single();
+	err = unshare_rest(p);
+	if (!err)
+		err = process_become_single();
 	if (err) {
 		aspace_put(as);
 		return err;
 	}
 	/* The old program cannot go on from here. */
-	if (old)
-		futex_exit_robust(current);
+	thread_release_user(current);
+	process_drop_memory(p);
 	p->as = as;
 	aspace_switch(as);
 	if (old)

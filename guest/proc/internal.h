@@ -17,7 +17,13 @@ extern struct list all_threads;
 
 /* --- process.c --------------------------------------------------------------- */
 extern struct list all_processes;
+extern u32 n_processes; /* in all_processes, zombies too */
+extern u32 n_living; /* processes beside the program that are no zombies */
+/* A process without threads: the program (parent NULL), or a child that has inherited nothing yet. NULL: no memory. */
 struct process *process_new(void);
+void process_reap(struct process *p); /* a zombie: out of all lists, its usage goes to its parent */
+void process_drop_memory(struct process *p); /* p leaves its address space, by exec or for good: tell a vfork parent */
+void sighand_put(struct sighand *h);
 /* A thread of p with its own kernel stack, not yet started. NULL: no memory. */
 struct thread *thread_new(struct process *p);
 void thread_free(struct thread *t); /* one that never ran, or that is off its stack */
@@ -26,6 +32,8 @@ void xstate_reset(struct thread *t); /* vector registers as exec leaves them */
 /* All other threads of the process end; current becomes its leader. For exec. */
 int process_become_single(void);
 void thread_set_comm(struct thread *t, const char *path);
+/* A thread's last words in an address space that others may share: robust futexes, its tid word. */
+void thread_release_user(struct thread *t);
 u32 thread_user_count(const struct process *p);
 
 /* --- clock.c ----------------------------------------------------------------- */
@@ -36,6 +44,16 @@ int clock_deadline(s32 id, bool absolute, u64 t, u64 *deadline);
 int timespec_in(const void *user, u64 *ns); /* 0, -EFAULT, -EINVAL */
 int timespec_out(void *user, u64 ns);
 
+/* --- pidfd.c ----------------------------------------------------------------- */
+int pidfd_install(struct process *p, u32 flags); /* a new descriptor of current for p; -errno */
+struct process *pidfd_process(int fd, u32 *flags); /* referenced; NULL: not a pidfd. flags: O_*, may be NULL */
+
+/* --- wait.c ------------------------------------------------------------------ */
+void child_ended(struct process *p); /* p is a zombie: tell the parent, or reap it when nobody wants to know */
+void children_reparent(struct process *p); /* p ends: its children go to a subreaper or to the library OS */
+void parent_thread_died(struct thread *t); /* PR_SET_PDEATHSIG of what t made */
+void children_renamed(struct process *p, s32 old_tid, s32 new_tid); /* one of p's threads has another number now */
+
 /* --- signal.c ---------------------------------------------------------------- */
 #define SIG_KERNEL_ONLY (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 void signal_set_blocked(sigmask_t m);
@@ -44,6 +62,7 @@ void signal_flush(struct sigpending *p, sigmask_t which);
 void signal_exec_reset(struct process *p);
 void signal_retarget(struct process *p); /* a thread that had shared signals to take is gone */
 bool signal_ignored(struct process *p, int sig);
+bool signal_is_fatal(struct thread *t); /* t has one to deliver that ends its process, or t is to end anyway */
 void sigpending_init(struct sigpending *p);
 
 /* --- sigframe.c --------------------------------------------------------------- */
@@ -61,9 +80,11 @@ void futex_exit_robust(struct thread *t);
 
 /* --- ptimer.c ------------------------------------------------------------------- */
 void posix_timers_free(struct process *p);
+void itimers_free(struct process *p);
 void posix_timer_taken(siginfo_t *info); /* its signal is about to be seen: overrun, next expiry */
 void cpu_timers_tick(void);
 bool cpu_timers_armed(void);
+void cpu_limit_note(u64 old, u64 new); /* RLIMIT_CPU's soft limit of some process, which may be new or at its end */
 
 /* --- exec.c, elf.c, vdso.c ------------------------------------------------------ */
 struct elf_program {
@@ -79,6 +100,9 @@ int elf_stack_prot(const struct elf_file *e);
 int elf_map(struct elf_file *e, struct aspace *as, bool is_interp, struct elf_program *out);
 u64 vdso_map(struct aspace *as); /* address of its ELF header, or 0 */
 u64 vdso_main_mark_offset(void);
+
+/* --- linux/sys_time.c -------------------------------------------------------------- */
+void usage_show(const struct usage *u, struct rusage *ru);
 
 /* --- linux/strace.c ------------------------------------------------------------- */
 void strace_signal(int sig, const siginfo_t *info); /* a signal is taken; nothing without --strace */

@@ -2,8 +2,9 @@
 /*
  * Processes, threads, signals. A process owns an address space, descriptors,
  * signal handlers and credentials; a thread owns a kernel stack and registers.
- * There can be several processes by design; today there is one, pid 1 is the
- * library OS itself and the program is pid 2 unless boot says otherwise.
+ *
+ * pid 1 is the library OS itself: it adopts and reaps orphans. The program is pid 2
+ * (init_process); when it ends, all others are killed and the instance ends.
  */
 #ifndef COWBELL_GUEST_PROC_H
 #define COWBELL_GUEST_PROC_H
@@ -43,7 +44,23 @@ struct ksigaction {
 	sigmask_t mask;
 };
 
-enum thread_state { THREAD_RUNNABLE, THREAD_SLEEPING, THREAD_SLEEPING_INTR, THREAD_DEAD };
+/* What several processes share that were made with CLONE_SIGHAND; process.action points to its action. */
+struct sighand {
+	u32 refs;
+	struct ksigaction action[N_SIGNALS + 1];
+};
+
+/*
+ * SLEEPING_INTR ends by any signal to be delivered, SLEEPING_KILL by one that ends the process, SLEEPING by neither.
+ * thread_sleeps() asks for all of them.
+ */
+enum thread_state {
+	THREAD_RUNNABLE,
+	THREAD_SLEEPING,
+	THREAD_SLEEPING_INTR,
+	THREAD_SLEEPING_KILL,
+	THREAD_DEAD,
+};
 
 struct thread {
 	/* what every switch and system call touches, in one cache line */
@@ -71,6 +88,7 @@ struct thread {
 	stack_t altstack;
 
 	u64 clear_child_tid; /* user address */
+	u64 set_child_tid; /* CLONE_CHILD_SETTID: stored by the new thread itself, in its own memory; 0: no */
 	u64 robust_list, robust_len;
 	struct ktimer sleep_timer;
 	bool timed_out;
@@ -79,7 +97,7 @@ struct thread {
 		u64 arg[6];
 	} restart;
 	bool exiting;
-	int pdeathsig;
+	int pdeathsig; /* of the process's first thread counts; sent when the thread proc->maker_tid of the parent ends */
 	void (*kfn)(void *); /* a thread of the library OS itself: entry and argument */
 	void *karg;
 	u64 trap_no, trap_err, trap_addr; /* of the last fault, for sigcontext */
@@ -87,19 +105,57 @@ struct thread {
 	u64 timer_slack_ns;
 	int policy, rt_priority; /* as set by sched_setscheduler; shown, not acted upon */
 	void *strace_buf;
+	struct aspace *drop_as; /* of a dead thread: emptied, and freed when another address space is current */
 };
 
+static inline bool thread_sleeps(const struct thread *t)
+{
+	return t->state >= THREAD_SLEEPING && t->state <= THREAD_SLEEPING_KILL;
+}
+
+/* What was used up, as in getrusage(2). */
+struct usage {
+	u64 user_ns, sys_ns, nvcsw, nivcsw, minflt, majflt, maxrss_kb;
+};
+
+/*
+ * The life of a process:
+ *
+ *	 process_clone()          last thread ends               wait, or nobody is interested
+ *	---------------> running ------------------> zombie ------------------------------> gone
+ *	                                 process_end             process_reap
+ *
+ * running: as, fds, fs and threads are there. zombie: all of them are NULL or empty; it keeps its ids,
+ * exit_status and usage, is found by process_by_pid() and takes signals without effect. gone: out of all
+ * lists; the memory stays until the last reference (process_get) goes. Whoever sleeps while using a process
+ * of which current is no thread takes a reference, and looks at `zombie` and the pointers again afterwards.
+ */
 struct process {
 	s32 pid, ppid, pgid, sid;
 	s32 shown_pid; /* getpid's answer to libraries that ask whether they are a copy (restored.c); both name the process */
-	struct process *parent;
-	struct list children, sibling, all_node;
+	struct process *parent; /* NULL: the library OS, pid 1 */
+	struct list children, sibling, all_node; /* sibling: in parent->children, zombies too; empty without a parent */
+	u32 refs;
+	bool zombie, reaped;
+	int exit_signal; /* what the parent gets at the end; 0: nothing; SIGCHLD after an exec */
+	s32 maker_tid; /* thread of the parent that made it: pdeathsig, __WNOTHREAD */
+	/* Job control's news for wait (wait.c takes them): the signal that stopped it; that it goes on. Set both
+	 * through child_report(), which also tells the parent. */
+	u8 stop_report;
+	bool cont_report;
+	bool vfork_done; /* what the parent of a CLONE_VFORK child sleeps for, on vfork_wait: it exec'ed or ended */
+	struct waitq vfork_wait;
+	struct waitq thread_wait; /* a thread ended: exec, in process_become_single() */
+	struct waitq exit_wait; /* it became a zombie: pidfds */
+	struct usage child; /* of children that were waited for, and of theirs */
+	u64 maxrss_kb; /* of earlier address spaces */
 	struct list threads;
 	u32 n_threads;
 	struct aspace *as;
 	struct fdtable *fds;
 	struct fs_context *fs; /* cwd, root, umask (vfs) */
-	struct ksigaction action[N_SIGNALS + 1];
+	struct sighand *sighand; /* counted */
+	struct ksigaction *action; /* sighand->action */
 	struct sigpending pending;
 	u32 uid, euid, suid, fsuid, gid, egid, sgid, fsgid;
 	u32 groups[32], n_groups;
@@ -109,7 +165,7 @@ struct process {
 	char *exe_path;
 	bool group_exit, dumpable, no_new_privs, stopped, did_exec;
 	int exit_status; /* as in wait(2) */
-	struct waitq child_wait, signal_wait; /* signal_wait: signalfd and sigtimedwait */
+	struct waitq child_wait, signal_wait; /* its threads in wait4; signalfd and sigtimedwait */
 	struct file *tty;
 	struct {
 		struct ktimer t;
@@ -167,6 +223,25 @@ struct process *process_by_pid(s32 pid);
 u64 thread_cpu_ns(struct thread *t);
 u64 process_cpu_ns(struct process *p);
 
+/* --- processes: process.c, fork.c, wait.c --------------------------------------- */
+void process_get(struct process *p);
+void process_put(struct process *p);
+/* What p used so far (a zombie: all its life), without its children. */
+void process_usage(struct process *p, struct usage *u);
+void usage_add(struct usage *sum, const struct usage *u); /* maxrss: the larger one */
+/* clone, clone3, fork, vfork after decoding. */
+struct clone_req {
+	u64 flags, stack, ptid, ctid, tls;
+	u64 pidfd; /* user address, with CLONE_PIDFD */
+	int exit_signal;
+};
+s64 process_clone(const struct clone_req *q); /* id of the new thread or process, or -errno; in the child: never */
+/*
+ * p has news for its parent: code CLD_STOPPED, CLD_CONTINUED (status: the signal) or, from process_end only, CLD_EXITED and so
+ * on. Sends SIGCHLD (stops: unless SA_NOCLDSTOP), wakes who waits.
+ */
+void child_report(struct process *p, int code, int status);
+
 /* --- what the system says it is (linux/sys_misc.c); /proc shows the same ----- */
 #define SYSTEM_RELEASE "6.1.0-cowbell"
 #define SYSTEM_VERSION "#1 SMP PREEMPT_DYNAMIC Cowbell"
@@ -192,6 +267,8 @@ void signal_recalc(struct thread *t);
 int signal_user_mask(const void *uset, u64 size);
 void signal_user_mask_restore(bool interrupted);
 _Noreturn void process_exit(int wait_status); /* exit_group; status as in wait(2) */
+/* End p with this wait status as soon as its threads come by; they are woken. For SIGKILL, and the end of the instance. */
+void process_kill(struct process *p, int wait_status);
 _Noreturn void thread_exit(void);
 
 /* --- program start (exec.c) ------------------------------------------------ */

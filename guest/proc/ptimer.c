@@ -55,12 +55,17 @@ struct timers {
 };
 
 static struct list cpu_timers = LIST_INIT(cpu_timers);
-static u32 n_cpu_itimers;
+static u32 n_cpu_itimers, n_cpu_limits; /* armed; processes with a limit */
 
 bool cpu_timers_armed(void)
 {
-	return !list_empty(&cpu_timers) || n_cpu_itimers ||
-	       (init_process && init_process->rlim[RLIMIT_CPU].rlim_cur != RLIM64_INFINITY);
+	return !list_empty(&cpu_timers) || n_cpu_itimers || n_cpu_limits;
+}
+
+void cpu_limit_note(u64 old, u64 new)
+{
+	n_cpu_limits -= old != RLIM64_INFINITY;
+	n_cpu_limits += new != RLIM64_INFINITY;
 }
 
 static struct timers *timers_of(struct process *p)
@@ -222,7 +227,7 @@ void cpu_timers_tick(void)
 		struct posix_timer *t = list_entry(it, struct posix_timer, cpu_node);
 		u64 ns;
 
-		if (clock_read_id(t->clock, &ns) || ns < t->cpu_deadline_ns)
+		if (t->proc != p || clock_read_id(t->clock, &ns) || ns < t->cpu_deadline_ns)
 			continue;
 		send(t);
 		if (t->interval_ns) {
@@ -261,6 +266,20 @@ void posix_timers_free(struct process *p)
 		return;
 	list_for_each_safe (it, &ts->list)
 		destroy(list_entry(it, struct posix_timer, node));
+}
+
+/* The process ends: its interval timers and its CPU time limit are no longer looked at. */
+void itimers_free(struct process *p)
+{
+	struct timers *ts = p->posix_timers;
+
+	ktimer_cancel(&p->itimer_real.t);
+	if (ts) {
+		n_cpu_itimers -= !!ts->virt.deadline + !!ts->prof.deadline;
+		ts->virt.deadline = ts->prof.deadline = 0;
+	}
+	cpu_limit_note(p->rlim[RLIMIT_CPU].rlim_cur, RLIM64_INFINITY);
+	p->rlim[RLIMIT_CPU].rlim_cur = RLIM64_INFINITY;
 }
 
 static bool clock_has_timers(s32 clock)

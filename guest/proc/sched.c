@@ -201,7 +201,8 @@ void schedule(void)
 	sched_update_tick();
 	if (next == prev)
 		return;
-	if (next->proc && next->proc->as && next->proc != prev->proc)
+	/* A thread of the library OS touches no app's memory: it runs in whichever address space there is. */
+	if (next->proc->as && !next->kfn)
 		aspace_switch(next->proc->as);
 	arch_switch(prev, next);
 	thread_reap(); /* we are `prev` again, some time later */
@@ -251,9 +252,14 @@ void thread_prepare_sleep(bool interruptible)
 	current->state = interruptible ? THREAD_SLEEPING_INTR : THREAD_SLEEPING;
 }
 
+void thread_prepare_sleep_killable(void)
+{
+	current->state = THREAD_SLEEPING_KILL;
+}
+
 void thread_wake(struct thread *t)
 {
-	if (t->state != THREAD_SLEEPING && t->state != THREAD_SLEEPING_INTR)
+	if (!thread_sleeps(t))
 		return;
 	t->state = THREAD_RUNNABLE;
 	if (t == current && !idling)
@@ -276,22 +282,22 @@ static void sleep_timeout(struct ktimer *timer)
 	thread_wake(t);
 }
 
-static bool interrupted(struct thread *t)
+static bool interrupted(struct thread *t, enum thread_state how)
 {
-	if (likely(!t->signal_pending))
+	if (likely(!t->signal_pending) || how == THREAD_SLEEPING)
 		return false;
 	signal_recalc(t);
-	return t->signal_pending;
+	return t->signal_pending && (how == THREAD_SLEEPING_INTR || signal_is_fatal(t));
 }
 
 int thread_sleep(u64 deadline_mono_ns)
 {
 	struct thread *t = current;
-	bool interruptible = t->state == THREAD_SLEEPING_INTR;
+	enum thread_state how = t->state;
 
-	if (t->state == THREAD_RUNNABLE)
+	if (how == THREAD_RUNNABLE)
 		return 0;
-	if (interruptible && interrupted(t)) {
+	if (interrupted(t, how)) {
 		t->state = THREAD_RUNNABLE;
 		return -ERESTARTSYS;
 	}
@@ -310,7 +316,7 @@ int thread_sleep(u64 deadline_mono_ns)
 	ktimer_cancel(&t->sleep_timer);
 	if (t->timed_out)
 		return -ETIMEDOUT;
-	return interruptible && interrupted(t) ? -ERESTARTSYS : 0;
+	return interrupted(t, how) ? -ERESTARTSYS : 0;
 }
 
 void thread_finish_sleep(void)

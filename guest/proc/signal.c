@@ -71,6 +71,17 @@ void signal_recalc(struct thread *t)
 	t->signal_pending = t->exiting || (set & ~t->blocked);
 }
 
+bool signal_is_fatal(struct thread *t)
+{
+	struct process *p = t->proc;
+	sigmask_t set = (t->pending.set | p->pending.set) & ~t->blocked & ~(IGNORED_BY_DEFAULT | STOP_SIGNALS);
+
+	for (; set; set &= set - 1)
+		if (p->action[__builtin_ctzll(set) + 1].handler == SIG_DFL)
+			return true;
+	return t->exiting;
+}
+
 bool signal_is_pending(void)
 {
 	if (current->signal_pending)
@@ -81,7 +92,7 @@ bool signal_is_pending(void)
 static void notify(struct thread *t)
 {
 	t->signal_pending = true;
-	if (t->state == THREAD_SLEEPING_INTR)
+	if (t->state == THREAD_SLEEPING_INTR || (t->state == THREAD_SLEEPING_KILL && signal_is_fatal(t)))
 		thread_wake(t);
 }
 
@@ -239,6 +250,8 @@ int signal_process(struct process *p, int sig, const siginfo_t *info)
 
 	if (sig < 1 || sig > N_SIGNALS)
 		return -EINVAL;
+	if (p->zombie)
+		return 0;
 	cancel_opposite(p, sig);
 	if (signal_ignored(p, sig) && !blocked_somewhere(p, sig))
 		return 0;

@@ -51,6 +51,7 @@ static void page_fault(struct regs *r, u64 error, u64 addr)
 		signal_force(SIGSEGV, SEGV_MAPERR, addr);
 		return;
 	}
+	t->proc->minflt++;
 	res = mm_fault(t->proc->as, addr, (u32)error);
 	if (!res)
 		return;

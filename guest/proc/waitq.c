@@ -34,6 +34,14 @@ void waitq_remove(struct waiter *w)
 	list_del(&w->node);
 }
 
+void waitq_detach(struct waitq *q)
+{
+	if (!q->waiters.next)
+		return;
+	while (!list_empty(&q->waiters))
+		waitq_remove(list_first(&q->waiters, struct waiter, node));
+}
+
 /* gcc 12 does not see that the cursor has left the list on every path. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdangling-pointer"
@@ -66,7 +74,7 @@ bool waiter_wake_thread(struct waiter *w, u32 events)
 {
 	struct thread *t = w->thread;
 
-	if (t->state != THREAD_SLEEPING && t->state != THREAD_SLEEPING_INTR)
+	if (!thread_sleeps(t))
 		return false; /* on its way already: let the next one have an exclusive wake-up */
 	thread_wake(t);
 	return true;

@@ -30,6 +30,7 @@ struct waiter {
 void waitq_init(struct waitq *q);
 void waitq_add(struct waitq *q, struct waiter *w);
 void waitq_remove(struct waiter *w); /* harmless if not queued */
+void waitq_detach(struct waitq *q); /* the queue goes away: its waiters are queued nowhere, nobody is woken */
 /* Wake all non-exclusive waiters and at most `max_exclusive` exclusive ones. */
 void waitq_wake_n(struct waitq *q, u32 events, unsigned max_exclusive);
 static inline void waitq_wake(struct waitq *q, u32 events)
@@ -50,19 +51,26 @@ bool waiter_wake_thread(struct waiter *w, u32 events);
  * thread_sleep: 0 woken, -ETIMEDOUT, -ERESTARTSYS (a signal is pending and interruptible).
  */
 void thread_prepare_sleep(bool interruptible);
+void thread_prepare_sleep_killable(void); /* only a signal that ends the process interrupts */
 int thread_sleep(u64 deadline_mono_ns);
 void thread_finish_sleep(void);
 void thread_wake(struct thread *t); /* make runnable if sleeping */
 
 /* Evaluates to 0 when cond became true, -ETIMEDOUT or -ERESTARTSYS. */
 #define wait_event(wq_, cond_, deadline_, interruptible_)                                                    \
+	wait_event_prepared(wq_, cond_, deadline_, thread_prepare_sleep(interruptible_))
+/* The same, killable and without an end. */
+#define wait_event_killable(wq_, cond_)                                                                      \
+	wait_event_prepared(wq_, cond_, NO_DEADLINE, thread_prepare_sleep_killable())
+
+#define wait_event_prepared(wq_, cond_, deadline_, prepare_)                                                 \
 	({                                                                                                   \
 		struct waiter w_ = {.fn = waiter_wake_thread, .thread = current};                            \
 		int r_ = 0;                                                                                  \
 		list_init(&w_.node);                                                                         \
 		waitq_add((wq_), &w_);                                                                       \
 		for (;;) {                                                                                   \
-			thread_prepare_sleep(interruptible_);                                                \
+			prepare_;                                                                            \
 			if (cond_)                                                                           \
 				break;                                                                       \
 			r_ = thread_sleep(deadline_);                                                        \

@@ -87,6 +87,36 @@ void fdtable_put(struct fdtable *t)
 	kfree(t);
 }
 
+void fdtable_get(struct fdtable *t)
+{
+	t->refs++;
+}
+
+struct fdtable *fdtable_unshare(struct fdtable *t)
+{
+	struct fdtable *n;
+
+	if (t->refs == 1)
+		return t;
+	n = fdtable_fork(t);
+	if (n)
+		t->refs--;
+	return n;
+}
+
+void fds_release(struct process *p)
+{
+	struct fdtable *t = p->fds;
+
+	p->fds = NULL;
+	if (!t)
+		return;
+	for (u32 i = 0; i < t->cap; i++)
+		if (t->file[i] && t->file[i]->inode && t->file[i]->inode->locks)
+			locks_process_closed(p, t->file[i]->inode);
+	fdtable_put(t);
+}
+
 static struct fdtable *fds(void)
 {
 	return current->proc->fds;

@@ -29,6 +29,23 @@ struct fs_context *fs_context_fork(struct fs_context *c)
 	return n;
 }
 
+void fs_context_get(struct fs_context *c)
+{
+	c->refs++;
+}
+
+struct fs_context *fs_context_unshare(struct fs_context *c)
+{
+	struct fs_context *n;
+
+	if (c->refs == 1)
+		return c;
+	n = fs_context_fork(c);
+	if (n)
+		c->refs--;
+	return n;
+}
+
 void fs_context_put(struct fs_context *c)
 {
 	if (--c->refs)

@@ -92,7 +92,11 @@ void file_put(struct file *f); /* may sleep in release */
 struct fdtable;
 struct fdtable *fdtable_new(void);
 struct fdtable *fdtable_fork(struct fdtable *t);
+void fdtable_get(struct fdtable *t); /* another process shares it */
+/* t itself when nobody shares it, else a copy in exchange for the reference; NULL: no memory, t is as it was. */
+struct fdtable *fdtable_unshare(struct fdtable *t);
 void fdtable_put(struct fdtable *t);
+void fds_release(struct process *p); /* at its end: record locks and all descriptors; p->fds becomes NULL. May sleep */
 struct file *fd_get(int fd); /* of current; referenced; NULL = EBADF. O_PATH files too */
 int fd_install(struct file *f, bool cloexec,
 	       int min); /* lowest free >= min; takes the reference; -EMFILE (caller still owns f) */
@@ -148,6 +152,8 @@ int vfs_open_console(void); /* descriptors 0, 1, 2 of current */
 
 struct fs_context *fs_context_new(void);
 struct fs_context *fs_context_fork(struct fs_context *c);
+void fs_context_get(struct fs_context *c);
+struct fs_context *fs_context_unshare(struct fs_context *c); /* as fdtable_unshare() */
 void fs_context_put(struct fs_context *c);
 int vfs_bind_socket(const char *path, u32 mode, void *sock,
 		    struct inode **out); /* AF_UNIX name: S_IFSOCK inode */
