@@ -28,6 +28,7 @@
 #include "image/elf.h"
 #include "image/packages.h"
 #include "lib/host/say.h"
+#include "lib/host/strings.h"
 
 #define MAX_LIB_DIRS   64
 #define MAX_SIGS       20000
@@ -96,6 +97,7 @@ struct work {
 	char *lib_dirs[MAX_LIB_DIRS];
 	int n_lib_dirs;
 	int err; /* of a callback: first -errno */
+	struct strings dirs; /* of the packages */
 	bool packaged; /* a package owns the program or an interpreter of it */
 	int n_roots; /* directories that runtime_roots() gave for the program at hand */
 };
@@ -306,6 +308,8 @@ static int take_package_path(void *arg, const char *path)
 	struct node *n = tree_add_nofollow(w->t, path);
 	if (n && S_ISLNK(n->mode))
 		n = tree_add(w->t, path);
+	if (n && S_ISDIR(n->mode))
+		strings_add(&w->dirs, path);
 	if (!n || !S_ISDIR(n->mode) || strncmp(path, "/etc/", 5) || strchr(path + 5, '/'))
 		return w->err;
 	for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++)
@@ -543,8 +547,11 @@ static int collect_runtime(struct work *w, struct dpkg *d)
 		r = strchr(*x, '/') ? 0 : take_name(w, d, *x);
 	if (d && (w->packaged || w->req->with) && dpkg_tools(d, take_package_path, w) && !w->err)
 		w->err = -ENOMEM;
-	if (w->packaged || w->req->with)
+	if (w->packaged || w->req->with) {
+		strings_sort(&w->dirs);
+		made_add(w->t, &w->out->sigs, &w->dirs);
 		alternatives_add(w->t, &w->out->sigs);
+	}
 	work_off(w);
 	return r;
 }
@@ -575,6 +582,7 @@ int collect(const struct image_request *req, const struct program *prog, struct 
 	for (int i = 0; i < w.n_lib_dirs; i++)
 		free(w.lib_dirs[i]);
 	free(w.q.v);
+	strings_free(&w.dirs);
 	if (!r)
 		tree_subtract(out->app, out->runtime);
 	return r;

@@ -83,6 +83,9 @@ void base_hostname(struct tree *t, const char *name);
 void runtime_roots(const char *real_path, void (*each)(void *arg, const char *dir), void *arg);
 /* alternatives.c: names such as /usr/bin/awk for programs that are in the tree already. */
 void alternatives_add(struct tree *t, struct sigs *sigs);
+/* made.c: files that the packages' scripts made in the packages' directories `dirs`. */
+struct strings;
+void made_add(struct tree *t, struct sigs *sigs, const struct strings *dirs);
 /* Names of directories that are never taken from a runtime. */
 extern const char *const runtime_skip_names[];
 

@@ -18,7 +18,7 @@
 
 #define MAX_PHDRS   256
 #define MAX_DYNAMIC (1u << 16) /* bytes */
-#define MAX_STRTAB  (16u << 20)
+#define MAX_STRTAB  (64u << 20) /* pandoc, of which the linker exports all: 36 MB */
 #define USER_TOP    0x7f8000000000ull /* BOOT_TASK_SIZE: nothing is loaded above */
 
 static bool read_at(const struct elf_bytes *b, void *p, uint64_t n, uint64_t off)

@@ -138,6 +138,8 @@ static int set_ipv6(struct sock *s, int name, int v)
 	case IPV6_DONTFRAG:
 	case IPV6_ADDR_PREFERENCES:
 		return 0;
+	case IPV6_MTU:
+		return v && v < 1280 ? -EINVAL : 0;
 	case IPV6_ADD_MEMBERSHIP:
 	case IPV6_DROP_MEMBERSHIP:
 	case IPV6_MULTICAST_IF:
