@@ -98,7 +98,7 @@ struct work {
 	int n_lib_dirs;
 	int err; /* of a callback: first -errno */
 	struct strings dirs; /* of the packages */
-	bool packaged; /* a package owns the program or an interpreter of it */
+	bool installed; /* the program or an interpreter of it is, by a package or otherwise */
 	int n_roots; /* directories that runtime_roots() gave for the program at hand */
 };
 
@@ -393,7 +393,6 @@ static void take_executable(struct work *w, struct dpkg *d, const char *path, bo
 		else
 			w->err = -ENOMEM;
 		free(name);
-		w->packaged = true;
 	}
 	w->n_roots = 0;
 	runtime_roots(real, take_root, w);
@@ -401,6 +400,7 @@ static void take_executable(struct work *w, struct dpkg *d, const char *path, bo
 		runtime_roots(path, take_root, w); /* a virtual environment: its bin/python is a link */
 	if (!owner && !w->n_roots && !interpreter)
 		return;
+	w->installed = true;
 	struct node *n = tree_add(w->t, path);
 	if (n && S_ISREG(n->mode))
 		enqueue(w, n);
@@ -545,9 +545,9 @@ static int collect_runtime(struct work *w, struct dpkg *d)
 	take_interpreters(w, d, w->prog->path);
 	for (const char *const *x = w->req->with; x && *x && !r; x++)
 		r = strchr(*x, '/') ? 0 : take_name(w, d, *x);
-	if (d && (w->packaged || w->req->with) && dpkg_tools(d, take_package_path, w) && !w->err)
+	if (d && (w->installed || w->req->with) && dpkg_tools(d, take_package_path, w) && !w->err)
 		w->err = -ENOMEM;
-	if (w->packaged || w->req->with) {
+	if (w->installed || w->req->with) {
 		strings_sort(&w->dirs);
 		made_add(w->t, &w->out->sigs, &w->dirs);
 		alternatives_add(w->t, &w->out->sigs);

@@ -27,6 +27,7 @@ struct pipe {
 	u32 head, used;
 	u32 readers, writers;
 	u32 reader_opens, writer_opens; /* ever: FIFO opens wait for a change */
+	bool anonymous; /* made by pipe(2) */
 	bool packets;
 	struct waitq rq, wq;
 };
@@ -323,7 +324,7 @@ static void attach(struct file *f, struct pipe *p)
 	}
 }
 
-/* Opening one end waits for the other, unless it is there or O_NONBLOCK. */
+/* Opening one end of a FIFO waits for the other, unless it is there or O_NONBLOCK. A pipe(2), opened anew by /proc/PID/fd, never waits. */
 int fifo_open(struct inode *ino, struct file *f)
 {
 	struct pipe *p = pipe_of(ino);
@@ -332,10 +333,12 @@ int fifo_open(struct inode *ino, struct file *f)
 	if (!p)
 		return -ENOMEM;
 	bool nonblock = f->flags & O_NONBLOCK;
-	if (O_ACCESS(f->flags) == O_WRONLY && nonblock && !p->readers)
+	if (O_ACCESS(f->flags) == O_WRONLY && nonblock && !p->readers && !p->anonymous)
 		return -ENXIO;
 	u32 r_opens = p->reader_opens, w_opens = p->writer_opens;
 	attach(f, p);
+	if (p->anonymous)
+		return 0;
 	if (O_ACCESS(f->flags) == O_RDONLY && !nonblock && !p->writers)
 		r = wait_event(&p->rq, p->writer_opens != w_opens, NO_DEADLINE, true);
 	else if (O_ACCESS(f->flags) == O_WRONLY && !p->readers)
@@ -356,6 +359,7 @@ int pipe_new(struct file *ends[2], u32 flags)
 		return -ENOMEM;
 	}
 	p->packets = flags & O_DIRECT;
+	p->anonymous = true;
 	for (int i = 0; i < 2; i++) {
 		u32 fl = (flags & (O_NONBLOCK | O_DIRECT)) | (i ? O_WRONLY : O_RDONLY);
 		if (!(ends[i] = file_new(&pipe_fops, fl, p))) {
