@@ -107,6 +107,7 @@ static int fork_vma(struct aspace *child, struct vma *v)
 struct aspace *aspace_fork(struct aspace *as)
 {
 	struct aspace *c = aspace_new();
+	int err = 0;
 
 	if (!c)
 		return NULL;
@@ -125,13 +126,28 @@ struct aspace *aspace_fork(struct aspace *as)
 	c->env_end = as->env_end;
 	c->main_entry = as->main_entry;
 	memcpy(c->auxv, as->auxv, sizeof(c->auxv));
+	c->small_faults = as->small_faults;
 	list_for_each (n, &as->vmas) {
-		if (fork_vma(c, list_entry(n, struct vma, node))) {
-			aspace_put(c);
-			return NULL;
-		}
+		err = fork_vma(c, list_entry(n, struct vma, node));
+		if (err)
+			break;
 	}
-	return c;
+	pt_fork_done(as);
+	if (!err)
+		return c;
+	aspace_put(c);
+	return NULL;
+}
+
+void mm_empty(struct aspace *as)
+{
+	as->emptied = true;
+	list_for_each (n, &as->vmas) {
+		struct vma *v = list_entry(n, struct vma, node);
+
+		if (!vma_shared(v) && !(v->flags & VMA_SPECIAL))
+			pt_unmap(as, v->start, v->end);
+	}
 }
 
 void mm_wipe_on_fork(struct aspace *as)

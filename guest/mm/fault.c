@@ -44,7 +44,10 @@
 #define EAGER_COPY	 (2ul << 20)
 #define EAGER_IMAGE	 (64ul << 20)
 #define FILE_WINDOW	 16u /* pages */
-#define COW_ORDER	 4 /* log2 of pages */
+/* Log2 of pages: the first copies, where a fault comes as the host's signal and where the CPU reads our tables; the most. */
+#define COW_FIRST     1u
+#define COW_FIRST_CPU 2u
+#define COW_ORDER     7u
 
 size_t user_copy(void *dst, const void *src, size_t n);
 size_t user_clear(void *dst, size_t n);
@@ -344,44 +347,57 @@ static int file_fault(struct vma *v, u64 va, bool write)
 
 /* --- copy-on-write ---------------------------------------------------------------------------- */
 
-/* A page of ours for the entry: the same when nobody else holds it, else a copy. */
-static gpa_t own_page(u64 entry)
+/*
+ * How many pages one store copies. A fault costs more than some copies, and who stores to a page will often
+ * store to the next; while stores go on where the last copy ended, twice as many each time.
+ */
+static u64 copy_window(struct vma *v, u64 va)
 {
-	bool dirty;
-	gpa_t g, old = pte_gpa(entry);
+	unsigned first = plat->flush ? COW_FIRST_CPU : COW_FIRST;
 
-	if (pt_exclusive(entry, 1))
-		return old;
-	g = frame_alloc_user(0, &dirty);
-	if (g.v != GPA_NONE.v)
-		memcpy(frame_ptr(g), frame_ptr(old), PAGE_SIZE);
-	return g;
+	if (frames_are_short())
+		v->fault_order = 0;
+	else
+		v->fault_order = va == v->fault_next ? (u8)MIN(v->fault_order + 1u, COW_ORDER) : (u8)first;
+	return MIN(1ull << v->fault_order, (v->end - va) >> PAGE_SHIFT);
 }
 
-/* Make the private page at va ours and writable (if the VMA is), and those after it while it looks sequential. */
+/* Copies for n pages from va on, whose entries are of one table; how many there was memory for. */
+static u64 copy_pages(struct vma *v, u64 va, u64 n)
+{
+	unsigned order = n > 1 ? log2_floor(n - 1) + 1 : 0;
+	bool dirty;
+	gpa_t g = alloc_chunk(&order, &dirty);
+
+	if (g.v == GPA_NONE.v)
+		return 0;
+	n = MIN(n, 1ull << order);
+	frame_unalloc(GPA(g.v + (n << PAGE_SHIFT)), (1ull << order) - n, dirty);
+	for (u64 i = 0; i < n; i++)
+		memcpy(frame_ptr(GPA(g.v + (i << PAGE_SHIFT))),
+		       frame_ptr(pte_gpa(pt_lookup(v->as->root, va + (i << PAGE_SHIFT)))), PAGE_SIZE);
+	pt_replace(v->as, va, g, n, v->prot, true);
+	return n;
+}
+
+/*
+ * Make the private page at va ours and writable (if the VMA is). What nobody shares any more only needs its
+ * entry changed, up to the whole 2 MiB; of a shared 2 MiB page some pages are copied, the rest stays shared.
+ */
 static int cow(struct vma *v, u64 va)
 {
-	gpa_t g[1 << COW_ORDER];
-	u64 end, at = va;
-	unsigned n = 0;
+	u64 end = MIN(v->end, (va & ~(HUGE_SIZE - 1)) + HUGE_SIZE), n = 0;
 
-	v->fault_order = va == v->fault_next ? (u8)MIN(v->fault_order + 1, COW_ORDER) : 0;
-	end = MIN(va + (PAGE_SIZE << v->fault_order), v->end);
-	if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE))
-		return -ENOMEM;
-	for (; at < end; at += PAGE_SIZE, n++) {
-		u64 e = pt_lookup(v->as->root, at);
-
-		if (!(e & PTE_P) || (n && e & PTE_W) || (n && pt_split_at(v->as, at + PAGE_SIZE)))
-			break;
-		g[n] = own_page(e);
-		if (g[n].v == GPA_NONE.v)
-			break;
+	if (v->prot & PROT_WRITE && !(n = pt_own(v->as, va, end))) {
+		if (pt_split_at(v->as, va) || pt_split_at(v->as, va + PAGE_SIZE))
+			return -ENOMEM;
+		n = pt_own(v->as, va, end);
 	}
+	if (!n && (n = pt_shared_run(v->as, va, copy_window(v, va))))
+		n = copy_pages(v, va, n);
 	if (!n)
 		return -ENOMEM;
-	pt_replace(v->as, va, g, n, v->prot, true);
-	v->fault_next = va + n * PAGE_SIZE;
+	v->fault_next = va + (n << PAGE_SHIFT);
 	return 0;
 }
 
@@ -408,7 +424,7 @@ static int make_shared_writable(struct vma *v, u64 va)
 	}
 	if (pte_gpa(old).v == g.v)
 		frame_put(g); /* the entry holds one already */
-	pt_replace(v->as, va, &g, 1, v->prot, true);
+	pt_replace(v->as, va, g, 1, v->prot, true);
 	return 0;
 }
 
@@ -417,19 +433,6 @@ static int make_shared_writable(struct vma *v, u64 va)
 static int sig(int signo, int code)
 {
 	return -(signo << 8 | (code & 0xff));
-}
-
-static int out_of_memory(void)
-{
-	static bool said;
-
-	if (!said)
-		log_line(LOG_ERROR, "out of memory: limit %llu MiB",
-			 (unsigned long long)(frames_total() >> (20 - PAGE_SHIFT)));
-	said = true;
-	if (current && current->proc)
-		signal_process(current->proc, SIGKILL, NULL);
-	return sig(SIGKILL, SI_KERNEL);
 }
 
 /* va lies below v, a stack: may it grow down to there? */
@@ -492,10 +495,15 @@ int mm_fault(struct aspace *as, u64 va, u32 pf_error)
 		return sig(SIGSEGV, SEGV_MAPERR);
 	if (!allowed(v, pf_error))
 		return sig(SIGSEGV, SEGV_ACCERR);
-	err = resolve(v, PAGE_DOWN(va), pf_error & PF_WRITE);
-	if (likely(!err))
-		return 0;
-	return err == -ENOMEM ? out_of_memory() : sig(SIGBUS, BUS_ADRERR);
+	if (unlikely(as->emptied))
+		return sig(SIGKILL, SI_KERNEL);
+	while (unlikely(err = resolve(v, PAGE_DOWN(va), pf_error & PF_WRITE))) {
+		if (err != -ENOMEM)
+			return sig(SIGBUS, BUS_ADRERR);
+		if (!oom_kill(as))
+			return sig(SIGKILL, SI_KERNEL);
+	}
+	return 0;
 }
 
 /* --- ahead of use ------------------------------------------------------------------------------------ */
@@ -578,15 +586,12 @@ int mm_poke(struct aspace *as, u64 va, const void *src, size_t n)
 			return -EFAULT;
 		e = pt_lookup(as->root, page);
 		if (!pt_exclusive(e, 1)) {
-			if (pt_split_at(as, page) || pt_split_at(as, page + PAGE_SIZE))
+			if (pt_split_at(as, page) || pt_split_at(as, page + PAGE_SIZE) ||
+			    !copy_pages(v, page, 1))
 				return -ENOMEM;
-			g = own_page(e);
-			if (g.v == GPA_NONE.v)
-				return -ENOMEM;
-			pt_replace(as, page, &g, 1, v->prot, true);
-		} else {
-			g = pte_gpa(e);
+			e = pt_lookup(as->root, page);
 		}
+		g = pte_gpa(e);
 		memcpy((char *)frame_ptr(g) + (va - page), src, len);
 		va += len;
 		src = (const char *)src + len;

@@ -76,6 +76,7 @@ struct aspace {
 	u64 main_entry; /* true entry, where AT_ENTRY is the vDSO's mark of it; else 0 */
 	u32 refs;
 	u32 small_faults; /* answered by the smallest window so far */
+	bool emptied; /* mm_empty() was here */
 	void *plat; /* platform's own */
 };
 
@@ -123,6 +124,8 @@ int mm_poke(struct aspace *as, u64 va, const void *src, size_t n);
 int mm_user_page(struct aspace *as, u64 va, bool write, gpa_t *g);
 /* Restored from a snapshot, or forked: contents of MADV_WIPEONFORK ranges become zero. */
 void mm_wipe_on_fork(struct aspace *as);
+/* Everybody who uses `as` has got SIGKILL: its private memory is free now, and its faults end it. Never sleeps. */
+void mm_empty(struct aspace *as);
 /* A file shrank: drop its mapped pages from `from` on, in every address space. */
 void mm_truncate_inode(struct inode *ino, u64 from);
 /* The file's page at pgoff is about to get a frame of its own instead of the image page: mappings that still
@@ -131,8 +134,8 @@ int mm_forget_image_page(struct inode *ino, u64 pgoff, gpa_t image);
 
 /*
  * A page fault at va. Returns 0 when mapped (retry), or the signal's si_code with
- * its number: -(SIGSEGV<<8 | SEGV_MAPERR) and so on. Out of memory: it has logged the
- * reason, sent SIGKILL to the process and returns -(SIGKILL<<8 | SI_KERNEL). Never sleeps.
+ * its number: -(SIGSEGV<<8 | SEGV_MAPERR) and so on. Out of memory: the largest process has got SIGKILL
+ * (proc/oom.c); if it is this one, -(SIGKILL<<8 | SI_KERNEL). Never sleeps.
  */
 int mm_fault(struct aspace *as, u64 va, u32 pf_error);
 

@@ -17,6 +17,8 @@
 #include "guest/mm/frame.h"
 #include "guest/plat/plat.h"
 
+#define FORK_RESERVE 256u /* frames that a fork leaves to others */
+
 static u64 *table_ptr(gpa_t g)
 {
 	return (u64 *)(boot->physmap_va + g.v);
@@ -164,7 +166,7 @@ static void runs_add(struct runs *r, u64 va, u64 pages, u64 old, u64 new)
 		r->flush_hi = MAX(r->flush_hi, va + len);
 	}
 	if (r->len && (r->va + r->len != va || r->bits != bits || r->fresh != fresh || r->same_page != same ||
-		       (bits & PTE_P && r->gpa + r->len != pte_gpa(new).v)))
+		       (bits & PTE_P && r->gpa + r->len != pte_gpa(new).v && !(same && plat->protect))))
 		runs_emit(r);
 	if (!r->len) {
 		r->va = va;
@@ -294,21 +296,62 @@ u64 pt_map(struct aspace *as, u64 va, gpa_t g, u64 pages, u32 prot, bool writabl
 	return done;
 }
 
-void pt_replace(struct aspace *as, u64 va, const gpa_t *g, unsigned n, u32 prot, bool writable)
+void pt_replace(struct aspace *as, u64 va, gpa_t g, u64 n, u32 prot, bool writable)
 {
+	u64 *e = entry_at(as->root, va, 0, false), bits = prot_bits(prot, writable);
 	struct runs r = {.as = as};
 
-	for (unsigned i = 0; i < n; i++, va += PAGE_SIZE) {
-		u64 *e = entry_at(as->root, va, 0, false), old;
+	ASSERT(e && n <= 512 - index_at(va, 0));
+	for (u64 i = 0; i < n; i++) {
+		u64 old = e[i], new = (g.v + (i << PAGE_SHIFT)) | bits;
 
-		ASSERT(e && *e);
-		old = *e;
-		*e = g[i].v | prot_bits(prot, writable);
-		runs_add(&r, va, 1, old, *e);
-		if (pte_gpa(old).v != g[i].v)
+		ASSERT(old);
+		e[i] = new;
+		runs_add(&r, va + (i << PAGE_SHIFT), 1, old, new);
+		if (pte_gpa(old).v != pte_gpa(new).v)
 			frame_put(pte_gpa(old));
 	}
 	runs_end(&r);
+}
+
+u64 pt_own(struct aspace *as, u64 va, u64 end)
+{
+	u64 *e = entry_at(as->root, va, 1, false), n = 0;
+	struct runs r = {.as = as};
+
+	if (!e || !*e)
+		return 0;
+	if (*e & PTE_PS) {
+		u64 block = va & ~(HUGE_SIZE - 1), old = *e & ~PTE_PS;
+
+		if (!pt_exclusive(old, 512))
+			return 0;
+		*e |= PTE_W;
+		runs_add(&r, block, 512, old, old | PTE_W);
+		n = 512;
+	} else {
+		u64 max = MIN((end - va) >> PAGE_SHIFT, 512 - index_at(va, 0));
+
+		for (e = table_of(*e) + index_at(va, 0); n < max; n++, e++) {
+			if ((*e & (PTE_P | PTE_W)) != PTE_P || !pt_exclusive(*e, 1))
+				break;
+			*e |= PTE_W;
+			runs_add(&r, va + (n << PAGE_SHIFT), 1, *e & ~PTE_W, *e);
+		}
+	}
+	runs_end(&r);
+	return n;
+}
+
+u64 pt_shared_run(struct aspace *as, u64 va, u64 max)
+{
+	const u64 *e = entry_at(as->root, va, 0, false);
+	u64 n = 0;
+
+	max = MIN(max, 512 - index_at(va, 0));
+	while (e && n < max && (e[n] & (PTE_P | PTE_W)) == PTE_P && !pt_exclusive(e[n], 1))
+		n++;
+	return n;
 }
 
 void pt_refresh(struct aspace *as, u64 va)
@@ -516,32 +559,81 @@ int pt_move(struct aspace *as, u64 from, u64 to, u64 len)
 	return n < 0 ? n : 0;
 }
 
-int pt_fork(struct aspace *parent, struct aspace *child, u64 start, u64 end, bool shared)
+/*
+ * One VMA of a fork. The child has never been current, so no platform has a cache of it: it is told nothing. Of the
+ * parent, what was writable is not any more; where the CPU reads the tables it is flushed once, by pt_fork_done().
+ */
+struct forking {
+	struct aspace *child;
+	u64 start, end, keep; /* keep: bits of an entry that both get */
+	struct runs r; /* the parent's */
+};
+
+/* Tables are taken from what everybody has, and the library OS's reserve is not for this. */
+static u64 *child_entry(const struct forking *f, u64 va, unsigned level)
 {
-	struct runs r = {.as = parent}, c = {.as = child};
-	struct pt_leaf l;
+	u64 *e = entry_at(f->child->root, va, level, false);
+
+	if (e || frames_free() < FORK_RESERVE)
+		return e;
+	return entry_at(f->child->root, va, level, true);
+}
+
+static void fork_leaf(struct forking *f, u64 *from, u64 *to, u64 va, u64 pages)
+{
+	u64 old = *from, new = old & f->keep, ps = pages > 1 ? PTE_PS : 0;
+
+	*to = new;
+	frame_get_run(pte_gpa(old & ~ps), pages);
+	f->child->rss_pages += pages;
+	if (new == old)
+		return;
+	*from = new;
+	runs_add(&f->r, va, pages, old & ~ps, new & ~ps);
+}
+
+static int fork_table(struct forking *f, u64 *t, unsigned level, u64 base)
+{
+	u64 span = 1ull << level_shift(level);
+	u64 from = MAX(f->start, base), to = MIN(f->end, base + 512 * span), *child = NULL;
 	int err = 0;
 
-	for (u64 va = start; pt_next(parent, va, end, &l); va = l.va + (l.pages << PAGE_SHIFT)) {
-		u64 new = shared ? l.entry : l.entry & ~PTE_W, ps = l.pages > 1 ? PTE_PS : 0;
-		u64 *e = entry_at(child->root, l.va, l.pages > 1, true);
+	for (u64 va = from & ~(span - 1); !err && va < to; va += span) {
+		u64 *e = &t[index_at(va, level)];
 
-		if (!e) {
-			err = -ENOMEM;
-			break;
+		if (!*e)
+			continue;
+		if (!is_leaf(*e, level)) {
+			err = fork_table(f, table_of(*e), level - 1, va);
+			continue;
 		}
-		*e = new | ps;
-		child->rss_pages += l.pages;
-		frame_get_run(pte_gpa(l.entry), l.pages);
-		runs_add(&c, l.va, l.pages, 0, new);
-		if (new != l.entry) {
-			*entry_at(parent->root, l.va, l.pages > 1, false) = new | ps;
-			runs_add(&r, l.va, l.pages, l.entry, new);
-		}
+		if (!child && !(child = child_entry(f, va, level)))
+			return -ENOMEM;
+		/* `child` is the entry of the first leaf that was found; the others are in the same table */
+		child += (s64)index_at(va, level) - ((s64)((u64)child & (PAGE_SIZE - 1)) >> 3);
+		fork_leaf(f, e, child, va, 1ull << (9 * level));
 	}
-	runs_end(&c);
-	runs_end(&r);
 	return err;
+}
+
+int pt_fork(struct aspace *parent, struct aspace *child, u64 start, u64 end, bool shared)
+{
+	struct forking f = {.child = child,
+			    .start = start,
+			    .end = end,
+			    .keep = shared ? ~0ull : ~(u64)PTE_W,
+			    .r = {.as = parent}};
+	int err = fork_table(&f, table_ptr(parent->root), 3, 0);
+
+	runs_emit(&f.r);
+	child->peak_rss_pages = MAX(child->peak_rss_pages, child->rss_pages);
+	return err;
+}
+
+void pt_fork_done(struct aspace *parent)
+{
+	if (plat->flush)
+		plat->flush(parent, 0, BOOT_TASK_SIZE);
 }
 
 u64 pt_empty_run(struct aspace *as, u64 va, u64 max)

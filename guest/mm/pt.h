@@ -47,10 +47,14 @@ void kpt_unmap(u64 va, u64 pages); /* the frames stay whose they are */
  */
 u64 pt_map(struct aspace *as, u64 va, gpa_t g, u64 pages, u32 prot, bool writable);
 /*
- * Copy-on-write: put g[i] where the page at va + i is, for n pages that are there, none by a 2 MiB
- * leaf. The old pages' references are dropped; where g[i] is the old page it keeps its own.
+ * Copy-on-write: put g.. where the n pages at va are, all there, of one table and none by a 2 MiB leaf. The old pages'
+ * references are dropped; where it is the old page it keeps its own.
  */
-void pt_replace(struct aspace *as, u64 va, const gpa_t *g, unsigned n, u32 prot, bool writable);
+void pt_replace(struct aspace *as, u64 va, gpa_t g, u64 n, u32 prot, bool writable);
+/* Make private pages from va on writable, below end and in va's 2 MiB, that nobody else holds any more; how many are. */
+u64 pt_own(struct aspace *as, u64 va, u64 end);
+/* Pages from va on, at most max and in va's 2 MiB, that are there, not writable, and held by others too. */
+u64 pt_shared_run(struct aspace *as, u64 va, u64 max);
 /* Does nobody but this entry hold its page(s)? */
 bool pt_exclusive(u64 entry, u64 pages);
 /* The CPU or its mirror disagrees with the entry at va: tell the platform again. */
@@ -65,8 +69,9 @@ void pt_prune(struct aspace *as, u64 start, u64 end);
 void pt_protect(struct aspace *as, u64 start, u64 end, u32 prot, bool shared);
 /* Move pages (mremap): target range empty, ends split. 0, or -ENOMEM with part of it moved. */
 int pt_move(struct aspace *as, u64 from, u64 to, u64 len);
-/* Copy-on-write copy of a range into a child. 0 or -ENOMEM. */
+/* Copy-on-write copy of a range into a new child; the parent is flushed by pt_fork_done() after the last. 0 or -ENOMEM. */
 int pt_fork(struct aspace *parent, struct aspace *child, u64 start, u64 end, bool shared);
+void pt_fork_done(struct aspace *parent);
 /* Pages from va on, at most max, with nothing mapped or parked. */
 u64 pt_empty_run(struct aspace *as, u64 va, u64 max);
 /* Pages without a gap, at most max, that end just below va (down) or begin just above the page at va. */

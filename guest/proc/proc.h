@@ -271,6 +271,12 @@ _Noreturn void process_exit(int wait_status); /* exit_group; status as in wait(2
 void process_kill(struct process *p, int wait_status);
 _Noreturn void thread_exit(void);
 
+/*
+ * There is no frame left for `as` (oom.c). End the process with the most memory, which frees that at once. False: it
+ * is one that uses `as`; SIGKILL is on its way. Never sleeps.
+ */
+bool oom_kill(struct aspace *as);
+
 /* --- program start (exec.c) ------------------------------------------------ */
 /* Load path into a fresh address space and set current's registers; -errno if it cannot. */
 /* The dynamic linker is done: note the time for --stats. Returns the program's entry. */
