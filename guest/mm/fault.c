@@ -246,7 +246,7 @@ static s64 file_map(struct vma *v, u64 va, u64 end, bool write, bool image_only)
 		if (err)
 			return va > start ? (s64)((va - start) >> PAGE_SHIFT) : err;
 		n = MIN(run, want);
-		done = pt_map(v->as, va, g, n, v->prot, write && vma_shared(v));
+		done = pt_map(v->as, va, g, n, v->prot | PT_FILE, write && vma_shared(v));
 		if (done < n) {
 			frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), n - done);
 			return va > start || done ? (s64)((va - start) >> PAGE_SHIFT) + (s64)done : -ENOMEM;
@@ -312,7 +312,7 @@ static int file_map_store(struct vma *v, u64 va)
 	n = MIN(run, want);
 	while (empty < n && !pt_lookup(v->as->root, va + (empty << PAGE_SHIFT)))
 		empty++;
-	done = pt_map(v->as, va, g, empty, v->prot, true);
+	done = pt_map(v->as, va, g, empty, v->prot | PT_FILE, true);
 	if (done < n)
 		frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), n - done);
 	v->fault_next = va + (done << PAGE_SHIFT);
@@ -424,7 +424,7 @@ static int make_shared_writable(struct vma *v, u64 va)
 	}
 	if (pte_gpa(old).v == g.v)
 		frame_put(g); /* the entry holds one already */
-	pt_replace(v->as, va, g, 1, v->prot, true);
+	pt_replace(v->as, va, g, 1, v->prot | PT_FILE, true);
 	return 0;
 }
 

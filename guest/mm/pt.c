@@ -52,7 +52,7 @@ static u64 prot_bits(u32 prot, bool writable)
 		e |= PTE_W;
 	if (!(prot & PROT_EXEC))
 		e |= PTE_NX;
-	return e;
+	return prot & PT_FILE ? e | PTE_FILE : e;
 }
 
 static int plat_prot(u64 e)
@@ -349,7 +349,8 @@ u64 pt_shared_run(struct aspace *as, u64 va, u64 max)
 	u64 n = 0;
 
 	max = MIN(max, 512 - index_at(va, 0));
-	while (e && n < max && (e[n] & (PTE_P | PTE_W)) == PTE_P && !pt_exclusive(e[n], 1))
+	while (e && n < max && (e[n] & (PTE_P | PTE_W)) == PTE_P && !pt_exclusive(e[n], 1) &&
+	       (!n || !(e[n] & PTE_FILE)))
 		n++;
 	return n;
 }
@@ -501,7 +502,7 @@ void pt_protect(struct aspace *as, u64 start, u64 end, u32 prot, bool shared)
 
 	for (u64 va = start; pt_next(as, va, end, &l); va = l.va + (l.pages << PAGE_SHIFT)) {
 		bool w = prot & PROT_WRITE && (shared ? !!(l.entry & PTE_W) : pt_exclusive(l.entry, l.pages));
-		u64 new = pte_gpa(l.entry).v | prot_bits(prot, w);
+		u64 new = pte_gpa(l.entry).v | prot_bits(prot, w) | (l.entry & PTE_FILE);
 
 		if (new == l.entry)
 			continue;

@@ -20,6 +20,7 @@
 #define PTE_D	      0x40ull
 #define PTE_PS	      0x80ull
 #define PTE_NONE      0x200ull /* software: holds a page that may not be accessed */
+#define PTE_FILE      0x400ull /* software: the file's own page, in a private mapping too; a write to the file shows */
 #define PTE_NX	      (1ull << 63)
 #define PTE_ADDR      0x000ffffffffff000ull
 #define PTE_TABLE     (PTE_P | PTE_W | PTE_U | PTE_A)
@@ -40,6 +41,7 @@ int kpt_map(u64 va, gpa_t g, u64 pages, u64 bits);
 void kpt_unmap(u64 va, u64 pages); /* the frames stay whose they are */
 
 #define PT_TOUCH 0x100u /* in pt_map's prot: all of it will be touched right away (PLAT_TOUCH) */
+#define PT_FILE	 0x200u /* the same: PTE_FILE */
 /*
  * Map pages at va, contiguous in gpa, nothing of it mapped before. The caller's references of
  * RAM frames pass to the page table. Uses 2 MiB leaves where both sides allow. Returns the
@@ -53,7 +55,8 @@ u64 pt_map(struct aspace *as, u64 va, gpa_t g, u64 pages, u32 prot, bool writabl
 void pt_replace(struct aspace *as, u64 va, gpa_t g, u64 n, u32 prot, bool writable);
 /* Make private pages from va on writable, below end and in va's 2 MiB, that nobody else holds any more; how many are. */
 u64 pt_own(struct aspace *as, u64 va, u64 end);
-/* Pages from va on, at most max and in va's 2 MiB, that are there, not writable, and held by others too. */
+/* Pages from va on, at most max and in va's 2 MiB, that are there, not writable, and held by others too; the
+ * first may be a file's own page, the others are not. */
 u64 pt_shared_run(struct aspace *as, u64 va, u64 max);
 /* Does nobody but this entry hold its page(s)? */
 bool pt_exclusive(u64 entry, u64 pages);
