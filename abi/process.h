@@ -16,12 +16,24 @@
  *             of a region's descriptor or of a snapshot's (PROCESS_PIECES); below BOOT_LIBOS_TOP
  *   munmap, mprotect, madvise(POPULATE_READ, POPULATE_WRITE, COLLAPSE)
  *   rt_sigreturn, exit_group
+ *   clone(PROCESS_CLONE_FLAGS), prctl(PR_SET_PDEATHSIG, SIGKILL): notifications, as the doorbell is
  *   PROCESS_DOORBELL_NR
+ *
+ * Each address space of the guest may have a host process of its own. They are numbered from 0, the first one, in the order of their
+ * births. A new one is born by clone, in the midst of nothing: its first two calls are prctl and PROCESS_WAIT. One of
+ * them has the CPU and gives it to another by PROCESS_SWITCH; all others wait in that doorbell. The death of any of them is
+ * the instance's.
  */
 #ifndef COWBELL_ABI_PROCESS_H
 #define COWBELL_ABI_PROCESS_H
 
+#ifndef __ASSEMBLER__
 #include <stdint.h>
+#endif
+
+/* A child of the monitor, that shares nothing with its maker but open files: CLONE_PARENT | CLONE_FILES | CLONE_FS. */
+#define PROCESS_CLONE_FLAGS 0x8600ull
+#define PROCESS_MAX	    64 /* host processes of an instance */
 
 /*
  * No Linux system call has this number. It waits until the monitor answers. Its first argument says what is wanted:
@@ -32,6 +44,10 @@
  *                             the page has yet to be filled, or with `all`, where it was so before anything of the
  *                             app's was filled. How many of these there were
  *
+ *   PROCESS_SWITCH j          host process j goes on, the caller waits until another one switches to it. j may be one
+ *                             that was born and has not come to its wait
+ *   PROCESS_WAIT              a new host process waits likewise
+ *   PROCESS_STILLBORN         a clone failed: there is no new one
  *   PROCESS_PIECES gpa n      a restored instance: write up to n of struct process_piece to gpa. How many
  *
  * All but the first return -errno for what is not RAM and touch nothing else, so they may be called anywhere.
@@ -41,16 +57,21 @@
 #define PROCESS_FILL	    1
 #define PROCESS_MISSING	    2
 #define PROCESS_PIECES	    3
+#define PROCESS_SWITCH	    4
+#define PROCESS_WAIT	    5
+#define PROCESS_STILLBORN   6
 
 /*
  * Pages of a restored instance's RAM as its snapshot stores them: by gpa, without overlap. Until one of them is filled the
  * guest may map it from the file, which it can only read.
  */
+#ifndef __ASSEMBLER__
 struct process_piece {
 	uint64_t gpa, off; /* of the file; both whole pages */
 	uint32_t pages, fd;
 };
 _Static_assert(sizeof(struct process_piece) == 24, "abi");
+#endif
 
 #define PROCESS_STUB_VA	  0x7ff800000000
 #define PROCESS_STUB_SIZE 0x10000

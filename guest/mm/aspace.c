@@ -61,11 +61,12 @@ void aspace_put(struct aspace *as)
 {
 	if (--as->refs)
 		return;
-	vma_unmap_range(as, 0, BOOT_TASK_SIZE);
+	/* First of all nobody uses it any more: then nobody need be told what is taken out of it. */
 	if (aspace_active == as)
 		aspace_active = NULL;
 	if (plat->aspace_free)
 		plat->aspace_free(as);
+	vma_unmap_range(as, 0, BOOT_TASK_SIZE);
 	pt_free_root(as);
 	kfree(as);
 	reclaim_hint();

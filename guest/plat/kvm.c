@@ -48,8 +48,13 @@ static int kvm_aspace_init(struct aspace *as)
 	return 0;
 }
 
+/* Its tables are about to go: none of them may be in use. */
 static void kvm_aspace_free(struct aspace *as)
 {
+	if (current_cr3 != as->root.v)
+		return;
+	current_cr3 = boot->cr3_gpa;
+	kvm_load_cr3(current_cr3);
 }
 
 static void kvm_aspace_switch(struct aspace *as)

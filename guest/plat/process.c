@@ -8,6 +8,9 @@
  * host ran out of mappings and all were dropped, another address space became
  * current): then the access traps, and mirror_miss() maps what the page table
  * says. So losing a mapping is never an error, only keeping a stale one would be.
+ * Each address space has a host process of its own, or shares one (process_hosts.c). Changes are made to
+ * the current one; what another one has is noted to be stale, and dropped when it runs next. The library OS's half is
+ * the same in all; what is new in one of them comes to the others by misses, too.
  *
  * Lazy RAM. In a restored instance the monitor fills the app's pages when they are written. lazy_frames has a bit for
  * each frame that is not filled yet; none of these is mapped from RAM anywhere, neither for the app nor in the direct
@@ -39,11 +42,11 @@
 #include <linux/mman.h>
 
 #include "abi/boot.h"
-#include "abi/process.h"
 #include "guest/arch/x86_64/arch.h"
 #include "guest/mm/census.h"
 #include "guest/mm/pt.h"
 #include "guest/plat/plat.h"
+#include "guest/plat/process.h"
 #include "guest/proc/proc.h"
 
 #ifndef MADV_COLLAPSE
@@ -62,12 +65,9 @@
 #define MAX_RUNS      1024
 #define FLAGS_TF      0x100ull
 
-s64 process_gate(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
 void process_signal(int sig, siginfo_t *info, struct ucontext *uc);
 void process_trap(struct regs *r, int vector, u64 error, u64 addr);
 _Noreturn void process_continue(struct regs *r, int vector, u64 error, u64 addr);
-
-static struct aspace *mirrored; /* whose mappings the host has */
 
 /* --- mirroring --------------------------------------------------------------- */
 
@@ -148,6 +148,7 @@ static u64 n_missing; /* at the restore; 0: nothing of this matters */
 static struct process_piece pieces[MAX_PIECES]; /* by gpa */
 static u32 n_pieces;
 static struct run {
+	struct host *host;
 	u64 va, pfn, n;
 } runs[MAX_RUNS];
 static u32 n_runs;
@@ -167,6 +168,8 @@ static u64 next_frame(u64 pfn, u64 end, bool missing)
 	}
 	return MIN(pfn, end);
 }
+
+static s64 map_stretches(struct aspace *as, u64 va, u64 end, u64 min_pages);
 
 static bool any_missing(gpa_t g, u64 len)
 {
@@ -205,14 +208,19 @@ static bool map_file(u64 va, const struct process_piece *p, u64 pfn, u64 n, int 
 	if (n_runs == MAX_RUNS || process_gate(__NR_mmap, va, n << PAGE_SHIFT, prot & ~(PLAT_W | PLAT_TOUCH),
 					       MAP_SHARED | MAP_FIXED, p->fd, off) != (s64)va)
 		return false;
-	runs[n_runs++] = (struct run){va, pfn, n};
+	runs[n_runs++] = (struct run){here, va, pfn, n};
 	return true;
 }
 
 static void drop_app_mappings(void)
 {
+	u32 kept = 0;
+
 	process_gate(__NR_munmap, 0, BOOT_TASK_SIZE, 0, 0, 0, 0);
-	n_runs = 0;
+	for (u32 i = 0; i < n_runs; i++)
+		if (runs[i].host != here)
+			runs[kept++] = runs[i];
+	n_runs = kept;
 }
 
 /* Frames [pfn, pfn+n) are filled: away with the file's, but for those at va, where the caller maps them anew. */
@@ -222,11 +230,21 @@ static void forget_file(u64 pfn, u64 n, u64 va)
 		const struct run *r = &runs[i];
 		u64 from = MAX(pfn, r->pfn), to = MIN(pfn + n, r->pfn + r->n);
 
-		if (from >= to || r->va - (r->pfn << PAGE_SHIFT) == va - (pfn << PAGE_SHIFT))
+		u64 at = r->va + ((from - r->pfn) << PAGE_SHIFT), len;
+
+		if (from >= to)
 			continue;
-		if (process_gate(__NR_munmap, r->va + ((from - r->pfn) << PAGE_SHIFT),
-				 (to - from) << PAGE_SHIFT, 0, 0, 0, 0))
-			drop_app_mappings(); /* which forgets all runs */
+		len = (to - from) << PAGE_SHIFT;
+		if (r->host != here) {
+			host_stale(r->host, at, len);
+			continue;
+		}
+		if (r->va - (r->pfn << PAGE_SHIFT) == va - (pfn << PAGE_SHIFT))
+			continue;
+		if (process_gate(__NR_munmap, at, len, 0, 0, 0, 0)) {
+			drop_app_mappings(); /* which forgets its runs: look again */
+			i = ~0u;
+		}
 	}
 }
 
@@ -265,16 +283,24 @@ void lazy_take(gpa_t g, u64 n)
 		panic("process: the monitor cannot read the snapshot");
 }
 
-static bool is_mirrored(const struct aspace *as)
+/* Is a change of `as` to be made now? If not and another host process has what was there, it will drop it. */
+static bool is_mirrored(const struct aspace *as, u64 va, u64 len, bool fresh)
 {
-	return !as || as == mirrored;
+	struct host *h;
+
+	if (!as || as == here->as)
+		return true;
+	h = fresh ? NULL : host_of(as);
+	if (h)
+		host_stale(h, va, len);
+	return false;
 }
 
 static void process_map(struct aspace *as, u64 va, gpa_t g, u64 len, int prot, bool fresh)
 {
 	s64 r;
 
-	if (!is_mirrored(as))
+	if (!is_mirrored(as, va, len, fresh))
 		return;
 	if (as && any_missing(g, len)) { /* misses fill them, and map */
 		process_gate(__NR_munmap, va, len, 0, 0, 0, 0);
@@ -293,13 +319,17 @@ static void process_map(struct aspace *as, u64 va, gpa_t g, u64 len, int prot, b
 
 static void process_unmap(struct aspace *as, u64 va, u64 len)
 {
-	if (is_mirrored(as) && process_gate(__NR_munmap, va, len, 0, 0, 0, 0))
+	if (!is_mirrored(as, va, len, false))
+		return;
+	if (process_gate(__NR_munmap, va, len, 0, 0, 0, 0))
 		drop_app_mappings();
+	if (!as)
+		hosts_gone(va, len);
 }
 
 static void process_protect(struct aspace *as, u64 va, u64 len, int prot)
 {
-	if (is_mirrored(as) && process_gate(__NR_mprotect, va, len, prot, 0, 0, 0))
+	if (is_mirrored(as, va, len, false) && process_gate(__NR_mprotect, va, len, prot, 0, 0, 0))
 		process_unmap(as, va, len); /* part of it was not mirrored */
 }
 
@@ -314,21 +344,25 @@ static int process_aspace_init(struct aspace *as)
 	return 0;
 }
 
-static void process_aspace_free(struct aspace *as)
+/* What h holds that is not true any more, of the app's half. h is the current one. */
+static void drop_stale(struct host *h)
 {
-	if (mirrored == as) {
+	struct range r = h->stale;
+
+	h->stale = (struct range){0};
+	if (r.hi &&
+	    (r.hi - r.lo >= BOOT_TASK_SIZE || process_gate(__NR_munmap, r.lo, r.hi - r.lo, 0, 0, 0, 0)))
 		drop_app_mappings();
-		mirrored = NULL;
-	}
 }
 
 static void process_aspace_switch(struct aspace *as)
 {
-	if (mirrored == as)
-		return;
-	if (mirrored)
+	bool fresh;
+
+	host_switch(host_for(as, &fresh));
+	drop_stale(here);
+	if (fresh && map_stretches(as, 0, BOOT_TASK_SIZE, STRETCH_MIN))
 		drop_app_mappings();
-	mirrored = as;
 }
 
 static void process_doorbell(void)
@@ -467,12 +501,16 @@ static void find_missing(void)
 static void process_restored(struct aspace *as)
 {
 	struct aspace boot_as = {.root = GPA(boot->cr3_gpa)};
+	bool fresh;
 
 	process_gate(__NR_munmap, PROCESS_STUB_VA, PROCESS_STUB_SIZE, 0, 0, 0, 0);
 	find_missing();
 	if (map_stretches(&boot_as, boot->vmap_va, boot->vmap_va + boot->vmap_size, 0))
 		process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
-	mirrored = as;
+	hosts_restored();
+	if (as)
+		host_for(as, &fresh);
+	drop_stale(here);
 	if (as && map_stretches(as, 0, BOOT_TASK_SIZE, STRETCH_MIN))
 		drop_app_mappings();
 }
@@ -483,7 +521,7 @@ const struct plat plat_process = {
 	.unmap = process_unmap,
 	.protect = process_protect,
 	.aspace_init = process_aspace_init,
-	.aspace_free = process_aspace_free,
+	.aspace_free = host_free_aspace,
 	.aspace_switch = process_aspace_switch,
 	.doorbell = process_doorbell,
 	.restored = process_restored,
@@ -567,13 +605,15 @@ static bool file_miss(struct aspace *as, u64 va, u64 e)
  */
 static bool mirror_miss(u64 addr, u64 *error)
 {
-	struct aspace *as = mirrored;
+	struct aspace libos = {.root = GPA(boot->cr3_gpa)}, *as = here->as;
 	u64 va = PAGE_DOWN(addr), at = va, e, n;
 	int prot;
 
 	if (addr - boot->physmap_va < boot->ram_max)
 		return physmap_miss(addr);
-	if (!as || addr >= BOOT_TASK_SIZE)
+	if (addr - boot->vmap_va < boot->vmap_size)
+		as = &libos;
+	else if (!as || addr >= BOOT_TASK_SIZE)
 		return false;
 	e = pt_lookup(as->root, va);
 	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);

@@ -46,6 +46,7 @@
 #include <unistd.h>
 
 #include "abi/process.h"
+#include "monitor/backend/process_group.h"
 #include "monitor/backend/process_stub.h"
 #include "monitor/lazy.h"
 #include "monitor/load.h"
@@ -56,7 +57,6 @@ HOST_SYSCALL(process, ioctl);
 HOST_SYSCALL(process, read);
 HOST_SYSCALL(process, write);
 HOST_SYSCALL(process, recvmsg);
-HOST_SYSCALL(process, pidfd_send_signal);
 HOST_SYSCALL(process, waitid);
 HOST_SYSCALL(process, ftruncate);
 HOST_SYSCALL(process, fallocate);
@@ -96,7 +96,8 @@ struct backend_ctx {
 	struct guest_mem *m;
 	struct boot_vcpu *vcpu;
 	enum state state;
-	int pidfd, doorbell_fd, sock, wake_fd;
+	int doorbell_fd, sock, wake_fd;
+	struct process_group group;
 	uint64_t doorbell_id; /* RANG: what to answer */
 	uint64_t exits;
 	const char *const *step_names;
@@ -198,7 +199,7 @@ static int spawn(struct backend_ctx *c)
 {
 	struct child *child = &c->child;
 	sigset_t all, old;
-	int pid, err;
+	int pid, pidfd, err;
 
 	child->stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (child->stack == MAP_FAILED)
@@ -206,10 +207,10 @@ static int spawn(struct backend_ctx *c)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
 	pid = clone(child_main, (uint8_t *)child->stack + CHILD_STACK, CLONE_VM | CLONE_PIDFD | SIGCHLD,
-		    child, &c->pidfd);
+		    child, &pidfd);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	return pid < 0 ? -err : 0;
+	return pid < 0 ? -err : group_init(&c->group, pid, pidfd);
 }
 
 /* What the child says: the doorbell's descriptor, or which step failed and how. */
@@ -271,7 +272,7 @@ static int process_create(struct backend_ctx **out, struct guest_mem *m, const s
 	c->m = m;
 	c->unproven = m->restored;
 	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
-	c->pidfd = c->doorbell_fd = c->sock = -1;
+	c->doorbell_fd = c->sock = -1;
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bi->ram_fd = m->ram_fd;
 	for (int i = 0; i < m->n_regions; i++)
@@ -294,7 +295,7 @@ static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 	size_t n = sizeof(info->why);
 
 	c->state = DEAD;
-	if (waitid(P_PIDFD, c->pidfd, &si, WEXITED | WNOWAIT)) {
+	if (waitid(P_PIDFD, (id_t)group_dead(&c->group), &si, WEXITED | WNOWAIT)) {
 		snprintf(w, n, "the guest process is lost: %s", strerror(errno));
 		return RUN_DIED;
 	}
@@ -352,7 +353,7 @@ static void divert(struct backend_ctx *c)
 	c->want_divert = 0;
 	/* A child that has yet to go on finds vcpu.kick by itself. */
 	if (c->state == RUNNING)
-		syscall(SYS_pidfd_send_signal, c->pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
+		group_kick(&c->group);
 }
 
 /* Bits for n pages to gpa; pages of the array itself are in RAM then. */
@@ -385,7 +386,8 @@ static bool take_doorbell(struct backend_ctx *c)
 	struct seccomp_notif notif = {0};
 	const uint64_t *arg = (const uint64_t *)notif.data.args;
 
-	if (ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_RECV, &notif))
+	if (ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_RECV, &notif) ||
+	    group_serve(&c->group, c->doorbell_fd, &notif))
 		return false;
 	c->doorbell_id = notif.id;
 	c->state = RANG;
@@ -401,9 +403,21 @@ static bool take_doorbell(struct backend_ctx *c)
 	return c->state == RANG;
 }
 
+/* The deaths matter only where there is more than the one whose end closes the doorbell. */
+static int wait_for_guest(struct backend_ctx *c, struct pollfd p[3])
+{
+	int ms = group_patience_ms(&c->group);
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
+
+	p[2].revents = 0;
+	return ppoll(p, c->group.n > 1 ? 3 : 2, ms < 0 ? NULL : &t, NULL);
+}
+
 static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 {
-	struct pollfd p[2] = {{.events = POLLIN}, {.fd = c->wake_fd, .events = POLLIN}};
+	struct pollfd p[3] = {{.events = POLLIN},
+			      {.fd = c->wake_fd, .events = POLLIN},
+			      {.fd = c->group.deaths_fd, .events = POLLIN}};
 
 	if (c->state == DEAD)
 		return died(c, info);
@@ -415,8 +429,12 @@ static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 		answer_doorbell(c, 0);
 	p[0].fd = c->doorbell_fd;
 	for (;;) {
-		int n = ppoll(p, 2, NULL, NULL);
+		int n = wait_for_guest(c, p);
 
+		if (n == 0) {
+			snprintf(info->why, sizeof(info->why), "a new guest process did not report");
+			return RUN_DIED;
+		}
 		if (n < 0 && errno != EINTR) {
 			snprintf(info->why, sizeof(info->why), "cannot wait for the guest: %s",
 				 strerror(errno));
@@ -433,7 +451,7 @@ static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 		}
 		if (p[0].revents & POLLIN && take_doorbell(c))
 			return RUN_DOORBELL;
-		if (p[0].revents & (POLLHUP | POLLERR | POLLNVAL))
+		if (p[0].revents & (POLLHUP | POLLERR | POLLNVAL) || p[2].revents)
 			return died(c, info);
 	}
 }
@@ -500,15 +518,9 @@ static uint64_t process_exits(struct backend_ctx *c)
 
 static void process_destroy(struct backend_ctx *c)
 {
-	int fds[] = {c->doorbell_fd, c->sock, c->wake_fd, c->pidfd};
+	int fds[] = {c->doorbell_fd, c->sock, c->wake_fd};
 
-	if (c->pidfd >= 0) {
-		siginfo_t si;
-
-		syscall(SYS_pidfd_send_signal, c->pidfd, SIGKILL, NULL, 0);
-		while (waitid(P_PIDFD, c->pidfd, &si, WEXITED) < 0 && errno == EINTR)
-			;
-	}
+	group_destroy(&c->group);
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

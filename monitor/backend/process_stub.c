@@ -14,10 +14,12 @@
  *   2  no core dumps, no new privileges, no capabilities, not dumpable: nobody but root looks in
  *   3  unmap stack and vdso; map the library OS and guest memory
  *   4  exception stack and handlers
- *   5  filter A: the doorbell becomes a notification; its descriptor goes to the monitor
+ *   5  filter A: the doorbell, clone and prctl become notifications; their descriptor goes to the monitor
  *   6  wait for the monitor's word, close all but guest memory, lower the limits
  *   7  filter B: the allow-list of abi/process.h. Nothing but the gate can call the host from here on
  *   8  jump
+ *
+ * RLIMIT_NPROC would count all processes of the user; the monitor counts those of the guest (process_group.c).
  *
  * Two filters, because the notification's descriptor has to be sent after the
  * filter that makes it is in place. The stricter answer of the two counts; B answers
@@ -217,7 +219,9 @@ static void emit(struct program *p, struct sock_filter f)
 static void filter_doorbell(struct program *p)
 {
 	emit(p, LD(nr));
-	emit(p, JEQ(PROCESS_DOORBELL_NR, 0, 1));
+	emit(p, JEQ(PROCESS_DOORBELL_NR, 2, 0));
+	emit(p, JEQ(SYS_clone, 1, 0));
+	emit(p, JEQ(SYS_prctl, 0, 1));
 	emit(p, RET(SECCOMP_RET_USER_NOTIF));
 	emit(p, RET(SECCOMP_RET_ALLOW));
 }
@@ -293,6 +297,34 @@ static void rule_madvise(struct program *p, const struct guest_mem *m)
 	emit(p, RET(SECCOMP_RET_ALLOW));
 }
 
+static void require_arg(struct program *p, unsigned arg, uint32_t value)
+{
+	const size_t at = offsetof(struct seccomp_data, args) + 8 * arg;
+
+	emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at));
+	emit(p, JEQ(value, 1, 0));
+	emit(p, RET(SECCOMP_RET_KILL_PROCESS));
+	emit(p, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at + 4));
+	emit(p, JEQ(0, 1, 0));
+	emit(p, RET(SECCOMP_RET_KILL_PROCESS));
+}
+
+/* Filter A makes these two the monitor's to decide. */
+static void rule_clone(struct program *p, const struct guest_mem *m)
+{
+	(void)m;
+	require_arg(p, 0, PROCESS_CLONE_FLAGS);
+	emit(p, RET(SECCOMP_RET_ALLOW));
+}
+
+static void rule_prctl(struct program *p, const struct guest_mem *m)
+{
+	(void)m;
+	require_arg(p, 0, PR_SET_PDEATHSIG);
+	require_arg(p, 1, SIGKILL);
+	emit(p, RET(SECCOMP_RET_ALLOW));
+}
+
 static void rule_allow(struct program *p, const struct guest_mem *m)
 {
 	(void)m;
@@ -310,6 +342,8 @@ static const struct {
 	{SYS_mprotect, rule_mprotect},
 	{SYS_madvise, rule_madvise},
 	{SYS_exit_group, rule_allow},
+	{SYS_clone, rule_clone},
+	{SYS_prctl, rule_prctl},
 };
 
 int stub_allowed_calls(void)
@@ -465,7 +499,6 @@ static void stage_lock(struct builder *b, const struct guest_mem *m, const struc
 	for (int i = 0; i < m->n_regions; i++)
 		regions += m->regions[i].r.size;
 	limit(b, RLIMIT_CORE, 0);
-	limit(b, RLIMIT_NPROC, 0);
 	limit(b, RLIMIT_FSIZE, 0);
 	limit(b, RLIMIT_MEMLOCK, 0);
 	limit(b, RLIMIT_AS,

@@ -9,7 +9,12 @@
  * frame is resumed as it is; or it copies what it needs and leaves for the
  * thread's kernel stack by process_continue(), and the frame is forgotten.
  * Further signals may nest on the exception stack below the frame.
+ *
+ * From one host process to another (guest/plat/process_hosts.c). All share the library OS's stacks, so one that waits or is
+ * born must not touch any: its rsp points at a constant word, the address where the gate's `ret` goes on. What the
+ * one before left in process_context is loaded there, by whichever has been given the CPU.
  */
+#include "abi/process.h"
 #include "guest/arch/x86_64/arch.h"
 
 .macro FUNC name
@@ -55,5 +60,81 @@ FUNC process_continue
 	call process_trap
 	mov %rbx, %rdi
 	jmp arch_return_to_user
+
+/* Leave by the gate with the registers as they are; go on at `to` without a stack. */
+.macro GATE to
+	lea .Lslot\@(%rip), %rsp
+	jmp 1b
+	.pushsection .data.rel.ro, "aw", @progbits
+	.balign 8
+.Lslot\@:
+	.quad \to
+	.popsection
+.endm
+
+/*
+ * void process_handover(u64 host): host process `host` goes on; the call returns there, and it is a later one's
+ * return that this one goes on with.
+ */
+FUNC process_handover
+	mov %rdi, %rsi
+	lea process_context(%rip), %rdi
+	call arch_freeze		/* rsp, rip: as after this call; not used */
+	lea process_context(%rip), %rdi
+	mov %rsp, 48(%rdi)
+	mov $PROCESS_DOORBELL_NR, %eax
+	mov $PROCESS_SWITCH, %edi
+	GATE process_arrive
+
+/* It is our turn; rax < 0: there is no monitor any more. */
+process_arrive:
+	test %rax, %rax
+	js process_over
+	mov process_forget+8(%rip), %rsi	/* what is not there any more, perhaps the stack */
+	test %rsi, %rsi
+	jz process_arrived
+	mov process_forget(%rip), %rdi
+	mov $11, %eax			/* munmap */
+	GATE process_arrived
+process_arrived:
+	lea process_context(%rip), %rdi
+	mov 64(%rdi), %rcx
+	wrfsbase %rcx
+	mov (%rdi), %rbx
+	mov 8(%rdi), %rbp
+	mov 16(%rdi), %r12
+	mov 24(%rdi), %r13
+	mov 32(%rdi), %r14
+	mov 40(%rdi), %r15
+	mov 48(%rdi), %rsp
+	ret
+
+/* Where clone returns in a new host process. */
+process_born:
+	mov $157, %eax			/* prctl */
+	mov $1, %edi			/* PR_SET_PDEATHSIG */
+	mov $9, %esi
+	xor %edx, %edx
+	xor %r10d, %r10d
+	xor %r8d, %r8d
+	GATE process_mortal
+process_mortal:
+	test %rax, %rax
+	js process_over
+	mov $PROCESS_DOORBELL_NR, %eax
+	mov $PROCESS_WAIT, %edi
+	GATE process_arrive
+
+process_over:
+	mov $231, %eax			/* exit_group */
+	mov $1, %edi
+	GATE process_over
+
+	.section .data.rel.ro, "aw", @progbits
+	.balign 8
+	.globl process_born_slot
+	.hidden process_born_slot
+process_born_slot:
+	.quad process_born
 
 	.section .note.GNU-stack, "", @progbits

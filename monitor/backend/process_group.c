@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The host processes of one guest.
+ *
+ * Under the process monitor an address space of the guest is a host process. All of them map the same RAM, have the same
+ * filter and are our children. One has the CPU; the others wait in a doorbell of their own that is answered when it
+ * is their turn, so a handover needs no call but the doorbell, and we know whom to kick.
+ *
+ *   clone     the library OS asks for another one by clone(PROCESS_CLONE_FLAGS), which the guest's filter turns into a
+ *             notification. We count, and let the host go on with it or answer -EAGAIN.
+ *   prctl     its first call: to die with us, as a child forgets its parent's wish to. We note its pid, and let
+ *             it go on. From here on it is known.
+ *   WAIT      its second call: it waits for its turn for the first time
+ *   SWITCH j  whoever has the CPU gives it to j, and waits
+ *
+ *      clone             prctl              WAIT            SWITCH to it
+ *   --------> awaited ----------> (mortal) ------> waiting <------------> running
+ *
+ * Nothing here trusts the guest: indices are checked, a process is known by the pid that the host tells, there are at
+ * most PROCESS_MAX births in an instance's life, and one at a time: while a child has not reported there is no other,
+ * and one that does not report for BIRTH_MS ends the instance. A guest that switches wrongly hangs itself.
+ * The clone may fail at the host although we agreed; the guest says so (PROCESS_STILLBORN), and is believed if the
+ * host's list of our children has nobody that we do not know.
+ *
+ * None of them is reaped before the end, so no pid is used twice and a pid in a notification is whose it was. All are in
+ * the session that the first one made, which the filter does not let them leave: who has not reported ends with the group.
+ */
+#include "monitor/backend/process_group.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "monitor/seccomp.h"
+
+HOST_SYSCALL(process, epoll_ctl);
+HOST_SYSCALL(process, ioctl);
+HOST_SYSCALL(process, kill);
+HOST_SYSCALL(process, pidfd_open);
+HOST_SYSCALL(process, pidfd_send_signal);
+HOST_SYSCALL(process, pread64);
+HOST_SYSCALL(process, waitid);
+
+#define BIRTH_MS 10000
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+static int watch(struct process_group *g, int pidfd)
+{
+	struct epoll_event e = {.events = EPOLLIN};
+
+	return epoll_ctl(g->deaths_fd, EPOLL_CTL_ADD, pidfd, &e) ? -errno : 0;
+}
+
+int group_init(struct process_group *g, pid_t pid, int pidfd)
+{
+	*g = (struct process_group){.n = 1, .wanted = -1, .p[0] = {.pid = pid, .pidfd = pidfd}};
+	/* Of this thread: the host keeps them by thread. */
+	g->children_fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+	g->deaths_fd = epoll_create1(EPOLL_CLOEXEC);
+	return g->deaths_fd < 0 ? -errno : watch(g, pidfd);
+}
+
+static void answer(int doorbell_fd, uint64_t id, int64_t value, int error)
+{
+	struct seccomp_notif_resp r = {.id = id, .val = value, .error = error};
+
+	ioctl(doorbell_fd, SECCOMP_IOCTL_NOTIF_SEND, &r);
+}
+
+static void let_go_on(int doorbell_fd, uint64_t id)
+{
+	struct seccomp_notif_resp r = {.id = id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+
+	ioctl(doorbell_fd, SECCOMP_IOCTL_NOTIF_SEND, &r);
+}
+
+/* Who it is; g->n: nobody we know. */
+static uint32_t index_of(const struct process_group *g, pid_t pid)
+{
+	uint32_t i = 0;
+
+	if (g->running < g->n && g->p[g->running].pid == pid)
+		return g->running;
+	while (i < g->n && g->p[i].pid != pid)
+		i++;
+	return i;
+}
+
+/* --- births ------------------------------------------------------------------------ */
+
+static void birth_asked(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
+{
+	if (notif->data.args[0] != PROCESS_CLONE_FLAGS || g->birth_ns || g->births == PROCESS_MAX - 1 ||
+	    index_of(g, (pid_t)notif->pid) == g->n) {
+		answer(doorbell_fd, notif->id, 0, -EAGAIN);
+		return;
+	}
+	g->births++;
+	g->birth_ns = now_ns();
+	let_go_on(doorbell_fd, notif->id);
+}
+
+/* A new one is about to die with us. It waits for our answer, so its pid is its own. */
+static void birth_reported(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
+{
+	struct guest_process *p = &g->p[g->n];
+	bool exact = notif->data.args[0] == PR_SET_PDEATHSIG && notif->data.args[1] == SIGKILL;
+	int fd = -1;
+
+	if (exact && g->birth_ns && g->n < PROCESS_MAX && index_of(g, (pid_t)notif->pid) == g->n)
+		fd = (int)syscall(SYS_pidfd_open, notif->pid, 0);
+	if (fd < 0 || ioctl(doorbell_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &notif->id) || watch(g, fd)) {
+		if (fd >= 0)
+			close(fd);
+		answer(doorbell_fd, notif->id, 0, -EPERM);
+		return;
+	}
+	*p = (struct guest_process){.pid = (pid_t)notif->pid, .pidfd = fd};
+	g->n++;
+	g->birth_ns = 0;
+	let_go_on(doorbell_fd, notif->id);
+}
+
+/* Has the host a child of ours that we do not know? */
+static bool unknown_child(const struct process_group *g)
+{
+	char text[PROCESS_MAX * 24], *end, *at = text;
+	ssize_t n = g->children_fd < 0 ? -1 : pread(g->children_fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return true; /* nobody can tell */
+	for (text[n] = 0;; at = end) {
+		long pid = strtol(at, &end, 10);
+
+		if (end == at)
+			return n == sizeof(text) - 1;
+		if (index_of(g, (pid_t)pid) == g->n)
+			return true;
+	}
+}
+
+static void stillborn(struct process_group *g)
+{
+	if (g->birth_ns && !unknown_child(g))
+		g->birth_ns = 0;
+}
+
+int group_patience_ms(const struct process_group *g)
+{
+	uint64_t since;
+
+	if (!g->birth_ns)
+		return -1;
+	since = (now_ns() - g->birth_ns) / 1000000;
+	return since < BIRTH_MS ? BIRTH_MS - (int)since : 0;
+}
+
+/* --- turns --------------------------------------------------------------------------- */
+
+static void give_turn(struct process_group *g, int doorbell_fd, uint32_t to)
+{
+	struct guest_process *p = &g->p[to];
+
+	g->running = to;
+	g->wanted = p->waits ? -1 : (int32_t)to; /* it may have yet to come to its wait */
+	if (!p->waits)
+		return;
+	p->waits = false;
+	answer(doorbell_fd, p->id, 0, 0);
+}
+
+static void begin_wait(struct process_group *g, uint32_t who, uint64_t id)
+{
+	g->p[who].waits = true;
+	g->p[who].id = id;
+}
+
+bool group_serve(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
+{
+	const uint64_t what = notif->data.args[0], to = notif->data.args[1];
+	uint32_t who;
+
+	if (notif->data.nr == SYS_clone) {
+		birth_asked(g, doorbell_fd, notif);
+		return true;
+	}
+	if (notif->data.nr == SYS_prctl) {
+		birth_reported(g, doorbell_fd, notif);
+		return true;
+	}
+	if (what != PROCESS_SWITCH && what != PROCESS_WAIT && what != PROCESS_STILLBORN)
+		return false;
+	who = index_of(g, (pid_t)notif->pid);
+	if (what == PROCESS_STILLBORN) {
+		stillborn(g);
+		answer(doorbell_fd, notif->id, 0, 0);
+	} else if (who == g->n || (what == PROCESS_SWITCH && (to >= PROCESS_MAX || to == who))) {
+		answer(doorbell_fd, notif->id, 0, -EINVAL);
+	} else if (what == PROCESS_SWITCH) {
+		begin_wait(g, who, notif->id);
+		give_turn(g, doorbell_fd, (uint32_t)to);
+	} else {
+		begin_wait(g, who, notif->id);
+		if (g->wanted == (int32_t)who)
+			give_turn(g, doorbell_fd, who);
+	}
+	return true;
+}
+
+void group_kick(const struct process_group *g)
+{
+	if (g->running < g->n)
+		syscall(SYS_pidfd_send_signal, g->p[g->running].pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
+}
+
+/* --- deaths ---------------------------------------------------------------------------- */
+
+int group_dead(const struct process_group *g)
+{
+	for (uint32_t i = 0; i < g->n; i++) {
+		siginfo_t si = {0};
+
+		if (!waitid(P_PIDFD, (id_t)g->p[i].pidfd, &si, WEXITED | WNOWAIT | WNOHANG) && si.si_pid)
+			return g->p[i].pidfd;
+	}
+	return g->p[0].pidfd;
+}
+
+static void reap(idtype_t type, id_t id)
+{
+	siginfo_t si;
+
+	while (!waitid(type, id, &si, WEXITED) || errno == EINTR)
+		;
+}
+
+void group_destroy(struct process_group *g)
+{
+	if (!g->n)
+		return;
+	/* The first is not reaped yet, so the group's number is its own. It may have died before it made the group. */
+	kill(-g->p[0].pid, SIGKILL);
+	for (uint32_t i = 0; i < g->n; i++)
+		syscall(SYS_pidfd_send_signal, g->p[i].pidfd, SIGKILL, NULL, 0);
+	for (uint32_t i = g->n; i-- > 1;)
+		reap(P_PIDFD, (id_t)g->p[i].pidfd);
+	reap(P_PGID, (id_t)g->p[0].pid);
+	reap(P_PIDFD, (id_t)g->p[0].pidfd);
+	for (uint32_t i = 0; i < g->n; i++)
+		close(g->p[i].pidfd);
+	close(g->deaths_fd);
+	if (g->children_fd >= 0)
+		close(g->children_fd);
+	g->n = 0;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The host processes of one guest under the process monitor (process_group.c): which there are, which of them has
+ * the CPU, their births and deaths.
+ */
+#ifndef COWBELL_MONITOR_PROCESS_GROUP_H
+#define COWBELL_MONITOR_PROCESS_GROUP_H
+
+#include <linux/seccomp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "abi/process.h"
+
+struct guest_process {
+	pid_t pid;
+	int pidfd;
+	bool waits; /* in PROCESS_WAIT or PROCESS_SWITCH, to be answered by `id` */
+	uint64_t id;
+};
+
+struct process_group {
+	struct guest_process p[PROCESS_MAX];
+	uint32_t n; /* 0: the first one was never started */
+	uint32_t running; /* who has the CPU, as far as we were told */
+	int32_t wanted; /* who gets it when it begins to wait; -1: nobody */
+	uint32_t births; /* how often we said yes */
+	uint64_t birth_ns; /* when to the one that has yet to report; 0: to none */
+	int deaths_fd; /* readable when one of them has died */
+	int children_fd; /* the host's list of our children, or -1 */
+};
+
+/* The first one was started. 0 or -errno. */
+int group_init(struct process_group *g, pid_t pid, int pidfd);
+/*
+ * What a guest process asked for, unless it is the doorbell's other business: handled, and answered if that is due. False:
+ * it is not for the group. `notif` is a copy that the host made.
+ */
+bool group_serve(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif);
+/* Milliseconds until a process that was born must have reported; -1: none is awaited, 0: it is too late. */
+int group_patience_ms(const struct process_group *g);
+/* The pidfd of one that died, or of the first one. */
+int group_dead(const struct process_group *g);
+/* A signal to the one that has the CPU. */
+void group_kick(const struct process_group *g);
+/* Ends and reaps all of them, whether they reported or not. */
+void group_destroy(struct process_group *g);
+
+#endif
