@@ -82,13 +82,9 @@ void aspace_switch(struct aspace *as)
 
 void aspace_empty(struct aspace *as)
 {
+	if (plat->aspace_free)
+		plat->aspace_free(as);
 	vma_unmap_range(as, 0, BOOT_TASK_SIZE);
-}
-
-void aspace_leave(struct aspace *as, struct aspace *to)
-{
-	if (aspace_active == as)
-		aspace_switch(to);
 }
 
 static int fork_vma(struct aspace *child, struct vma *v)

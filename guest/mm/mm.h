@@ -96,8 +96,6 @@ void aspace_put(struct aspace *as);
 struct aspace *aspace_fork(struct aspace *as); /* copy-on-write copy */
 /* The last user ends: all mappings go, the page table itself stays until aspace_put(). May sleep. */
 void aspace_empty(struct aspace *as);
-/* `as` is about to be put: if it is the current one, go to another. */
-void aspace_leave(struct aspace *as, struct aspace *to);
 struct vma *vma_find(struct aspace *as, u64 va); /* first with end > va, or NULL */
 
 /* Linux semantics and errno results; addresses in, addresses out. May sleep only for volume files. */

@@ -33,7 +33,9 @@ struct plat {
 	void (*unmap)(struct aspace *as, u64 va, u64 len);
 	/* Make `as` the current address space (kvm: CR3 through the stub; process: the host process of it). */
 	int (*aspace_init)(struct aspace *as);
-	void (*aspace_free)(struct aspace *as);
+	void (*aspace_free)(
+		struct aspace
+			*as); /* its end has begun, and no app runs in it: stop using it. May come twice */
 	void (*aspace_switch)(struct aspace *as);
 	/* Ring the doorbell (ring.h filled in ring_ctl.wait...). Returns when the monitor hands the CPU back. */
 	void (*doorbell)(void);

@@ -355,6 +355,13 @@ static void drop_stale(struct host *h)
 		drop_app_mappings();
 }
 
+static void process_aspace_free(struct aspace *as)
+{
+	host_free_aspace(as);
+	if (!here->as)
+		drop_stale(here); /* at once, since the library OS may go on here for long */
+}
+
 static void process_aspace_switch(struct aspace *as)
 {
 	bool fresh;
@@ -521,7 +528,7 @@ const struct plat plat_process = {
 	.unmap = process_unmap,
 	.protect = process_protect,
 	.aspace_init = process_aspace_init,
-	.aspace_free = host_free_aspace,
+	.aspace_free = process_aspace_free,
 	.aspace_switch = process_aspace_switch,
 	.doorbell = process_doorbell,
 	.restored = process_restored,

@@ -281,10 +281,8 @@ void thread_free(struct thread *t)
 		list_del(&t->process_node);
 		t->proc->n_threads--;
 	}
-	if (t->drop_as) {
-		aspace_leave(t->drop_as, init_process->as);
+	if (t->drop_as)
 		aspace_put(t->drop_as);
-	}
 	kfree(t->strace_buf);
 	process_put(t->proc);
 	kstack_free((void *)top, kstack_size());
