@@ -32,8 +32,9 @@
 #include "lib/host/say.h"
 
 static const struct language *const languages[] = {
-	&lang_ruby, &lang_node, &lang_python, &lang_java,    &lang_php, &lang_perl,    &lang_lua,
-	&lang_go,   &lang_rust, &lang_ocaml,  &lang_haskell, &lang_c,	&lang_program, &lang_static,
+	&lang_ruby,    &lang_node, &lang_python, &lang_java,	&lang_php,
+	&lang_perl,    &lang_lua,  &lang_go,	 &lang_rust,	&lang_ocaml,
+	&lang_haskell, &lang_c,	   &lang_shell,	 &lang_program, &lang_static,
 };
 #define MAX_LISTED  10000
 #define MAX_NEEDS   2000
@@ -271,6 +272,7 @@ static const struct language *by_word(const char *word)
 /* What the user's own command starts: `python3 bot.py` is enough to know the language. */
 static const struct language *by_command(const struct app *a, const char **why)
 {
+	const struct language *shell = NULL; /* it starts other things: the last choice */
 	char word[256], spaced[260];
 
 	for (size_t p = 0; p < a->plan->processes.n; p++) {
@@ -281,10 +283,12 @@ static const struct language *by_command(const struct app *a, const char **why)
 		for (size_t i = 0; i < N_LANGUAGES; i++)
 			if (languages[i]->commands && strstr(languages[i]->commands, spaced)) {
 				*why = "by the command of the Procfile";
-				return languages[i];
+				if (languages[i] != &lang_shell)
+					return languages[i];
+				shell = languages[i];
 			}
 	}
-	return NULL;
+	return shell;
 }
 
 static const struct language *pick(const struct app *a, const char **why)
@@ -374,7 +378,7 @@ static int detect_in(struct app *a)
 		return out_fail(
 			EXIT_OURS,
 			"cowbell.toml: [build] language = \"%s\" is none of those known: ruby, node, python, "
-			"java, php, perl, lua, go, rust, ocaml, haskell, c, program, static",
+			"java, php, perl, lua, go, rust, ocaml, haskell, c, shell, program, static",
 			word);
 	if (!l)
 		return nothing_found(a);

@@ -31,7 +31,7 @@ struct language {
 };
 
 extern const struct language lang_python, lang_node, lang_ruby, lang_php, lang_perl, lang_lua, lang_java,
-	lang_go, lang_rust, lang_ocaml, lang_haskell, lang_c, lang_static, lang_program;
+	lang_go, lang_rust, lang_ocaml, lang_haskell, lang_c, lang_static, lang_program, lang_shell;
 
 /* --- files of the app: links are followed only inside of its directory ------------------------------------ */
 bool app_has(const struct app *a, const char *rel); /* a regular file */
