@@ -146,6 +146,8 @@ help:
 	@echo 'make check-unit PROFILE=release|asan|ubsan: the unit tests only'
 	@echo 'make run-tests  everything as make check, but installs nothing (TESTS=tests/integration/serve.t)'
 	@echo 'make check-svm  the kvm monitor on emulated AMD hardware virtualisation (QEMU)'
+	@echo 'make conformance  foreign test suites natively and here (SUITE=cpython,libuv MONITOR=process ONLY=pattern JOBS=2 PART=ci|full)'
+	@echo 'make conformance-docs   docs/conformance.md from what is known;  conformance-fetch: get the suites'
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
 	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
@@ -164,8 +166,9 @@ demo:
 	examples/demo
 
 check:
-	tools/deps build check
+	tools/deps build check conformance
 	$(MAKE) all unit-tests
+	-$(MAKE) conformance-fetch
 	$(MAKE) run-tests
 
 # One run of prove over unit tests (C) and all others (.t), so that its closing lines count everything.
@@ -175,6 +178,22 @@ run-tests: all unit-tests
 
 check-svm: all
 	prove --exec '' tests/svm/run.t
+
+# Foreign test suites (tests/foreign/): natively, then here; goes on where it was ended. MORE=--failed and the like: tests/foreign/run --help
+PART ?= full
+JOBS ?= $(shell nproc)
+FOREIGN = COWBELL=$(abspath $(B)/cowbell) tests/foreign/run
+conformance:
+	tools/deps build conformance
+	$(MAKE) all
+	$(FOREIGN) run --suite '$(SUITE)' --monitor '$(MONITOR)' --only '$(ONLY)' --jobs $(JOBS) --part $(PART) $(MORE)
+
+conformance-fetch:
+	tools/deps conformance
+	$(FOREIGN) fetch --suite '$(SUITE)'
+
+conformance-docs:
+	$(FOREIGN) docs --suite '$(SUITE)'
 
 bench:
 	tools/deps build bench
@@ -330,6 +349,8 @@ fuzz-ring: build/fuzz-ring/ring_fuzz
 clean:
 	rm -rf build
 
+
+.PHONY: conformance conformance-fetch conformance-docs
 .PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk
