@@ -4,6 +4,7 @@
  * the CPU state that a program may ask for.
  */
 #include <asm/prctl.h>
+#include <linux/capability.h>
 #include <linux/personality.h>
 #include <linux/random.h>
 #include <linux/resource.h>
@@ -143,6 +144,16 @@ SYSCALL3(getrandom, u8 *, ubuf, u64, len, u32, flags)
 
 /* --- limits -------------------------------------------------------------------------- */
 
+/* Another process's limits: as itself would, or with the capability. */
+static bool may_limit(const struct process *p)
+{
+	const struct process *me = current->proc;
+
+	return p == me || me->cap_effective >> CAP_SYS_RESOURCE & 1 ||
+	       (me->uid == p->uid && me->uid == p->euid && me->uid == p->suid && me->gid == p->gid &&
+		me->gid == p->egid && me->gid == p->sgid);
+}
+
 static s64 set_limit(struct process *p, u32 which, const struct rlimit64 *new)
 {
 	struct rlimit64 *l = &p->rlim[which];
@@ -151,7 +162,7 @@ static s64 set_limit(struct process *p, u32 which, const struct rlimit64 *new)
 		return -EINVAL;
 	if (which == RLIMIT_NOFILE && new->rlim_max > NR_OPEN_MAX)
 		return -EPERM;
-	if (new->rlim_max > l->rlim_max && current->proc->euid)
+	if (new->rlim_max > l->rlim_max && !(current->proc->cap_effective >> CAP_SYS_RESOURCE & 1))
 		return -EPERM;
 	if (which == RLIMIT_CPU && !p->zombie) {
 		cpu_limit_note(l->rlim_cur, new->rlim_cur);
@@ -169,8 +180,12 @@ SYSCALL4(prlimit64, s32, pid, u32, which, const struct rlimit64 *, unew, struct 
 
 	if (which >= RLIM_NLIMITS)
 		return -EINVAL;
+	if (!p && thread_by_tid(pid))
+		p = thread_by_tid(pid)->proc;
 	if (!p)
 		return -ESRCH;
+	if (!may_limit(p))
+		return -EPERM;
 	old = p->rlim[which];
 	if (unew) {
 		if (get_user(new, unew))

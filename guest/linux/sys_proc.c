@@ -24,14 +24,9 @@
 
 SYSCALL1(exit, int, status)
 {
-	struct thread *t = current;
-	struct process *p = t->proc;
-
-	/* What the first thread says is the process's status, whoever ends last. */
-	if (t->tid == p->pid && !p->group_exit)
-		p->exit_status = (status & 0xff) << 8;
-	if (p->n_threads == 1)
-		process_exit(p->exit_status);
+	/* The last thread's status is the process's, whichever it is. */
+	if (current->proc->n_threads == 1)
+		process_exit((status & 0xff) << 8);
 	thread_exit();
 }
 
