@@ -166,10 +166,11 @@ enum ring_lock {
 #define RING_READY_PREFIX 2u
 #define RING_READY_APP	  3u
 #define RING_PEER_IPV4	  (1ull << 63)
+#define RING_SIGNAL_TYPED 0x100u /* a key at the host's terminal made it */
 
 /* Unasked events: a completion with user_data RING_UD_EVENT, val = enum ring_event, val2 = detail. */
 enum ring_event {
-	RING_EV_SIGNAL = 1, /* val2 = signal that the monitor received for the program */
+	RING_EV_SIGNAL = 1, /* val2 = signal that the monitor received for the program, | RING_SIGNAL_TYPED */
 	RING_EV_WINCH = 2,
 	RING_EV_RESTORED = 3, /* the instance was restored; clocks and randomness need attention */
 	RING_EV_SNAPSHOT = 4, /* come to rest and answer with RING_OP_SNAPSHOT */

@@ -94,10 +94,14 @@ static void on_timeout(int sig)
 		ring_server_interrupt(in->rs);
 }
 
-static void on_forwarded(int sig)
+/* si_code tells a key at the terminal from a kill(). */
+static void on_forwarded(int sig, siginfo_t *info, void *context)
 {
 	struct instance *in = &the_instance;
 
+	(void)context;
+	if (info->si_code == SI_KERNEL)
+		__atomic_or_fetch(&in->typed, 1ull << sig, __ATOMIC_RELAXED);
 	__atomic_or_fetch(&in->signals, 1ull << sig, __ATOMIC_RELAXED);
 	if (in->ctx)
 		in->backend->interrupt(in->ctx);
@@ -113,6 +117,14 @@ static void catch (int sig, void (*handler)(int))
 	sigaction(sig, &sa, NULL);
 }
 
+static void forward(int sig)
+{
+	struct sigaction sa = {.sa_sigaction = on_forwarded, .sa_flags = SA_RESTART | SA_SIGINFO};
+
+	sigfillset(&sa.sa_mask);
+	sigaction(sig, &sa, NULL);
+}
+
 static void catch_signals(struct instance *in)
 {
 	for (unsigned i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++) {
@@ -121,7 +133,7 @@ static void catch_signals(struct instance *in)
 		/* As nohup wants it: what was ignored stays ignored. */
 		if (sigaction(forwarded[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN)
 			continue;
-		catch (forwarded[i], on_forwarded);
+		forward(forwarded[i]);
 	}
 	catch (SIGALRM, on_timer);
 	catch (SIGPIPE, SIG_IGN);
@@ -158,6 +170,7 @@ static int translated(const struct instance *in, int sig)
 static bool take_signals(struct instance *in)
 {
 	uint64_t set = __atomic_exchange_n(&in->signals, 0, __ATOMIC_RELAXED);
+	uint64_t typed = __atomic_fetch_and(&in->typed, ~set, __ATOMIC_RELAXED);
 
 	for (int sig = 1; sig < 64 && set; sig++) {
 		if (!(set & (1ull << sig)))
@@ -172,7 +185,7 @@ static bool take_signals(struct instance *in)
 		if (sig == SIGWINCH)
 			ring_server_event(in->rs, RING_EV_WINCH, 0);
 		else
-			ring_server_event(in->rs, RING_EV_SIGNAL, (uint64_t)translated(in, sig));
+			ring_server_event(in->rs, RING_EV_SIGNAL, (uint64_t)translated(in, sig) | (typed >> sig & 1 ? RING_SIGNAL_TYPED : 0));
 	}
 	return set;
 }
@@ -221,7 +234,7 @@ static void hook_stopped(void *arg, int sig)
 		catch (SIGTSTP, SIG_DFL);
 	kill(in->pid, sig);
 	if (caught)
-		catch (SIGTSTP, on_forwarded);
+		forward(SIGTSTP);
 	ring_server_resume_tty();
 }
 

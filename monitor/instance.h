@@ -44,6 +44,7 @@ struct instance {
 	pid_t pid;
 	int n_host_calls; /* that the monitor's filter allows */
 	uint64_t signals; /* bit n: signal n arrived */
+	uint64_t typed; /* bit n: made by a key at the terminal */
 	volatile sig_atomic_t timer_armed, timed_out;
 	uint64_t timer_at_ns; /* when it fires, if armed */
 	bool timer_is_retry; /* armed to repeat a kick, not to tick */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* System calls: signals. Thin: proc/signal.c and proc/sigframe.c have the mechanism. */
+#include <linux/capability.h>
 #include <linux/signal.h>
 
 #include "abi/boot.h"
@@ -7,6 +8,7 @@
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
 
+#define LIBOS_PID	    1
 #define ALTSTACK_AUTODISARM (1u << 31)
 #define ACTION_FLAGS                                                                                         \
 	(SA_NOCLDSTOP | SA_NOCLDWAIT | SA_SIGINFO | SA_ONSTACK | SA_RESTART | SA_NODEFER | SA_RESETHAND |    \
@@ -217,6 +219,49 @@ static void own_info(siginfo_t *info, int sig, int code)
 	info->si_uid = current->proc->uid;
 }
 
+bool signal_permitted(const struct process *to, int sig)
+{
+	const struct process *me = current->proc;
+
+	if (to == me || me->euid == to->suid || me->euid == to->uid || me->uid == to->suid || me->uid == to->uid)
+		return true;
+	return (me->cap_effective >> CAP_KILL & 1) || (sig == SIGCONT && me->sid == to->sid);
+}
+
+static int send_process(struct process *p, int sig, const siginfo_t *info)
+{
+	if (!signal_permitted(p, sig))
+		return -EPERM;
+	return sig ? signal_process(p, sig, info) : 0;
+}
+
+/* To a group, or with pgid 0 to all but the library OS and oneself. At least one must be got. */
+static s64 send_many(s32 pgid, int sig, const siginfo_t *info)
+{
+	bool sent = false, found = false;
+	int err = -ESRCH;
+
+	list_for_each_safe (it, &all_processes) {
+		struct process *p = list_entry(it, struct process, all_node);
+
+		if (pgid ? p->pgid != pgid : p->pid == LIBOS_PID || p == current->proc)
+			continue;
+		found = true;
+		err = send_process(p, sig, info);
+		sent |= !err || (!pgid && err == -EPERM);
+	}
+	return found && sent ? 0 : err;
+}
+
+/* The process of a pid; Linux takes any thread's id for its process. */
+static struct process *target(s32 pid)
+{
+	struct process *p = process_by_pid(pid);
+	struct thread *t = p ? NULL : thread_by_tid(pid);
+
+	return t && !t->kfn ? t->proc : p;
+}
+
 SYSCALL2(kill, s32, pid, int, sig)
 {
 	struct process *p;
@@ -225,31 +270,14 @@ SYSCALL2(kill, s32, pid, int, sig)
 	if (sig < 0 || sig > N_SIGNALS)
 		return -EINVAL;
 	own_info(&info, sig, SI_USER);
-	if (pid == 0 || pid < -1)
-		return signal_pgrp(pid ? -pid : current->proc->pgid, sig, &info);
-	if (pid == -1) {
-		int res = -ESRCH;
-
-		list_for_each_safe (it, &all_processes) {
-			p = list_entry(it, struct process, all_node);
-			if (p == current->proc)
-				continue;
-			res = sig ? signal_process(p, sig, &info) : 0;
-		}
-		return res;
-	}
-	if (pid == 1)
-		return sig ? -EPERM : 0; /* the library OS */
-	p = process_by_pid(pid);
-	if (!p) {
-		/* Linux takes any thread's id for its process. */
-		struct thread *t = thread_by_tid(pid);
-
-		p = t ? t->proc : NULL;
-	}
-	if (!p)
+	if (pid == INT32_MIN)
 		return -ESRCH;
-	return sig ? signal_process(p, sig, &info) : 0;
+	if (pid <= 0)
+		return send_many(pid == -1 ? 0 : pid ? -pid : current->proc->pgid, sig, &info);
+	if (pid == LIBOS_PID) /* takes nothing, as any process 1 that has no handlers */
+		return current->proc->cap_effective >> CAP_KILL & 1 ? 0 : -EPERM;
+	p = target(pid);
+	return p ? send_process(p, sig, &info) : -ESRCH;
 }
 
 /* A thread by its id, and if pid is not 0 of that process. */
@@ -271,6 +299,8 @@ static s64 send_thread(s32 pid, s32 tid, int sig)
 		return -EINVAL;
 	if (!t)
 		return -ESRCH;
+	if (!signal_permitted(t->proc, sig))
+		return -EPERM;
 	own_info(&info, sig, SI_TKILL);
 	return sig ? signal_thread(t, sig, &info) : 0;
 }
@@ -299,7 +329,7 @@ static int info_in(const siginfo_t *uinfo, int sig, s32 pid, siginfo_t *info)
 
 SYSCALL3(rt_sigqueueinfo, s32, pid, int, sig, const siginfo_t *, uinfo)
 {
-	struct process *p = process_by_pid(pid);
+	struct process *p = target(pid);
 	siginfo_t info;
 	int err = info_in(uinfo, sig, pid, &info);
 
@@ -309,7 +339,7 @@ SYSCALL3(rt_sigqueueinfo, s32, pid, int, sig, const siginfo_t *, uinfo)
 		return -EINVAL;
 	if (!p)
 		return -ESRCH;
-	return sig ? signal_process(p, sig, &info) : 0;
+	return info.si_code <= 0 ? send_process(p, sig, &info) : sig ? signal_process(p, sig, &info) : 0;
 }
 
 SYSCALL4(rt_tgsigqueueinfo, s32, pid, s32, tid, int, sig, const siginfo_t *, uinfo)
@@ -326,5 +356,7 @@ SYSCALL4(rt_tgsigqueueinfo, s32, pid, s32, tid, int, sig, const siginfo_t *, uin
 	t = target_thread(pid, tid);
 	if (!t)
 		return -ESRCH;
+	if (info.si_code <= 0 && !signal_permitted(t->proc, sig))
+		return -EPERM;
 	return sig ? signal_thread(t, sig, &info) : 0;
 }

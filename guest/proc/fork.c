@@ -107,6 +107,7 @@ static void inherit_values(struct process *c, const struct process *p)
 {
 	c->pgid = p->pgid;
 	c->sid = p->sid;
+	c->no_tty = p->no_tty;
 	c->uid = p->uid, c->euid = p->euid, c->suid = p->suid, c->fsuid = p->fsuid;
 	c->gid = p->gid, c->egid = p->egid, c->sgid = p->sgid, c->fsgid = p->fsgid;
 	memcpy(c->groups, p->groups, sizeof(c->groups));

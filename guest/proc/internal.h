@@ -65,6 +65,23 @@ bool signal_ignored(struct process *p, int sig);
 bool signal_is_fatal(struct thread *t); /* t has one to deliver that ends its process, or t is to end anyway */
 void sigpending_init(struct sigpending *p);
 
+void signal_kick(struct thread *t); /* have it look at its signals soon, from any sleep that may be cut short */
+
+/* --- jobs.c ------------------------------------------------------------------- */
+/* A signal stops the current process (its default action). Returns when it is decided: the caller goes on to
+ * job_stop_here() if proc->stop_sig is set. */
+void job_stop(int sig, const siginfo_t *info);
+void job_stop_here(void); /* the current thread stands still until its process is continued or ends */
+void job_continue(struct process *p, bool tell); /* tell: the parent may know */
+void jobs_thread_count_changed(struct process *p); /* a thread of p ended: have all others stopped? */
+/* Its last thread ends, its children are still its own and p->parent is still right: hang-ups. */
+void jobs_process_exit(struct process *p);
+/* child has its new parent: hang-up of stopped groups that lost their last tie. After jobs_process_exit(). */
+void jobs_reparented(struct process *child, const struct process *old_parent);
+s32 pgrp_session(s32 pgid); /* 0: no such group */
+/* Nobody outside the group, but in its session, is the parent of a member. ignored: as if it had ended. */
+bool pgrp_orphaned(s32 pgid, const struct process *ignored);
+
 /* --- sigframe.c --------------------------------------------------------------- */
 /* Build the handler's frame and point r at the handler; false: the stack is not usable. */
 bool sigframe_push(struct regs *r, int sig, const siginfo_t *info, const struct ksigaction *ka,

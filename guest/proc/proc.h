@@ -29,6 +29,7 @@ typedef u64 sigmask_t; /* bit n-1: signal n */
 
 struct sigqueue {
 	struct list node;
+	struct process *proc; /* whose it counts as */
 	siginfo_t info;
 };
 
@@ -97,6 +98,7 @@ struct thread {
 		u64 arg[6];
 	} restart;
 	bool exiting;
+	bool stopped; /* stands still in job_stop_here() */
 	int pdeathsig; /* of the process's first thread counts; sent when the thread proc->maker_tid of the parent ends */
 	void (*kfn)(void *); /* a thread of the library OS itself: entry and argument */
 	void *karg;
@@ -163,10 +165,17 @@ struct process {
 	struct rlimit64 rlim[16];
 	struct file *exe;
 	char *exe_path;
-	bool group_exit, dumpable, no_new_privs, stopped, did_exec;
+	bool group_exit, dumpable, no_new_privs;
+	bool did_exec; /* since it was forked */
 	int exit_status; /* as in wait(2) */
+	/* job control (jobs.c, tty.c) */
+	bool stopped; /* all threads stand still */
+	bool no_tty; /* gave up its session's terminal for itself; a child inherits that */
+	int stop_sig; /* the signal of a stop that is wanted or in effect; 0: none */
+	u32 n_stopped; /* threads that stand still for it */
+	s32 old_tty_pgrp; /* a session leader whose terminal hung up: who was in the foreground */
+	u32 n_sigqueued; /* entries of its and its threads' queues */
 	struct waitq child_wait, signal_wait; /* its threads in wait4; signalfd and sigtimedwait */
-	struct file *tty;
 	struct {
 		struct ktimer t;
 		u64 interval_ns;
@@ -260,6 +269,8 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info); /* info NUL
 int signal_process(struct process *p, int sig, const siginfo_t *info);
 int signal_pgrp(s32 pgid, int sig, const siginfo_t *info);
 void signal_force(int sig, int code, u64 addr); /* to current; cannot be ignored or blocked */
+/* May current send it (credentials, as kill(2))? */
+bool signal_permitted(const struct process *to, int sig);
 bool signal_is_pending(void); /* current has something to deliver */
 void signal_recalc(struct thread *t);
 /* ppoll, pselect6, epoll_pwait: wait under another mask. size must be 8. uset NULL: nothing changes.

@@ -32,6 +32,7 @@
 #include "guest/net/net.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/tty.h"
 #include "guest/vfs/vfs.h"
 
 #define KSTACK_SIZE 16384ul
@@ -55,7 +56,7 @@ static bool id_in_use(s32 id)
 		if (p->pid == id || p->shown_pid == id || p->pgid == id || p->sid == id)
 			return true;
 	}
-	return thread_by_tid(id);
+	return thread_by_tid(id) || tty_uses_id(id);
 }
 
 static s32 tid_new(void)
@@ -266,6 +267,7 @@ struct thread *thread_new(struct process *p)
 	list_init(&t->all_node);
 	sigpending_init(&t->pending);
 	t->altstack.ss_flags = SS_DISABLE;
+	t->signal_pending = true; /* its process may be stopping */
 	list_add_tail(&p->threads, &t->process_node);
 	p->n_threads++;
 	t->tid = p->n_threads == 1 && !thread_by_tid(p->pid) ? p->pid : tid_new();
@@ -398,6 +400,7 @@ static void process_end(struct process *p)
 {
 	struct aspace *as = p->as;
 
+	jobs_process_exit(p);
 	itimers_free(p);
 	posix_timers_free(p);
 	kfree(p->posix_timers);
@@ -476,6 +479,7 @@ _Noreturn void thread_exit(void)
 			child_ended(p);
 		} else {
 			signal_retarget(p);
+			jobs_thread_count_changed(p);
 			waitq_wake_all(&p->thread_wait, 0);
 		}
 	}
@@ -490,9 +494,7 @@ _Noreturn void thread_exit(void)
 static void tell_to_exit(struct thread *t)
 {
 	t->exiting = true;
-	t->signal_pending = true;
-	if (t->state == THREAD_SLEEPING_INTR || t->state == THREAD_SLEEPING_KILL)
-		thread_wake(t);
+	signal_kick(t);
 }
 
 static void end_other_threads(struct process *p)

@@ -26,13 +26,14 @@
 #include "guest/mm/mm.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/tty.h"
 
 #define STOP_SIGNALS	   (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
 #define IGNORED_BY_DEFAULT (SIGBIT(SIGCHLD) | SIGBIT(SIGURG) | SIGBIT(SIGWINCH) | SIGBIT(SIGCONT))
 #define SYNCHRONOUS                                                                                          \
 	(SIGBIT(SIGSEGV) | SIGBIT(SIGBUS) | SIGBIT(SIGILL) | SIGBIT(SIGTRAP) | SIGBIT(SIGFPE) |              \
 	 SIGBIT(SIGSYS))
-#define MAX_QUEUED 4096 /* realtime signals of one process */
+#define MAX_QUEUED 65536 /* of all processes; each has RLIMIT_SIGPENDING besides */
 
 static u32 n_queued;
 
@@ -45,6 +46,7 @@ void sigpending_init(struct sigpending *p)
 static void drop_entry(struct sigqueue *q)
 {
 	list_del(&q->node);
+	q->proc->n_sigqueued--;
 	kfree(q);
 	n_queued--;
 }
@@ -68,7 +70,7 @@ void signal_recalc(struct thread *t)
 
 	if (!list_empty(&t->process_node))
 		set |= t->proc->pending.set;
-	t->signal_pending = t->exiting || (set & ~t->blocked);
+	t->signal_pending = t->exiting || (set & ~t->blocked) || (t->proc->stop_sig && !t->kfn);
 }
 
 bool signal_is_fatal(struct thread *t)
@@ -89,10 +91,11 @@ bool signal_is_pending(void)
 	return current->signal_pending;
 }
 
-static void notify(struct thread *t)
+void signal_kick(struct thread *t)
 {
 	t->signal_pending = true;
-	if (t->state == THREAD_SLEEPING_INTR || (t->state == THREAD_SLEEPING_KILL && signal_is_fatal(t)))
+	if (t->state == THREAD_SLEEPING_INTR || (t->state == THREAD_SLEEPING_KILL && signal_is_fatal(t)) ||
+	    (t->stopped && (t->exiting || !t->proc->stop_sig)))
 		thread_wake(t);
 }
 
@@ -102,7 +105,7 @@ static void notify_process(struct process *p, sigmask_t set)
 	struct thread *chosen = NULL;
 
 	if (current->proc == p && !list_empty(&current->process_node) && (set & ~current->blocked)) {
-		notify(current);
+		signal_kick(current);
 		return;
 	}
 	list_for_each (it, &p->threads) {
@@ -114,7 +117,7 @@ static void notify_process(struct process *p, sigmask_t set)
 			chosen = t;
 	}
 	if (chosen)
-		notify(chosen);
+		signal_kick(chosen);
 }
 
 void signal_retarget(struct process *p)
@@ -171,10 +174,13 @@ bool signal_ignored(struct process *p, int sig)
 	return h == SIG_IGN || (h == SIG_DFL && (SIGBIT(sig) & IGNORED_BY_DEFAULT));
 }
 
-/* A stop signal and SIGCONT cancel one another. */
+/* A stop signal and SIGCONT cancel one another; SIGCONT continues even where it is blocked or ignored. */
 static void cancel_opposite(struct process *p, int sig)
 {
 	sigmask_t gone = 0;
+
+	if (sig == SIGCONT || sig == SIGKILL)
+		job_continue(p, sig == SIGCONT);
 
 	if (sig == SIGCONT)
 		gone = STOP_SIGNALS;
@@ -188,9 +194,9 @@ static void cancel_opposite(struct process *p, int sig)
 }
 
 /* Put it into the set and, if it fits, into the queue. -EAGAIN: a realtime signal's details are lost. */
-static int enqueue(struct sigpending *pend, int sig, const siginfo_t *info)
+static int enqueue(struct process *p, struct sigpending *pend, int sig, const siginfo_t *info)
 {
-	struct sigqueue *q;
+	struct sigqueue *q = NULL;
 
 	if (sig < SIGRTMIN && (pend->set & SIGBIT(sig)))
 		return 0;
@@ -198,7 +204,8 @@ static int enqueue(struct sigpending *pend, int sig, const siginfo_t *info)
 		pend->set |= SIGBIT(sig);
 		return 0;
 	}
-	q = n_queued < MAX_QUEUED ? kmalloc(sizeof(*q)) : NULL;
+	if (n_queued < MAX_QUEUED && p->n_sigqueued < p->rlim[RLIMIT_SIGPENDING].rlim_cur)
+		q = kmalloc(sizeof(*q));
 	if (!q) {
 		if (sig >= SIGRTMIN && info->si_code != SI_USER)
 			return -EAGAIN;
@@ -206,6 +213,8 @@ static int enqueue(struct sigpending *pend, int sig, const siginfo_t *info)
 		return 0;
 	}
 	n_queued++;
+	p->n_sigqueued++;
+	q->proc = p;
 	q->info = *info;
 	q->info.si_signo = sig;
 	list_add_tail(&pend->queue, &q->node);
@@ -223,11 +232,11 @@ int signal_thread(struct thread *t, int sig, const siginfo_t *info)
 	cancel_opposite(p, sig);
 	if (signal_ignored(p, sig) && !((t->blocked | t->real_blocked) & SIGBIT(sig)))
 		return 0;
-	err = enqueue(&t->pending, sig, info);
+	err = enqueue(p, &t->pending, sig, info);
 	if (err)
 		return err;
 	if (!(t->blocked & SIGBIT(sig)))
-		notify(t);
+		signal_kick(t);
 	waitq_wake_all(&p->signal_wait, POLLIN);
 	return 0;
 }
@@ -255,7 +264,7 @@ int signal_process(struct process *p, int sig, const siginfo_t *info)
 	cancel_opposite(p, sig);
 	if (signal_ignored(p, sig) && !blocked_somewhere(p, sig))
 		return 0;
-	err = enqueue(&p->pending, sig, info);
+	err = enqueue(p, &p->pending, sig, info);
 	if (err)
 		return err;
 	notify_process(p, SIGBIT(sig));
@@ -292,30 +301,54 @@ void signal_force(int sig, int code, u64 addr)
 	if (ka->handler == SIG_IGN || (t->blocked & SIGBIT(sig)))
 		ka->handler = SIG_DFL; /* it cannot be put off: the instruction would only fault again */
 	t->blocked &= ~SIGBIT(sig);
-	enqueue(&t->pending, sig, &info);
+	enqueue(t->proc, &t->pending, sig, &info);
 	t->signal_pending = true;
 }
 
 /* --- events from outside ---------------------------------------------------------------- */
 
+/* The terminal that the host's streams are, if the program's session has it. */
+static struct tty *host_tty(void)
+{
+	return tty_by_session(init_process->sid);
+}
+
+/*
+ * The monitor received a signal. What the host's terminal made of a key goes where a terminal sends it; all
+ * else goes to the program, as to the first process of a container. To be continued is meant for whoever is
+ * in front, too: the host's shell knows only one job.
+ */
+static void host_signal(int sig, bool typed)
+{
+	siginfo_t info = {.si_code = SI_USER}; /* somebody outside: uid and pid 0 */
+	struct tty *t = host_tty();
+
+	if (typed && t && t->pgrp && sig != SIGHUP) {
+		tty_signal(t, sig);
+		return;
+	}
+	if (sig == SIGCONT && t && t->pgrp && t->pgrp != init_process->pgid)
+		tty_signal(t, SIGCONT);
+	if (sig == SIGCONT && init_process->n_threads)
+		signal_pgrp(init_process->pgid, sig, &info);
+	else
+		signal_process(init_process, sig, &info);
+}
+
 void proc_ring_event(u64 event, u64 detail)
 {
-	siginfo_t info;
+	u64 sig = detail & ~(u64)RING_SIGNAL_TYPED;
 
-	memset(&info, 0, sizeof(info));
-	info.si_code = SI_KERNEL;
 	switch (event) {
 	case RING_EV_SIGNAL:
-		if (detail >= 1 && detail <= N_SIGNALS) {
-			info.si_code = SI_USER; /* somebody outside: uid and pid 0 */
-			signal_process(init_process, (int)detail, &info);
-		}
+		if (sig >= 1 && sig <= N_SIGNALS)
+			host_signal((int)sig, detail & RING_SIGNAL_TYPED);
 		break;
 	case RING_EV_WINCH:
-		signal_process(init_process, SIGWINCH, &info);
+		host_signal(SIGWINCH, true);
 		break;
 	case RING_EV_RESTORED: /* who cares reads /proc/cowbell/generation; others ignore it by default */
-		signal_process(init_process, SIGCONT, &info);
+		signal_process(init_process, SIGCONT, NULL);
 		break;
 	default:
 		break;
@@ -393,23 +426,15 @@ void signal_exec_reset(struct process *p)
 
 /* --- delivery --------------------------------------------------------------------------------- */
 
-/* The program stopped itself: the monitor stops too and comes back when it is continued; its SIGCONT is ours. */
-static void stop_instance(int sig)
-{
-	struct ring_sqe sqe = {.op = RING_OP_STOP, .handle = RING_NO_HANDLE, .arg = (u32)sig};
-
-	ring_call(&sqe, NULL, NULL);
-}
-
 /* The action for a signal without a handler. */
-static void default_action(int sig)
+static void default_action(int sig, const siginfo_t *info)
 {
 	sigmask_t bit = SIGBIT(sig);
 
 	if (bit & IGNORED_BY_DEFAULT)
 		return;
 	if (bit & STOP_SIGNALS) {
-		stop_instance(sig);
+		job_stop(sig, info);
 		return;
 	}
 	process_exit(sig);
@@ -478,7 +503,7 @@ static bool deliver_one(struct regs *r)
 	if (h == SIG_IGN)
 		return true;
 	if (h == SIG_DFL)
-		default_action(sig);
+		default_action(sig, &info);
 	else
 		run_handler(r, sig, &info);
 	return true;
@@ -488,8 +513,12 @@ static void deliver_signals(struct regs *r)
 {
 	struct thread *t = current;
 
-	while (!t->exiting && deliver_one(r))
-		;
+	while (!t->exiting) {
+		if (t->proc->stop_sig)
+			job_stop_here();
+		else if (!deliver_one(r))
+			break;
+	}
 	if (t->exiting) {
 		if (t->proc->group_exit)
 			process_exit(t->proc->exit_status);

@@ -124,6 +124,8 @@ void children_reparent(struct process *p)
 			list_add_tail(&to->children, &c->sibling);
 		if (c->zombie)
 			child_ended(c);
+		else
+			jobs_reparented(c, p);
 	}
 }
 

@@ -184,7 +184,10 @@ static s64 write_behind(struct stream *s, struct uio *u, bool nonblock)
 static s64 console_write(struct file *f, struct uio *u, u64 *pos)
 {
 	struct stream *s = f->priv;
+	int bg = console_is_tty(s->handle) ? tty_check_write(s) : 0;
 
+	if (bg)
+		return bg;
 	if (boot->host_file_mask >> s->handle & 1)
 		return write_through(s, u);
 	return write_behind(s, u, f->flags & O_NONBLOCK);
@@ -309,10 +312,10 @@ static s64 take_input(struct stream *s, struct uio *u)
 static s64 console_read(struct file *f, struct uio *u, u64 *pos)
 {
 	struct stream *s = input_of(f->priv);
-	int r = 0;
+	int r = console_is_tty(s->handle) ? tty_check_read(&console_terminal) : 0;
 
-	if (!u->left)
-		return 0;
+	if (r || !u->left)
+		return r;
 	while (!in_ready(s)) {
 		if (f->flags & O_NONBLOCK) {
 			r = try_read(s, u->left);
@@ -371,7 +374,7 @@ static s64 console_ioctl(struct file *f, u32 cmd, u64 arg)
 		v = (int)(in->in_len - in->in_pos);
 		return put_user(v, (int *)arg);
 	}
-	return console_is_tty(s->handle) ? tty_ioctl(s, in, cmd, arg) : -ENOTTY;
+	return console_is_tty(s->handle) ? tty_ioctl(f, s, in, cmd, arg) : -ENOTTY;
 }
 
 static const struct file_ops console_fops = {
@@ -440,6 +443,7 @@ static struct file *stream_file(int n)
 
 int vfs_open_console(void)
 {
+	console_terminal_init();
 	for (int n = 0; n < N_STREAMS; n++) {
 		struct file *f = stream_file(n);
 		if (!f)

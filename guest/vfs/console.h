@@ -6,6 +6,7 @@
 #include <asm/ioctls.h>
 
 #include "guest/plat/ring.h"
+#include "guest/proc/tty.h"
 #include "guest/vfs/internal.h"
 
 struct stream {
@@ -29,7 +30,13 @@ struct stream {
 	struct waitq in_wq;
 };
 
+/* The streams that are terminals, as the controlling terminal of the program's session. */
+extern struct tty console_terminal;
+void console_terminal_init(void);
+/* Before output by the background: does the terminal want that stopped (TOSTOP)? 0 or what write returns. */
+int tty_check_write(struct stream *s);
+
 /* ioctl of a terminal; `in` is the stream whose input it reads. */
-s64 tty_ioctl(struct stream *s, struct stream *in, u32 cmd, u64 arg);
+s64 tty_ioctl(struct file *f, struct stream *s, struct stream *in, u32 cmd, u64 arg);
 
 #endif

@@ -1,16 +1,40 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The terminal behind a standard stream: its modes are the host terminal's, so
- * ioctls ask the monitor. Job control is answered from here: the program has
- * the terminal for itself.
+ * ioctls ask the monitor. Job control is the instance's own: to the host's shell
+ * the monitor is one job, and its terminal is ours while we are in its foreground.
  */
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <asm/termios.h>
 
+#include "abi/boot.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
 #include "guest/vfs/console.h"
+
+static int console_tty_open(struct tty *t, struct file *f)
+{
+	return console_open(f, __builtin_ctz(boot->host_tty_mask));
+}
+
+static bool console_tty_there(struct tty *t)
+{
+	return boot->host_tty_mask & 7;
+}
+
+static const struct tty_ops console_tty_ops = {.open = console_tty_open, .there = console_tty_there};
+struct tty console_terminal;
+
+/* The program is started as a login would start it: its session has the terminal. */
+void console_terminal_init(void)
+{
+	struct process *p = current->proc;
+
+	tty_init(&console_terminal, &console_tty_ops, MKDEV(5, 1));
+	console_terminal.session = p->sid;
+	console_terminal.pgrp = p->pgid;
+}
 
 static s64 tty_call(struct stream *s, u32 op, u32 arg, struct ring_tty *t)
 {
@@ -79,10 +103,38 @@ static s64 tty_modes_ioctl(struct stream *s, u32 cmd, u64 arg)
 	return r;
 }
 
-s64 tty_ioctl(struct stream *s, struct stream *in, u32 cmd, u64 arg)
+int tty_check_write(struct stream *s)
+{
+	struct process *p = current->proc;
+	struct ring_tty *t;
+	bool stop;
+
+	if (likely(p->pgid == console_terminal.pgrp || tty_of(p) != &console_terminal))
+		return 0;
+	t = kzalloc(sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	stop = tty_call(s, RING_OP_TTY_GET, 0, t) >= 0 && (t->lflag & TOSTOP);
+	kfree(t);
+	return stop ? tty_check_change(&console_terminal) : 0;
+}
+
+s64 tty_ioctl(struct file *f, struct stream *s, struct stream *in, u32 cmd, u64 arg)
 {
 	int v;
 
+	switch (cmd) {
+	case TCSETS:
+	case TCSETSW:
+	case TCSETSF:
+	case TCXONC:
+	case TCFLSH:
+	case TCSBRK:
+	case TCSBRKP:
+		v = tty_check_change(&console_terminal);
+		if (v)
+			return v;
+	}
 	switch (cmd) {
 	case TCGETS:
 	case TCSETS:
@@ -92,17 +144,14 @@ s64 tty_ioctl(struct stream *s, struct stream *in, u32 cmd, u64 arg)
 	case TIOCSWINSZ:
 		return tty_modes_ioctl(s, cmd, arg);
 	case TIOCGPGRP:
-		v = current->proc->pgid;
-		return put_user(v, (int *)arg);
 	case TIOCGSID:
-		v = current->proc->sid;
-		return put_user(v, (int *)arg);
-	case TIOCOUTQ:
-		v = (int)s->out_bytes;
-		return put_user(v, (int *)arg);
 	case TIOCSPGRP:
 	case TIOCSCTTY:
 	case TIOCNOTTY:
+		return tty_job_ioctl(&console_terminal, f, cmd, arg, false);
+	case TIOCOUTQ:
+		v = (int)s->out_bytes;
+		return put_user(v, (int *)arg);
 	case TCXONC:
 		return 0;
 	case TCFLSH:

@@ -9,6 +9,7 @@
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
+#include "guest/proc/tty.h"
 #include "guest/vfs/internal.h"
 
 static s64 null_read(struct file *f, struct uio *u, u64 *pos)
@@ -90,17 +91,12 @@ static const struct file_ops full_fops = {.read = zero_read, .write = full_write
 static const struct file_ops random_fops = {
 	.read = random_read, .write = null_write, .lseek = dev_lseek, .ioctl = random_ioctl};
 
-/* /dev/tty: the terminal that the program was started on. */
+/* /dev/tty: the controlling terminal of whoever opens it. */
 static int tty_open(struct file *f)
 {
-	struct file *tty = current->proc->tty;
+	struct tty *t = tty_of(current->proc);
 
-	if (tty) {
-		f->ops = tty->ops;
-		f->priv = tty->priv;
-		return 0;
-	}
-	return boot->host_tty_mask & 7 ? console_open(f, __builtin_ctz(boot->host_tty_mask)) : -ENXIO;
+	return t ? t->ops->open(t, f) : -ENXIO;
 }
 
 int dev_open(struct inode *ino, struct file *f)

@@ -9,6 +9,7 @@
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/tty.h"
 #include "guest/vfs/pseudo.h"
 
 enum { USER_HZ = 100 };
@@ -186,9 +187,9 @@ static void show_stat(struct text *t, const struct pid_of *o)
 			sigcatch |= SIGBIT(i);
 	}
 	struct aspace *as = p->as;
-	u32 tty = p->tty || boot->host_tty_mask ? MKDEV(5, 1) : 0;
+	struct tty *tty = tty_of(p);
 	text_add(t, "%d (%s) %c %d %d %d %u %d 4194304 ", o->num ? th->tid : p->pid, th->comm,
-		 state_letter(th), p->ppid, p->pgid, p->sid, tty, tty ? p->pgid : -1);
+		 state_letter(th), p->ppid, p->pgid, p->sid, tty ? (u32)tty->rdev : 0, tty ? tty->pgrp : -1);
 	text_add(t, "%lu 0 %lu 0 %lu %lu 0 0 %d %d %lu 0 %lu ", (unsigned long)p->minflt,
 		 (unsigned long)p->majflt, (unsigned long)ticks(ut), (unsigned long)ticks(st), 20 + th->nice,
 		 th->nice, (unsigned long)n, (unsigned long)ticks(th->start_ns));

@@ -7,7 +7,8 @@
  * into the master's. The input queue holds one u16 per character: the byte and
  * marks. In canonical mode a reader sees only complete lines (a mark LINE_END
  * on the last character; END_OF_FILE is the VEOF character, which is not
- * delivered). Signals go to the foreground process group.
+ * delivered). Signals go to the foreground process group; who may read and
+ * change modes from the background is proc/tty.c's to say.
  *
  * A pty lives until its master and all its slaves are closed; its number is
  * then free again.
@@ -17,9 +18,9 @@
 #include <asm/termios.h>
 #include <linux/magic.h>
 
-#include "abi/boot.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
+#include "guest/proc/tty.h"
 #include "guest/vfs/internal.h"
 
 enum { MAX_PTYS = 256, IN_SIZE = 4096, OUT_SIZE = 16384 };
@@ -32,7 +33,7 @@ struct pty {
 	u32 slaves;
 	struct termios tio;
 	struct winsize ws;
-	s32 pgrp, session;
+	struct tty tty;
 	u32 column;
 	/* to the slave */
 	u16 *in;
@@ -157,8 +158,7 @@ static bool in_signal(struct pty *p, u8 c)
 		in_flush(p);
 	if (lflag(p, ECHO))
 		echo(p, c);
-	if (p->pgrp)
-		signal_pgrp(p->pgrp, sig, NULL);
+	tty_signal(&p->tty, sig);
 	return true;
 }
 
@@ -303,8 +303,11 @@ static s64 slave_read(struct file *f, struct uio *u, u64 *pos)
 {
 	struct pty *p = f->priv;
 
-	if (!u->left)
+	if (!u->left || !p->master_open)
 		return 0;
+	int bg = tty_check_read(&p->tty);
+	if (bg)
+		return bg;
 	while (!in_ready(p)) {
 		if (!p->master_open)
 			return 0;
@@ -328,7 +331,10 @@ static s64 slave_write(struct file *f, struct uio *u, u64 *pos)
 {
 	struct pty *p = f->priv;
 	s64 done = 0;
+	int bg = lflag(p, TOSTOP) && p->master_open ? tty_check_change(&p->tty) : 0;
 
+	if (bg)
+		return bg;
 	while (u->left) {
 		u8 c;
 		if (!p->master_open)
@@ -399,39 +405,25 @@ static s64 set_size(struct pty *p, u64 arg)
 		return -EFAULT;
 	bool same = !memcmp(&ws, &p->ws, sizeof(ws));
 	p->ws = ws;
-	if (!same && p->pgrp)
-		signal_pgrp(p->pgrp, SIGWINCH, NULL);
+	if (!same)
+		tty_signal(&p->tty, SIGWINCH);
 	return 0;
 }
 
-static s64 job_ioctl(struct pty *p, u32 cmd, u64 arg)
+/* What a background process of the slave's session may not do unasked. */
+static bool changes(u32 cmd)
 {
-	int v;
-
-	switch (cmd) {
-	case TIOCGPGRP:
-		return put_user(p->pgrp, (int *)arg);
-	case TIOCSPGRP:
-		if (get_user(v, (int *)arg))
-			return -EFAULT;
-		p->pgrp = v;
-		return 0;
-	case TIOCGSID:
-		return put_user(p->session, (int *)arg);
-	case TIOCSCTTY:
-		p->session = current->proc->sid;
-		p->pgrp = current->proc->pgid;
-		return 0;
-	default: /* TIOCNOTTY */
-		p->session = p->pgrp = 0;
-		return 0;
-	}
+	return cmd == TCSETS || cmd == TCSETSW || cmd == TCSETSF || cmd == TCFLSH || cmd == TCXONC || cmd == TCSBRK ||
+	       cmd == TCSBRKP;
 }
 
-static s64 common_ioctl(struct file *f, u32 cmd, u64 arg)
+static s64 common_ioctl(struct file *f, u32 cmd, u64 arg, bool master)
 {
 	struct pty *p = f->priv;
-	int v;
+	int v = changes(cmd) && !master ? tty_check_change(&p->tty) : 0;
+
+	if (v)
+		return v;
 
 	switch (cmd) {
 	case TCGETS:
@@ -449,7 +441,7 @@ static s64 common_ioctl(struct file *f, u32 cmd, u64 arg)
 	case TIOCGSID:
 	case TIOCSCTTY:
 	case TIOCNOTTY:
-		return job_ioctl(p, cmd, arg);
+		return tty_job_ioctl(&p->tty, f, cmd, arg, master);
 	case TIOCOUTQ:
 		v = (int)p->out_used;
 		return put_user(v, (int *)arg);
@@ -475,7 +467,9 @@ static s64 slave_ioctl(struct file *f, u32 cmd, u64 arg)
 		int v = (int)(lflag(p, ICANON) && !p->in_lines ? 0 : p->in_used);
 		return put_user(v, (int *)arg);
 	}
-	return common_ioctl(f, cmd, arg);
+	if (!p->master_open)
+		return -EIO;
+	return common_ioctl(f, cmd, arg, false);
 }
 
 static s64 open_peer(struct pty *p, u32 flags)
@@ -515,7 +509,7 @@ static s64 master_ioctl(struct file *f, u32 cmd, u64 arg)
 		v = (int)p->out_used;
 		return put_user(v, (int *)arg);
 	}
-	return common_ioctl(f, cmd, arg);
+	return common_ioctl(f, cmd, arg, true);
 }
 
 /* --- life ------------------------------------------------------------------------------------------ */
@@ -543,10 +537,7 @@ static void master_release(struct file *f)
 	struct pty *p = f->priv;
 
 	p->master_open = false;
-	if (p->pgrp) {
-		signal_pgrp(p->pgrp, SIGHUP, NULL);
-		signal_pgrp(p->pgrp, SIGCONT, NULL);
-	}
+	tty_hangup(&p->tty);
 	waitq_wake_all(&p->in_wq, POLLHUP | POLLIN);
 	waitq_wake_all(&p->out_wq, POLLHUP | POLLOUT);
 	unlist(p);
@@ -571,6 +562,23 @@ static const struct file_ops master_fops = {
 	.release = master_release,
 };
 
+static void slave_by_tty_release(struct file *f)
+{
+	struct pty *p = f->priv;
+
+	slave_release(f);
+	inode_put(&p->inode);
+}
+
+static const struct file_ops slave_by_tty_fops = {
+	.kind = "pty",
+	.read = slave_read,
+	.write = slave_write,
+	.poll = slave_poll,
+	.ioctl = slave_ioctl,
+	.release = slave_by_tty_release,
+};
+
 static const struct file_ops slave_fops = {
 	.kind = "pty",
 	.read = slave_read,
@@ -579,6 +587,38 @@ static const struct file_ops slave_fops = {
 	.ioctl = slave_ioctl,
 	.release = slave_release,
 };
+
+static void slave_attach(struct pty *p, struct file *f)
+{
+	p->slaves++;
+	p->slave_was_open = true;
+	f->ops = &slave_fops;
+	f->priv = p;
+}
+
+static int slave_open(struct inode *ino, struct file *f)
+{
+	struct pty *p = container_of(ino, struct pty, inode);
+
+	if (p->locked || !p->master_open)
+		return -EIO;
+	slave_attach(p, f);
+	tty_opened(&p->tty, f);
+	return 0;
+}
+
+/* Opened as /dev/tty: that file has another inode, so the pty is held by itself. */
+static int pty_tty_open(struct tty *t, struct file *f)
+{
+	struct pty *p = container_of(t, struct pty, tty);
+
+	slave_attach(p, f);
+	f->ops = &slave_by_tty_fops;
+	inode_get(&p->inode);
+	return 0;
+}
+
+static const struct tty_ops pty_tty_ops = {.open = pty_tty_open};
 
 int ptmx_open(struct inode *ino, struct file *f)
 {
@@ -618,6 +658,7 @@ int ptmx_open(struct inode *ino, struct file *f)
 		return -ENOMEM;
 	}
 	p->index = n;
+	tty_init(&p->tty, &pty_tty_ops, MKDEV(136, n));
 	p->master_open = p->locked = true;
 	p->tio = fresh;
 	waitq_init(&p->in_wq);
@@ -626,26 +667,6 @@ int ptmx_open(struct inode *ino, struct file *f)
 	inode_get(&p->inode); /* the master's */
 	f->ops = &master_fops;
 	f->priv = p;
-	return 0;
-}
-
-static int slave_open(struct inode *ino, struct file *f)
-{
-	struct pty *p = container_of(ino, struct pty, inode);
-
-	if (p->locked || !p->master_open)
-		return -EIO;
-	p->slaves++;
-	p->slave_was_open = true;
-	f->ops = &slave_fops;
-	f->priv = p;
-	/* a session leader without a terminal gets this one */
-	struct process *me = current->proc;
-	if (!(f->flags & O_NOCTTY) && !p->session && me->sid == me->pid && !me->tty &&
-	    !(boot->host_tty_mask & 7)) {
-		p->session = me->sid;
-		p->pgrp = me->pgid;
-	}
 	return 0;
 }
 
