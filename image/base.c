@@ -93,6 +93,9 @@ static void put_etc(struct tree *t)
 		 "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n");
 	put_text(t, "/etc/resolv.conf", read_text("/etc/resolv.conf"));
 	put_text(t, "/etc/host.conf", "multi on\n");
+	static const char *const records[] = {"/var/log/lastlog", "/var/log/wtmp", "/run/utmp"};
+	for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++)
+		put_text(t, records[i], ""); /* of logins: a server adds to them if they are there */
 	base_hostname(t, IMAGE_HOSTNAME);
 }
 

@@ -551,6 +551,7 @@ static int collect_runtime(struct work *w, struct dpkg *d)
 		strings_sort(&w->dirs);
 		made_add(w->t, &w->out->sigs, &w->dirs);
 		alternatives_add(w->t, &w->out->sigs);
+		rundirs_add(w->t);
 	}
 	work_off(w);
 	return r;

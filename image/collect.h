@@ -86,6 +86,8 @@ void alternatives_add(struct tree *t, struct sigs *sigs);
 /* made.c: files that the packages' scripts made in the packages' directories `dirs`. */
 struct strings;
 void made_add(struct tree *t, struct sigs *sigs, const struct strings *dirs);
+/* rundirs.c: directories below /run and /var that the packages' servers expect to find. */
+void rundirs_add(struct tree *t);
 /* Names of directories that are never taken from a runtime. */
 extern const char *const runtime_skip_names[];
 

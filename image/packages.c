@@ -216,6 +216,8 @@ bool dpkg_is_bulk(const struct deb *p, const char *path)
 					   "/etc/systemd/"};
 	size_t n = strlen(path);
 
+	if (n > 8 && !strcmp(path + n - 8, ".service"))
+		return !strstr(path, "/lib/systemd/system/"); /* rundirs.c reads them */
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
 		size_t len = strlen(dirs[i]);
 		if (!strncmp(path, dirs[i], len) || (n == len - 1 && !strncmp(path, dirs[i], n)))

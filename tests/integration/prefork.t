@@ -83,7 +83,7 @@ http { access_log off; client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fas
   server { listen 8080; location / { return 200 "$pid"; } } }
 C
 	spew("$d/upgrade.sh", <<'X');
-nginx -c $PWD/nginx.conf
+/usr/sbin/nginx -c $PWD/nginx.conf
 for i in $(seq 100); do [ -s /tmp/nginx.pid ] && break; sleep 0.05; done
 old=$(cat /tmp/nginx.pid)
 read go
@@ -222,7 +222,7 @@ sub redis {
 	`$cli set k during`;
 	ok(eventually(20, sub { `$cli info persistence` =~ /rdb_bgsave_in_progress:0/ }), "$m redis: it ends");
 	like(`$cli info persistence`, qr/rdb_last_bgsave_status:ok/, "$m redis: well");
-	cmp_ok(-s "$d/dump.rdb", '>', 1_000_000, "$m redis: the dump is on the volume");
+	cmp_ok(-s "$d/dump.rdb", '>', 500_000, "$m redis: the dump is on the volume");
 	like(`$cli bgrewriteaof`, qr/started/, "$m redis: BGREWRITEAOF");
 	`$cli set n $_` for 1 .. 20;
 	ok(eventually(20, sub { `$cli info persistence` =~ /aof_rewrite_in_progress:0/ }), "$m redis: it ends");
