@@ -75,13 +75,32 @@ struct fdtable *fdtable_fork(struct fdtable *t)
 	return n;
 }
 
+/* A descriptor of f that was in t is closed. The error that close() tells. */
+static int let_go(struct fdtable *t, struct file *f)
+{
+	int err = 0;
+
+	/* POSIX: closing any descriptor of a file drops the process's record locks on it */
+	if (f->inode && f->inode->locks)
+		locks_table_closed(t, f->inode);
+	if (f->ops->flush && !(f->flags & O_PATH))
+		err = f->ops->flush(f);
+	file_put(f);
+	return err;
+}
+
 void fdtable_put(struct fdtable *t)
 {
 	if (--t->refs)
 		return;
-	for (u32 i = 0; i < t->cap; i++)
-		if (t->file[i])
-			file_put(t->file[i]);
+	for (u32 i = 0; i < t->cap; i++) {
+		struct file *f = t->file[i];
+
+		if (!f)
+			continue;
+		t->file[i] = NULL;
+		let_go(t, f);
+	}
 	kfree(t->file);
 	kfree(t->cloexec);
 	kfree(t);
@@ -109,12 +128,8 @@ void fds_release(struct process *p)
 	struct fdtable *t = p->fds;
 
 	p->fds = NULL;
-	if (!t)
-		return;
-	for (u32 i = 0; i < t->cap; i++)
-		if (t->file[i] && t->file[i]->inode && t->file[i]->inode->locks)
-			locks_process_closed(p, t->file[i]->inode);
-	fdtable_put(t);
+	if (t)
+		fdtable_put(t);
 }
 
 static struct fdtable *fds(void)
@@ -199,12 +214,7 @@ static int drop(struct fdtable *t, u32 fd)
 	set_cloexec(t, fd, false);
 	if (fd < t->free_hint)
 		t->free_hint = fd;
-	/* POSIX: closing any descriptor of a file drops the process's record locks on it */
-	if (f->inode && f->inode->locks)
-		locks_process_closed(current->proc, f->inode);
-	int err = f->ops->flush && !(f->flags & O_PATH) ? f->ops->flush(f) : 0;
-	file_put(f);
-	return err;
+	return let_go(t, f);
 }
 
 int fd_install_at(struct file *f, int fd, bool cloexec)
@@ -220,11 +230,8 @@ int fd_install_at(struct file *f, int fd, bool cloexec)
 	set_cloexec(t, (u32)fd, cloexec);
 	if ((u32)fd == t->free_hint)
 		t->free_hint++;
-	if (old) {
-		if (old->inode && old->inode->locks)
-			locks_process_closed(current->proc, old->inode);
-		file_put(old);
-	}
+	if (old)
+		let_go(t, old);
 	return fd;
 }
 

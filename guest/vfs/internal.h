@@ -125,7 +125,10 @@ s64 lock_flock(struct file *f, int op);
 struct flock;
 s64 lock_fcntl(struct file *f, u32 cmd,
 	       struct flock *fl); /* F_GETLK, F_SETLK(W) and their OFD twins; GETLK answers in *fl */
-void locks_process_closed(struct process *p, struct inode *ino); /* POSIX locks of p */
+struct fdtable;
+void locks_table_closed(struct fdtable *t, struct inode *ino); /* POSIX locks of those who use t */
+struct text;
+void locks_show(struct text *t); /* /proc/locks */
 
 /* --- inotify (inotify.c) ----------------------------------------------------------------- */
 extern u32 inotify_watches; /* how many exist: the hot path's test */

@@ -3,7 +3,8 @@
  * File locks: flock(2), POSIX record locks, open-file-description locks.
  *
  * A lock is a record on its inode's list: a range, a type, an owner. The owner
- * is the open file for flock and OFD locks, the process for POSIX locks. flock
+ * is the open file for flock and OFD locks, the process's table of descriptors for POSIX
+ * locks: a fork has its own, an exec keeps it, who shares it shares its locks. flock
  * and record locks do not see each other, as on Linux. Records of one owner
  * never overlap. Whoever must wait sleeps on inode->lock_wait and tries
  * again from the start; a removal wakes all.
@@ -14,8 +15,9 @@
  * what is given up here is given up there unless another owner needs it.
  * Nobody tells when the host's lock becomes free: a waiter asks again and again.
  *
- * A blocked F_SETLKW between processes could deadlock; with EDEADLK not yet
- * detected, a signal ends it.
+ * Whoever waits for a POSIX lock stands in `blocked`. Before it sleeps the chain of
+ * owners that wait for one another is followed; one that comes back to the
+ * beginning is a deadlock, and the call fails (EDEADLK) instead.
  */
 #include "guest/proc/proc.h"
 #include "guest/vfs/internal.h"
@@ -35,7 +37,10 @@ struct lock {
 
 struct lockset {
 	struct list locks;
+	struct list node; /* in with_locks */
+	const struct inode *ino;
 };
+static struct list with_locks = LIST_INIT(with_locks);
 
 static struct lockset *lockset_of(struct inode *ino)
 {
@@ -43,6 +48,8 @@ static struct lockset *lockset_of(struct inode *ino)
 
 	if (!s && (s = kmalloc(sizeof(*s)))) {
 		list_init(&s->locks);
+		s->ino = ino;
+		list_add_tail(&with_locks, &s->node);
 		ino->locks = s;
 	}
 	return s;
@@ -53,6 +60,7 @@ static void trim(struct inode *ino)
 	struct lockset *s = ino->locks;
 
 	if (s && list_empty(&s->locks)) {
+		list_del(&s->node);
 		kfree(s);
 		ino->locks = NULL;
 	}
@@ -190,14 +198,64 @@ static int host_lock(struct inode *ino, const struct lock *want)
 			      want->end);
 }
 
+/* --- deadlocks ------------------------------------------------------------------------ */
+
+#define CHAIN_MAX 64 /* owners that are followed */
+
+/* On the stack of who waits for a POSIX lock. */
+struct blocked {
+	struct list node;
+	struct inode *ino;
+	const struct lock *want;
+};
+static struct list blocked = LIST_INIT(blocked);
+
+static const struct blocked *blocked_owner(const void *owner)
+{
+	list_for_each (it, &blocked) {
+		const struct blocked *b = list_entry(it, struct blocked, node);
+		if (b->want->owner == owner)
+			return b;
+	}
+	return NULL;
+}
+
+/* Would `want`, in the way of which is `l`, wait for itself? */
+static bool deadlock(const struct lock *want, const struct lock *l)
+{
+	for (int i = 0; l && l->kind == KIND_POSIX && i < CHAIN_MAX; i++) {
+		const struct blocked *b;
+
+		if (l->owner == want->owner)
+			return true;
+		b = blocked_owner(l->owner);
+		l = b && b->ino->locks ? conflict(b->ino->locks, b->want) : NULL;
+		if (l && l->owner == want->owner)
+			return true;
+	}
+	return false;
+}
+
 /* --- getting and giving up --------------------------------------------------------- */
 
 /* Sleep until `want` may be free. */
 static int wait_turn(struct inode *ino, const struct lock *want, bool host)
 {
-	if (!host)
-		return wait_event(&ino->lock_wait, !ino->locks || !conflict(ino->locks, want), NO_DEADLINE,
-				  true);
+	if (!host) {
+		struct blocked b = {.ino = ino, .want = want};
+
+		if (want->kind == KIND_POSIX) {
+			if (deadlock(want, conflict(ino->locks, want)))
+				return -EDEADLK;
+			list_add_tail(&blocked, &b.node);
+		} else {
+			list_init(&b.node);
+		}
+		int err = wait_event(&ino->lock_wait, !ino->locks || !conflict(ino->locks, want), NO_DEADLINE,
+				     true);
+		list_del(&b.node);
+		return err;
+	}
 	int r = wait_event(&ino->lock_wait, false, mono_ns() + ASK_AGAIN_NS, true);
 	return r == -ETIMEDOUT ? 0 : r;
 }
@@ -312,7 +370,7 @@ s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl)
 {
 	bool ofd = cmd == F_OFD_GETLK || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW;
 	struct lock want = {.kind = ofd ? KIND_OFD : KIND_POSIX,
-			    .owner = ofd ? (void *)f : current->proc,
+			    .owner = ofd ? (void *)f : current->proc->fds,
 			    .pid = ofd ? -1 : current->proc->pid,
 			    .exclusive = fl->l_type == F_WRLCK};
 
@@ -376,7 +434,34 @@ void locks_file_gone(struct file *f)
 	drop_owned(f->inode, f);
 }
 
-void locks_process_closed(struct process *p, struct inode *ino)
+void locks_table_closed(struct fdtable *t, struct inode *ino)
 {
-	drop_owned(ino, p);
+	drop_owned(ino, t);
+}
+
+/* --- /proc/locks ------------------------------------------------------------------------ */
+
+static void show_one(struct text *t, const struct inode *ino, u64 n, const struct lock *l)
+{
+	text_add(t, "%lu: %s  ADVISORY  %s %d %02lx:%02lx:%lu %lu ", (unsigned long)n,
+		 l->kind == KIND_FLOCK ? "FLOCK"
+		 : l->kind == KIND_OFD ? "OFDLCK"
+				       : "POSIX",
+		 l->exclusive ? "WRITE" : "READ", l->pid, (unsigned long)DEV_MAJOR(ino->dev),
+		 (unsigned long)DEV_MINOR(ino->dev), (unsigned long)ino->ino, (unsigned long)l->start);
+	if (l->end == RANGE_MAX)
+		text_add(t, "EOF\n");
+	else
+		text_add(t, "%lu\n", (unsigned long)l->end);
+}
+
+void locks_show(struct text *t)
+{
+	u64 n = 0;
+
+	list_for_each (it, &with_locks) {
+		const struct lockset *s = list_entry(it, struct lockset, node);
+		list_for_each (li, &s->locks)
+			show_one(t, s->ino, ++n, list_entry(li, struct lock, node));
+	}
 }

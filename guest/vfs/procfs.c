@@ -242,6 +242,11 @@ static void show_filesystems(struct text *t, const struct pid_of *o)
 		    "\n\terofs\n");
 }
 
+static void show_locks(struct text *t, const struct pid_of *o)
+{
+	locks_show(t);
+}
+
 static void show_proc_cmdline(struct text *t, const struct pid_of *o)
 {
 	text_add(t, "\n");
@@ -554,6 +559,7 @@ static const struct pent root_entries[] = {
 	RO("filesystems", show_filesystems),
 	RO("interrupts", show_empty),
 	RO("loadavg", show_loadavg),
+	RO("locks", show_locks),
 	RO("meminfo", show_meminfo),
 	RO("modules", show_empty),
 	P_LINK("mounts", show_self_mounts),
