@@ -27,7 +27,8 @@ struct ipc_kind {
 	void (*free)(struct ipc_object *o); /* the last reference is gone */
 	/* table: by index, the low bits of an id */
 	struct ipc_object **slot;
-	u32 cap, used, last;
+	u32 cap, used;
+	u32 last; /* behind the index that was used last */
 	u16 seq;
 };
 

@@ -56,9 +56,9 @@ static int insert(struct ipc_kind *k, struct ipc_object *o)
 		i++;
 	if (i == k->cap && grow(k))
 		return -ENOMEM;
-	if (k->used + k->seq + k->last && i <= k->last)
+	if (i < k->last)
 		k->seq = (k->seq + 1) & SEQ_MASK;
-	k->last = i;
+	k->last = i + 1;
 	k->slot[i] = o;
 	k->used++;
 	o->perm.seq = k->seq;
