@@ -4,6 +4,7 @@
  *
  *	[tid 3] openat(AT_FDCWD, "/etc/x", O_RDONLY|O_CLOEXEC) = 3
  *
+ * The thread's number stands before it when there are several threads or processes.
  * A line is built in a buffer of the thread: the arguments that the call reads
  * when it enters, those that it writes and the result when it returns. A call
  * that may not return (exit, execve, rt_sigreturn) is printed when it enters.
@@ -453,15 +454,20 @@ static bool may_not_return(u64 nr)
 	return nr == 15 || nr == 59 || nr == 60 || nr == 231 || nr == 322;
 }
 
-static void print(struct out *o)
+static void print_line(const char *text)
 {
 	struct thread *t = current;
 
-	o->text[o->len] = 0;
-	if (t->proc->n_threads > 1)
-		log_raw("[tid %d] %s", t->tid, o->text);
+	if (t->proc->n_threads > 1 || n_living)
+		log_raw("[tid %d] %s", t->tid, text);
 	else
-		log_raw("%s", o->text);
+		log_raw("%s", text);
+}
+
+static void print(struct out *o)
+{
+	o->text[o->len] = 0;
+	print_line(o->text);
 	o->len = 0;
 }
 
@@ -494,7 +500,7 @@ void strace_exit(const struct regs *r, s64 res)
 	struct out *o = current->strace_buf;
 	const struct syscall_desc *d = find((u32)r->orig_rax);
 
-	if (!o)
+	if (!o || r->orig_rax == ~0ull) /* rt_sigreturn: the registers are those of the code that was interrupted */
 		return;
 	if (!d) {
 		out_f(o, ")");
@@ -518,8 +524,15 @@ void strace_exit(const struct regs *r, s64 res)
 
 void strace_signal(int sig, const siginfo_t *info)
 {
+	char line[128];
+
 	if (!strace_on)
 		return;
-	log_raw("--- %s {si_code=%d, si_addr=0x%lx} ---", signal_name(sig), info->si_code,
-		(u64)info->si_addr);
+	if (sig == SIGCHLD)
+		snprintf(line, sizeof(line), "--- %s {si_code=%d, si_pid=%d, si_status=%d} ---", signal_name(sig),
+			 info->si_code, info->si_pid, info->si_status);
+	else
+		snprintf(line, sizeof(line), "--- %s {si_code=%d, si_addr=0x%lx} ---", signal_name(sig),
+			 info->si_code, (u64)info->si_addr);
+	print_line(line);
 }
