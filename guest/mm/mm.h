@@ -120,6 +120,11 @@ s64 mm_map_special(struct aspace *as, u64 addr, u64 len, u32 prot, gpa_t gpa, co
 int mm_poke(struct aspace *as, u64 va, const void *src, size_t n);
 /* Fault the page at va in; *g = where it is (without the offset in the page). 0 or -EFAULT. No reference. */
 int mm_user_page(struct aspace *as, u64 va, bool write, gpa_t *g);
+/*
+ * Bytes at va of an address space that need not be current, into buf or with `write` from it; force: protection does
+ * not count (private pages are copied first). How many were there before the first that was not.
+ */
+size_t mm_access(struct aspace *as, u64 va, void *buf, size_t n, bool write, bool force);
 /* Restored from a snapshot, or forked: contents of MADV_WIPEONFORK ranges become zero. */
 void mm_wipe_on_fork(struct aspace *as);
 /* Everybody who uses `as` has got SIGKILL: its private memory is free now, and its faults end it. Never sleeps. */

@@ -11,6 +11,7 @@ void sched_update_tick(void);
 void sched_tick(void); /* the monitor kicked: timers, ring, end of the slice */
 void sched_preempt(void); /* the current thread goes to the end of the run queue */
 void sched_new_thread(struct thread *t); /* runnable for the first time */
+u64 sched_busy_ns(void); /* CPU time of all, since the start */
 void sched_account(struct thread *t); /* charge the time since last_ns */
 u64 sched_slice_ns(const struct thread *t);
 extern struct list all_threads;
@@ -21,6 +22,7 @@ extern u32 n_processes; /* in all_processes, zombies too */
 extern u32 n_living; /* processes beside the program that are no zombies */
 /* A process without threads: the program (parent NULL), or a child that has inherited nothing yet. NULL: no memory. */
 struct process *process_new(void);
+s32 last_pid(void); /* the number given last */
 void process_reap(struct process *p); /* a zombie: out of all lists, its usage goes to its parent */
 void process_drop_memory(struct process *p); /* p leaves its address space, by exec or for good: tell a vfork parent */
 void sighand_put(struct sighand *h);

@@ -82,18 +82,24 @@ SYSCALL2(pidfd_open, s32, pid, u32, flags)
 	return pidfd_install(p, flags);
 }
 
-/* May current act on p as kill(2) would? */
-static bool may_signal(const struct process *p)
+/* A pidfd's process, or that of an open directory /proc/PID; referenced. */
+static struct process *process_of_fd(int fd)
 {
-	const struct process *me = current->proc;
+	struct process *p = pidfd_process(fd, NULL);
+	struct file *f = p ? NULL : fd_get(fd);
 
-	return p == me || !me->euid || me->euid == p->uid || me->euid == p->suid || me->uid == p->uid ||
-	       me->uid == p->suid;
+	if (!f)
+		return p;
+	p = proc_directory_process(f);
+	if (p)
+		process_get(p);
+	file_put(f);
+	return p;
 }
 
 SYSCALL4(pidfd_send_signal, int, fd, int, sig, const siginfo_t *, uinfo, u32, flags)
 {
-	struct process *p = pidfd_process(fd, NULL);
+	struct process *p = process_of_fd(fd);
 	siginfo_t info;
 	s64 res = 0;
 
@@ -114,7 +120,7 @@ SYSCALL4(pidfd_send_signal, int, fd, int, sig, const siginfo_t *, uinfo, u32, fl
 		res = -EPERM;
 	else if (p->reaped)
 		res = -ESRCH;
-	else if (!may_signal(p))
+	else if (!signal_permitted(p, sig))
 		res = -EPERM;
 	else if (sig)
 		res = signal_process(p, sig, &info);
@@ -133,7 +139,7 @@ SYSCALL3(pidfd_getfd, int, pidfd, int, fd, u32, flags)
 	p = pidfd_process(pidfd, NULL);
 	if (!p)
 		return -EBADF;
-	f = fdtable_file(p->fds, fd);
+	f = p->fds ? fdtable_file(p->fds, fd) : NULL;
 	if (p->zombie || p->reaped) {
 		res = -ESRCH;
 	} else if (current->proc->euid && (current->proc->uid != p->uid || current->proc->euid != p->euid)) {

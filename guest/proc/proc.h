@@ -174,6 +174,7 @@ struct process {
 	int stop_sig; /* the signal of a stop that is wanted or in effect; 0: none */
 	u32 n_stopped; /* threads that stand still for it */
 	s32 old_tty_pgrp; /* a session leader whose terminal hung up: who was in the foreground */
+	u64 io_read, io_written, io_reads, io_writes; /* bytes and calls, as /proc/PID/io has them */
 	u32 n_sigqueued; /* entries of its and its threads' queues */
 	struct waitq child_wait, signal_wait; /* its threads in wait4; signalfd and sigtimedwait */
 	struct {
@@ -271,6 +272,8 @@ int signal_pgrp(s32 pgid, int sig, const siginfo_t *info);
 void signal_force(int sig, int code, u64 addr); /* to current; cannot be ignored or blocked */
 /* May current send it (credentials, as kill(2))? */
 bool signal_permitted(const struct process *to, int sig);
+/* May current look into p: its memory, descriptors, environment (as for ptrace)? */
+bool process_may_inspect(const struct process *p, bool by_fs_ids);
 bool signal_is_pending(void); /* current has something to deliver */
 void signal_recalc(struct thread *t);
 /* ppoll, pselect6, epoll_pwait: wait under another mask. size must be 8. uset NULL: nothing changes.

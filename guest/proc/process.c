@@ -68,6 +68,11 @@ static s32 tid_new(void)
 	return last_tid;
 }
 
+s32 last_pid(void)
+{
+	return last_tid;
+}
+
 static void default_limits(struct process *p)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(p->rlim); i++)
@@ -450,6 +455,8 @@ static void leave_process(struct thread *t)
 	p->dead_sys_ns += t->sys_ns;
 	p->dead_nvcsw += t->nvcsw;
 	p->dead_nivcsw += t->nivcsw;
+	if (t->tid == p->pid)
+		memcpy(p->comm, t->comm, sizeof(p->comm)); /* what a zombie is shown as */
 	list_del(&t->process_node);
 	p->n_threads--;
 	signal_flush(&t->pending, ~0ull);

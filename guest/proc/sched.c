@@ -38,6 +38,7 @@ struct list all_threads = LIST_INIT(all_threads);
 static struct list run_queue = LIST_INIT(run_queue);
 static u64 min_vruntime; /* of whoever ran last: where a thread that wakes joins */
 static u64 last_poll_ns;
+static u64 busy_ns; /* CPU time of all threads, dead ones too */
 static u32 n_sleeping; /* threads of programs that sleep */
 static bool idling; /* current waits in the ring, in pick_next() */
 static struct thread boot_thread; /* the context that starts the library OS */
@@ -87,12 +88,19 @@ static u64 weigh(u64 ns, int nice)
 	return ns;
 }
 
+u64 sched_busy_ns(void)
+{
+	sched_account(current);
+	return busy_ns;
+}
+
 void sched_account(struct thread *t)
 {
 	u64 now = mono_ns();
 
 	if (now > t->last_ns) {
 		t->user_ns += now - t->last_ns;
+		busy_ns += now - t->last_ns;
 		t->vruntime_ns += weigh(now - t->last_ns, t->nice);
 	}
 	t->last_ns = now;

@@ -60,6 +60,9 @@ s64 file_read(struct file *f, struct uio *u, u64 *pos)
 	if (unlikely(!f->ops->read))
 		return f->inode && IS_DIR(f->inode) ? -EISDIR : -EINVAL;
 	s64 n = f->ops->read(f, u, pos);
+	current->proc->io_reads++;
+	if (n > 0)
+		current->proc->io_read += (u64)n;
 	if (n > 0)
 		notify(f->dentry, IN_ACCESS);
 	return n;
@@ -93,6 +96,9 @@ s64 file_write(struct file *f, struct uio *u, u64 *pos)
 	if (err)
 		return err;
 	s64 n = f->ops->write(f, u, pos);
+	current->proc->io_writes++;
+	if (n > 0)
+		current->proc->io_written += (u64)n;
 	if (n > 0)
 		notify(f->dentry, IN_MODIFY);
 	return n;

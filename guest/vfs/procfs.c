@@ -181,54 +181,79 @@ static void show_meminfo(struct text *t, const struct pid_of *o)
 
 /* --- time and load ------------------------------------------------------------------------ */
 
-static u64 busy_ns(void)
-{
-	u64 ns = 0;
-
-	list_for_each (it, &all_processes)
-		ns += process_cpu_ns(list_entry(it, struct process, all_node));
-	return ns;
-}
-
 static void show_uptime(struct text *t, const struct pid_of *o)
 {
-	u64 up = mono_ns(), idle = up - MIN(up, busy_ns());
+	u64 up = mono_ns(), idle = up * MAX(boot->n_vcpus, 1u);
 
+	idle -= MIN(idle, sched_busy_ns());
 	text_add(t, "%lu.%02lu %lu.%02lu\n", (unsigned long)(up / NS_PER_SEC),
 		 (unsigned long)(up / 10000000 % 100), (unsigned long)(idle / NS_PER_SEC),
 		 (unsigned long)(idle / 10000000 % 100));
 }
 
-static void show_stat(struct text *t, const struct pid_of *o)
+/* Threads of programs, and how many of them could run. */
+static u32 count_threads(u32 *running)
 {
-	u64 up = mono_ns(), busy = busy_ns(), idle = up - MIN(up, busy);
-	u32 running = 0, n = 0;
+	u32 n = 0;
 
+	*running = 0;
 	list_for_each (it, &all_threads) {
 		struct thread *th = list_entry(it, struct thread, all_node);
-		n++;
-		running += th->state == THREAD_RUNNABLE;
+
+		n += !th->kfn;
+		*running += !th->kfn && (th->state == THREAD_RUNNABLE || th == current);
 	}
-	u64 tick = NS_PER_SEC / USER_HZ;
-	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\ncpu0 %lu 0 0 %lu 0 0 0 0 0 0\n",
-		 (unsigned long)(busy / tick), (unsigned long)(idle / tick), (unsigned long)(busy / tick),
-		 (unsigned long)(idle / tick));
-	text_add(t, "intr 0\nctxt 0\nbtime %lu\nprocesses %u\nprocs_running %u\nprocs_blocked 0\n",
-		 (unsigned long)((real_ns() - up) / NS_PER_SEC), n, running);
+	return n;
+}
+
+/* CPU time is known for all CPUs together. */
+static void show_stat(struct text *t, const struct pid_of *o)
+{
+	u32 cpus = MAX(boot->n_vcpus, 1u), running;
+	u64 up = mono_ns(), busy = sched_busy_ns(), idle = up * cpus - MIN(up * cpus, busy), tick = NS_PER_SEC / USER_HZ;
+
+	count_threads(&running);
+	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (unsigned long)(busy / tick), (unsigned long)(idle / tick));
+	for (u32 i = 0; i < cpus; i++)
+		text_add(t, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", i, (unsigned long)(busy / cpus / tick),
+			 (unsigned long)(idle / cpus / tick));
+	text_add(t, "intr 0\nctxt 0\nbtime %lu\nprocesses %d\nprocs_running %u\nprocs_blocked 0\n",
+		 (unsigned long)((real_ns() - up) / NS_PER_SEC), last_pid(), running);
+	text_add(t, "softirq 0 0 0 0 0 0 0 0 0 0 0\n");
 }
 
 static void show_loadavg(struct text *t, const struct pid_of *o)
 {
-	u32 running = 0, n = 0;
-	s32 last = 0;
+	u32 running, n = count_threads(&running);
 
-	list_for_each (it, &all_threads) {
-		struct thread *th = list_entry(it, struct thread, all_node);
-		n++;
-		running += th->state == THREAD_RUNNABLE;
-		last = MAX(last, th->tid);
-	}
-	text_add(t, "0.00 0.00 0.00 %u/%u %d\n", running, n, last);
+	text_add(t, "0.00 0.00 0.00 %u/%u %d\n", running, n, last_pid());
+}
+
+void proc_cpus_allowed(struct text *t)
+{
+	u32 cpus = MAX(boot->n_vcpus, 1u);
+
+	text_add(t, "Cpus_allowed:\t%lx\nCpus_allowed_list:\t", cpus < 64 ? (1ul << cpus) - 1 : ~0ul);
+	if (cpus > 1)
+		text_add(t, "0-%u", cpus - 1);
+	else
+		text_add(t, "0");
+	text_add(t, "\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
+}
+
+/* How ps and others turn a device number into a terminal's name. */
+static void show_tty_drivers(struct text *t, const struct pid_of *o)
+{
+	text_add(t, "/dev/tty             /dev/tty        5       0 system:/dev/tty\n"
+		    "/dev/console         /dev/console    5       1 system:console\n"
+		    "/dev/ptmx            /dev/ptmx       5       2 system\n"
+		    "pty_slave            /dev/pts      136 0-1048575 pty:slave\n");
+}
+
+static void show_vmstat(struct text *t, const struct pid_of *o)
+{
+	text_add(t, "nr_free_pages %lu\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault %lu\npgmajfault 0\noom_kill 0\n",
+		 (unsigned long)frames_free(), (unsigned long)stats->faults);
 }
 
 static void show_version(struct text *t, const struct pid_of *o)
@@ -490,7 +515,7 @@ static void show_self_net(struct text *t, const struct pid_of *o)
 static int root_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out)
 {
 	s32 pid = pseudo_number(name, len);
-	struct process *p = pid > 0 ? process_by_pid(pid) : NULL;
+	struct process *p = pid > 0 ? pseudo_process(&(struct pid_of){.pid = pid}) : NULL;
 
 	if (!p) { /* a thread's number works too, though it is not listed */
 		struct thread *t = pid > 0 ? thread_by_tid(pid) : NULL;
@@ -502,17 +527,18 @@ static int root_lookup(const struct pid_of *dir, const char *name, u32 len, stru
 	return 0;
 }
 
-static bool root_nth(const struct pid_of *dir, u64 n, char name[16], struct pid_of *out)
+static s64 root_next(const struct pid_of *dir, u64 from, struct pid_of *out)
 {
+	s64 best = from <= 1 ? 1 : -1;
+
 	list_for_each (it, &all_processes) {
 		struct process *p = list_entry(it, struct process, all_node);
-		if (n--)
-			continue;
-		snprintf(name, 16, "%d", p->pid);
-		*out = (struct pid_of){&proc_pid_dir, p->pid, 0};
-		return true;
+
+		if ((u64)p->pid >= from && (best < 0 || p->pid < best))
+			best = p->pid;
 	}
-	return false;
+	*out = (struct pid_of){&proc_pid_dir, (s32)best, 0};
+	return best;
 }
 
 /* 1, and one more with each restore: a program that keeps what must not live twice looks here after SIGCONT. */
@@ -550,12 +576,15 @@ static const struct pent cowbell_entries[] = {
 static const struct pent sysvipc_entries[] = {RO("msg", ipc_show_msg), RO("sem", ipc_show_sem),
 					      RO("shm", ipc_show_shm)};
 
+static const struct pent tty_entries[] = {RO("drivers", show_tty_drivers)};
+
 static const struct pent root_entries[] = {
 	RO("cgroups", show_empty),
 	RO("cmdline", show_proc_cmdline),
 	P_DIR("cowbell", cowbell_entries),
 	RO("cpuinfo", show_cpuinfo),
 	RO("devices", show_devices),
+	RO("diskstats", show_empty),
 	RO("filesystems", show_filesystems),
 	RO("interrupts", show_empty),
 	RO("loadavg", show_loadavg),
@@ -565,13 +594,16 @@ static const struct pent root_entries[] = {
 	P_LINK("mounts", show_self_mounts),
 	P_LINK("net", show_self_net),
 	P_LINK("self", show_self),
+	RO("partitions", show_empty),
 	RO("stat", show_stat),
 	RO("swaps", show_empty),
 	P_DIR("sys", sys_entries),
 	P_DIR("sysvipc", sysvipc_entries),
 	P_LINK("thread-self", show_thread_self),
+	P_DIR("tty", tty_entries),
 	RO("uptime", show_uptime),
 	RO("version", show_version),
+	RO("vmstat", show_vmstat),
 };
 
 static const struct pent proc_root = {.name = "/",
@@ -579,7 +611,7 @@ static const struct pent proc_root = {.name = "/",
 				      .sub = root_entries,
 				      .n_sub = ARRAY_SIZE(root_entries),
 				      .lookup = root_lookup,
-				      .nth = root_nth};
+				      .next = root_next};
 
 struct superblock *proc_new(struct inode **root)
 {

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /* The engine of /proc and /sys; see pseudo.h. A file's text is made at the read of its first byte and kept. */
-#include "guest/vfs/pseudo.h"
+#include <linux/capability.h>
+#include <linux/magic.h>
+
 #include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
+#include "guest/vfs/pseudo.h"
 
 enum { WRITE_MAX = 4096 };
 
@@ -12,15 +15,51 @@ struct pinode {
 };
 
 static const struct inode_ops pseudo_ops, magic_ops;
+static const struct file_ops pseudo_fops;
 
 static const struct pid_of *of(struct inode *ino)
 {
 	return &container_of(ino, struct pinode, i)->of;
 }
 
+/* The library OS, as far as a directory of /proc shows it. */
+static struct process *libos_process(void)
+{
+	static struct process p;
+
+	if (!p.pid) {
+		p.pid = p.pgid = p.sid = 1;
+		p.cap_effective = p.cap_permitted = p.cap_bounding = (1ull << (CAP_LAST_CAP + 1)) - 1;
+		list_init(&p.threads);
+		p.start_ns = init_process->start_ns;
+		memcpy(p.comm, "cowbell", 8);
+	}
+	return &p;
+}
+
 struct process *pseudo_process(const struct pid_of *o)
 {
-	return process_by_pid(o->pid);
+	return o->pid == 1 ? libos_process() : process_by_pid(o->pid);
+}
+
+struct process *pseudo_file_process(struct file *f)
+{
+	return pseudo_process(of(f->inode));
+}
+
+struct process *proc_directory_process(struct file *f)
+{
+	if (!f->inode || f->inode->sb->magic != PROC_SUPER_MAGIC || of(f->inode)->ent != &proc_pid_dir)
+		return NULL;
+	return process_by_pid(of(f->inode)->pid);
+}
+
+/* May current see it? */
+static bool is_open_to_us(const struct pid_of *o)
+{
+	struct process *p = o->pid ? pseudo_process(o) : NULL;
+
+	return !o->ent->guard || !p || process_may_inspect(p, true);
 }
 
 s32 pseudo_number(const char *name, u32 len)
@@ -75,8 +114,8 @@ static int pseudo_getattr(struct inode *ino, struct kstat *st)
 	st->mode = ino->mode;
 	st->nlink = IS_DIR(ino) ? 2 : 1;
 	st->blksize = 1024;
-	st->uid = p ? p->euid : 0;
-	st->gid = p ? p->egid : 0;
+	st->uid = p && p->dumpable ? p->euid : 0;
+	st->gid = p && p->dumpable ? p->egid : 0;
 	st->atime_ns = st->mtime_ns = st->ctime_ns = (s64)real_ns();
 	return 0;
 }
@@ -88,6 +127,8 @@ static int pseudo_lookup(struct inode *dir, const char *name, u32 len, struct in
 	const struct pid_of *o = of(dir);
 	struct pid_of child = {.pid = o->pid, .num = o->num};
 
+	if (o->pid && !pseudo_process(o))
+		return -ENOENT;
 	for (u32 i = 0; i < o->ent->n_sub && !child.ent; i++)
 		if (strlen(o->ent->sub[i].name) == len && !memcmp(o->ent->sub[i].name, name, len))
 			child.ent = &o->ent->sub[i];
@@ -102,19 +143,23 @@ static int pseudo_readdir(struct inode *dir, struct dir_sink *s)
 	const struct pid_of *o = of(dir);
 	u64 pos = s->pos;
 
+	if (o->pid && !pseudo_process(o))
+		return -ENOENT;
 	for (; pos < o->ent->n_sub; pos++) {
 		const struct pent *e = &o->ent->sub[pos];
 		struct pid_of child = {e, o->pid, o->num};
 		if (!s->emit(s, e->name, (u32)strlen(e->name), ino_of(&child), DT_OF_MODE(e->mode), pos + 1))
 			return 0;
 	}
-	for (; o->ent->nth; pos++) {
+	while (o->ent->next) {
 		struct pid_of child = {.pid = o->pid, .num = o->num};
+		s64 n = o->ent->next(o, pos - o->ent->n_sub, &child);
 		char name[16];
-		if (!o->ent->nth(o, pos - o->ent->n_sub, name, &child))
+		if (n < 0)
 			break;
-		if (!s->emit(s, name, (u32)strlen(name), ino_of(&child), DT_OF_MODE(child.ent->mode),
-			     pos + 1))
+		int len = snprintf(name, sizeof(name), "%d", (int)n);
+		pos = o->ent->n_sub + (u64)n + 1;
+		if (!s->emit(s, name, (u32)len, ino_of(&child), DT_OF_MODE(child.ent->mode), pos))
 			break;
 	}
 	return 0;
@@ -127,9 +172,14 @@ static s64 pseudo_readlink(struct inode *ino, char *buf, size_t size)
 	struct text t = {0};
 	const struct pid_of *o = of(ino);
 
-	if (!o->ent->show)
+	if (!is_open_to_us(o))
+		return -EACCES;
+	if (o->ent->target)
+		text_add(&t, "%s", o->ent->target);
+	else if (o->ent->show)
+		o->ent->show(&t, o);
+	else
 		return -EINVAL;
-	o->ent->show(&t, o);
 	s64 n = t.failed ? -ENOMEM : !t.len ? -ENOENT : (s64)MIN(t.len, size);
 	if (n > 0)
 		memcpy(buf, t.p, (size_t)n);
@@ -141,7 +191,18 @@ static int pseudo_follow(struct inode *ino, struct dentry **out)
 {
 	const struct pid_of *o = of(ino);
 
-	return o->ent->follow(o, out);
+	return is_open_to_us(o) ? o->ent->follow(o, out) : -EACCES;
+}
+
+/* The mode bits, and for what shows a process's insides the process itself. Root comes here for opening only. */
+static int pseudo_open(struct inode *ino, struct file *f)
+{
+	const struct pid_of *o = of(ino);
+
+	if (!is_open_to_us(o))
+		return -EACCES;
+	f->ops = o->ent->fops ? o->ent->fops : &pseudo_fops;
+	return 0;
 }
 
 /* --- files ------------------------------------------------------------------------------ */
@@ -236,7 +297,7 @@ static const struct inode_ops pseudo_ops = {
 	.mkdir = pseudo_mkdir,
 	.getattr = pseudo_getattr,
 	.setattr = pseudo_setattr,
-	.fops = &pseudo_fops,
+	.open = pseudo_open,
 	.evict = pseudo_evict,
 	.lookup = pseudo_lookup,
 	.readdir = pseudo_readdir,

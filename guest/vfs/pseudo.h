@@ -26,11 +26,14 @@ struct pent {
 	const char *text; /* or this line, always the same */
 	const struct pent *sub; /* a directory's fixed entries */
 	u32 n_sub;
-	/* a directory's other entries: -ENOENT or 0; and the n-th one: false at the end */
+	/* a directory's other entries, which are numbers: -ENOENT or 0; and the smallest from `from` on: -1 at the end */
 	int (*lookup)(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out);
-	bool (*nth)(const struct pid_of *dir, u64 n, char name[16], struct pid_of *out);
+	s64 (*next)(const struct pid_of *dir, u64 from, struct pid_of *out);
 	int (*follow)(const struct pid_of *o, struct dentry **out);
 	s64 (*write)(const struct pid_of *o, char *buf, size_t n); /* buf is terminated */
+	const char *target; /* a link's target, always the same */
+	const struct file_ops *fops; /* a file that is no text */
+	bool guard; /* only for who may look into the process (process_may_inspect) */
 };
 
 #define P_FILE(n, m, f)                                                                                      \
@@ -49,12 +52,40 @@ struct pent {
 struct superblock *pseudo_new(const char *type, u32 magic, const struct pent *root, struct inode **out);
 /* Decimal number of a name; -1: it is none. */
 s32 pseudo_number(const char *name, u32 len);
-struct process *pseudo_process(const struct pid_of *o); /* NULL: gone */
+/* NULL: gone. Of process 1, the library OS, it has only ids and a name. */
+struct process *pseudo_process(const struct pid_of *o);
+struct process *pseudo_file_process(struct file *f); /* the same of an open file */
+
+/* procfs.c */
+enum { PROC_N_NET = 14 };
+extern const struct pent proc_net_entries[PROC_N_NET];
+void proc_cpus_allowed(struct text *t); /* lines of status */
 
 /* proc_pid.c */
 extern const struct pent proc_pid_dir, proc_task_dir;
-enum { PROC_N_NET = 14 };
-extern const struct pent proc_net_entries[PROC_N_NET]; /* procfs.c */
+
+/* proc_pid_mem.c */
+void proc_show_cmdline(struct text *t, const struct pid_of *o);
+void proc_show_environ(struct text *t, const struct pid_of *o);
+void proc_show_auxv(struct text *t, const struct pid_of *o);
+void proc_show_maps(struct text *t, const struct pid_of *o);
+void proc_show_smaps(struct text *t, const struct pid_of *o);
+void proc_show_smaps_rollup(struct text *t, const struct pid_of *o);
+void proc_show_statm(struct text *t, const struct pid_of *o);
+extern const struct file_ops proc_mem_fops;
+
+/* proc_pid_fd.c */
 void proc_mounts(struct text *t, const struct pid_of *o);
+void proc_show_mountinfo(struct text *t, const struct pid_of *o);
+void proc_show_exe(struct text *t, const struct pid_of *o);
+void proc_show_cwd(struct text *t, const struct pid_of *o);
+void proc_show_root(struct text *t, const struct pid_of *o);
+int proc_follow_exe(const struct pid_of *o, struct dentry **out);
+int proc_follow_cwd(const struct pid_of *o, struct dentry **out);
+int proc_follow_root(const struct pid_of *o, struct dentry **out);
+int proc_fd_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out);
+s64 proc_fd_next(const struct pid_of *dir, u64 from, struct pid_of *out);
+int proc_fdinfo_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out);
+s64 proc_fdinfo_next(const struct pid_of *dir, u64 from, struct pid_of *out);
 
 #endif

@@ -143,6 +143,7 @@ int vfs_file_path(struct file *f, char *buf, size_t size);
 s64 vfs_pread(struct file *f, void *kbuf, u64 n, u64 off); /* into library OS memory */
 /* Nameless file on a hidden tmpfs, for memfd, shared anonymous memory and System V shm. */
 struct file *vfs_anon_file(const char *name, u64 size, u32 flags);
+struct process *proc_directory_process(struct file *f); /* f is an open /proc/PID: that process, or NULL */
 void vfs_init(void); /* mounts: EROFS layers + overlay on /, /proc, /sys, /dev, /dev/shm, /tmp, volumes */
 /* The instance ends: hand what volumes have cached to the monitor, stores through mappings too. Never sleeps. */
 void volumes_send(void);
