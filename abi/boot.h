@@ -82,14 +82,35 @@ struct boot_time {
  * a guest whose RIP is inside the library OS: it sets `kick` and comes back.
  */
 struct boot_vcpu {
-	uint32_t kick; /* monitor writes 1, guest writes 0 */
+	uint32_t kick; /* monitor writes 1, guest writes 0; bit 1 is the guest's own, between CPUs */
 	uint32_t want_tick; /* guest: deliver a tick every tick_ns while running */
 	uint64_t tick_ns;
 	/* the diverted app's registers, written by the kvm monitor on an upcall */
 	uint64_t gpr[16]; /* rax rcx rdx rbx rsp rbp rsi rdi r8..r15 */
 	uint64_t rip, rflags;
 	uint64_t stat_kicks;
-	uint64_t pad[10];
+	/* with several CPUs: what a doorbell of this one is for, when it is not CPU 0's ring */
+	uint32_t call, pad0; /* enum boot_call; the monitor writes 0 when it has read it */
+	uint64_t arg;
+	/* where CPU n begins (BOOT_CALL_START): its own pages; rip and gpr[4] say where and with which stack */
+	uint64_t cpu_va, exc_stack_top, stub_va, stub_gpa;
+	uint64_t pad[4];
+};
+
+/*
+ * Several CPUs. CPU 0 runs from the start and is the one whose doorbell serves the ring and may wait there. The others
+ * are started by the guest, each with pages that it chose, and tell by `call` what they ring for. A poke
+ * makes a CPU that sleeps in BOOT_CALL_IDLE or in the ring come back, now or the next time that it would sleep; if
+ * its kick is set and it computes, it is diverted.
+ */
+#define BOOT_MAX_VCPUS 16
+enum boot_call {
+	BOOT_CALL_NONE = 0,
+	BOOT_CALL_START = 1, /* arg: number of the CPU, whose struct boot_vcpu is filled */
+	BOOT_CALL_IDLE = 2, /* sleep until poked, at most arg ns (all ones: for ever) */
+	BOOT_CALL_POKE = 3, /* arg: mask of CPUs */
+	BOOT_CALL_YIELD = 4, /* spinning for what another CPU has: let the host run others */
+	BOOT_CALL_RING = 5, /* CPU n > 0: what is in the ring. arg: not 0: wait a little for completions if there are none */
 };
 
 /* Guest counters that --stats prints; written by the guest only. A snapshot keeps them; the first two marks are new then. */
@@ -190,6 +211,7 @@ enum boot_log { BOOT_LOG_ERROR, BOOT_LOG_WARN, BOOT_LOG_INFO, BOOT_LOG_DEBUG };
 
 _Static_assert(sizeof(struct boot_region) == 40, "abi");
 _Static_assert(sizeof(struct boot_time) == 80, "abi");
+_Static_assert(sizeof(struct boot_vcpu) * BOOT_MAX_VCPUS <= BOOT_PAGE_SIZE, "one page");
 _Static_assert(sizeof(struct boot_info) <= 4096, "one page");
 
 #endif

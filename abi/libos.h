@@ -23,6 +23,7 @@
 #define BOOT_CPU_SELF	   0 /* its own address */
 #define BOOT_CPU_EXC_STACK 32 /* top of the exception stack */
 #define BOOT_CPU_GUARD	   40 /* stack protector canary */
+#define BOOT_CPU_ID	   48 /* number of the CPU; for the vDSO */
 #define BOOT_CPU_SIZE	   4096
 
 /*

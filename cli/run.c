@@ -36,6 +36,7 @@
 enum {
 	OPT_MONITOR = 1,
 	OPT_MEMORY,
+	OPT_CPUS,
 	OPT_ENV,
 	OPT_WORKDIR,
 	OPT_PUBLISH,
@@ -76,6 +77,7 @@ static const struct option_def run_options[] = {
 	{OPT_MONITOR, 0, "monitor", "auto|kvm|process",
 	 "what runs the program: a KVM virtual machine, or a confined\n"
 	 "process (weaker; needs nothing). auto: kvm where it can be used"},
+	{OPT_CPUS, 0, "cpus", "N", "virtual CPUs, 1 to 16 (1); more than one with the kvm monitor only"},
 	{OPT_MEMORY, 'm', "memory", "SIZE", "limit of its memory, such as 64M or 2G (512M); grows on demand"},
 	{OPT_ENV, 'e', "env", "K=V", "environment variable; K alone takes the value from here"},
 	{OPT_ENV_FILE, 0, "env-file", "FILE", "environment variables, one K=V a line; -e wins"},
@@ -185,6 +187,17 @@ static int set_memory(struct run *r, const char *v)
 	if (n < MIN_RAM || n > MAX_RAM)
 		return say_fail(EXIT_OURS, "-m %s: must be between 8M and 64G", v);
 	r->memory = r->cfg.ram_max = (n + 4095) & ~4095ull;
+	return 0;
+}
+
+static int set_cpus(struct run *r, const char *v)
+{
+	char *end;
+	long n = strtol(v, &end, 10);
+
+	if (*v < '0' || *v > '9' || *end || n < 1 || n > MONITOR_MAX_CPUS)
+		return say_fail(EXIT_OURS, "--cpus %s: must be a number from 1 to %d", v, MONITOR_MAX_CPUS);
+	r->cfg.n_cpus = (int)n;
 	return 0;
 }
 
@@ -330,6 +343,8 @@ static int take_option(struct run *r, int id, const char *v)
 		return set_monitor(r, v);
 	case OPT_MEMORY:
 		return set_memory(r, v);
+	case OPT_CPUS:
+		return set_cpus(r, v);
 	case OPT_ENV:
 		return env_option(&r->env, v);
 	case OPT_ENV_FILE:

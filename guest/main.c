@@ -20,6 +20,7 @@
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/random.h"
 #include "guest/vfs/prefix.h"
 #include "guest/vfs/vfs.h"
@@ -45,6 +46,7 @@ static void cpu_init(void)
 
 	c->syscall_entry = (u64)syscall_entry;
 	c->shared = (struct boot_vcpu *)boot->vcpu_va;
+	cpus[0] = c;
 }
 
 /* n strings of boot data at *s, as an array that ends with NULL; *s goes behind them. */
@@ -158,6 +160,7 @@ void guest_main(struct boot_info *bi)
 	net_init();
 	log_line(LOG_DEBUG, "library OS up on %s", plat->name);
 	start_program();
+	smp_start();
 	current->state = THREAD_DEAD; /* the boot context; schedule() never comes back to it */
 	schedule();
 	panic("the boot context ran again");

@@ -30,6 +30,7 @@
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/restored.h"
 #include "guest/vfs/prefix.h"
 #include "guest/vfs/vfs.h"
@@ -45,6 +46,7 @@ struct arch_frozen *snapshot_resume(struct boot_info *bi)
 	boot = bi;
 	plat = bi->plat == BOOT_PLAT_PROCESS ? &plat_process : &plat_kvm;
 	lazy_frames.some = false; /* of the instance before */
+	n_cpus = 1; /* until smp_start() */
 	plat->restored(aspace_active);
 	return &frozen;
 }
@@ -74,6 +76,7 @@ static void restored(void)
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
 	v->kick = 1; /* the way back to the app looks at timers */
+	smp_start();
 	sched_update_tick();
 	stats->first_user_tsc = __builtin_ia32_rdtsc();
 	log_line(LOG_DEBUG, "restored on %s, generation %lu", plat->name, boot->generation);

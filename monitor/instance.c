@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * One instance from its memory to its exit status: the only file that puts a
- * backend and the ring server together. One thread does everything.
+ * backend and the ring server together. One thread does everything; further CPUs have threads of their own, which
+ * do nothing but run the guest (smp.c).
  *
  *   choose backend -> memory -> load -> ring server -> create -> signals -> lock down -> loop
  *
@@ -45,6 +46,7 @@
 #include "monitor/restore.h"
 #include "monitor/ring_server.h"
 #include "monitor/seccomp.h"
+#include "monitor/smp.h"
 #include "monitor/snap_handles.h"
 #include "monitor/snapfile.h"
 #include "monitor/standby.h"
@@ -413,6 +415,9 @@ static void look(struct instance *in)
 	/* a guest that does not take its kick would never let the control socket be served */
 	bool hung = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED), wanted = take_signals(in);
 
+	/* another CPU wants it */
+	wanted |= in->nudged && __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED);
+	in->nudged = false;
 	if (!wanted && !in->timer_armed) /* the timer fired; a retry whose kick has arrived is no tick */
 		wanted = __atomic_load_n(&in->vcpu->kick, __ATOMIC_RELAXED) ||
 			 (!in->timer_is_retry && __atomic_load_n(&in->vcpu->want_tick, __ATOMIC_RELAXED)) ||
@@ -455,27 +460,79 @@ static int status_of(int wait_status)
 	return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }
 
-/* One doorbell. True: the instance is at its end and *status is set. */
-static bool turn(struct instance *in, int *status)
+/* One turn of the ring. TURN_EXIT: the instance is at its end and *status is set. */
+static enum turn_result turn_once(struct instance *in, bool now, int *status)
 {
 	const char *why = "";
 	int wait_status = 0;
+	enum turn_result r = now ? ring_server_turn_now(in->rs, &wait_status, &why)
+				 : ring_server_turn(in->rs, &wait_status, &why);
 
+	switch (r) {
+	case TURN_EXIT:
+		*status = status_of(wait_status);
+		return TURN_EXIT;
+	case TURN_BROKEN:
+		say("%s: the instance was ended: %s", in->cfg->name, why);
+		*status = EXIT_MONITOR;
+		return TURN_EXIT;
+	case TURN_FROZEN:
+		snapshot_take(in);
+		handover_wait(in);
+		return in->move == MOVE_DONE ? TURN_EXIT : TURN_FROZEN;
+	default:
+		return TURN_RUN;
+	}
+}
+
+/* What other CPUs want of the loop. True: the instance is at its end and *status is set. */
+static bool serve_cpus(struct instance *in, bool *interrupted, int *status)
+{
+	const char *why = smp_died();
+
+	*interrupted = false;
+
+	if (why) {
+		say("%s: the instance died: %s", in->cfg->name, why);
+		*status = EXIT_MONITOR;
+		return true;
+	}
+	while (smp_wants_ring()) {
+		if (turn_once(in, true, status) == TURN_EXIT)
+			return true;
+		*interrupted |= ring_server_interrupted(in->rs); /* whoever did that meant the wait */
+		smp_ring_served();
+	}
+	return false;
+}
+
+/* A doorbell of one of several CPUs: others may want the ring served while it waits. True: as turn(). */
+static bool turn_of_several(struct instance *in, int *status)
+{
+	enum turn_result r;
+	bool interrupted;
+
+	smp_cpu0_turns();
+	do {
+		if (serve_cpus(in, &interrupted, status))
+			return true;
+		r = turn_once(in, interrupted | smp_cpu0_poked(), status);
+	} while (r == TURN_RUN && smp_wants_ring() && ring_server_turned_for_nothing(in->rs));
+	return r == TURN_EXIT;
+}
+
+/* One doorbell. True: the instance is at its end and *status is set. */
+static bool turn(struct instance *in, int *status)
+{
 	for (;;) {
-		switch (ring_server_turn(in->rs, &wait_status, &why)) {
-		case TURN_EXIT:
-			*status = status_of(wait_status);
-			return true;
-		case TURN_BROKEN:
-			say("%s: the instance was ended: %s", in->cfg->name, why);
-			*status = EXIT_MONITOR;
-			return true;
-		case TURN_FROZEN:
-			snapshot_take(in);
-			handover_wait(in);
-			return in->move == MOVE_DONE;
-		case TURN_RUN:
-			break;
+		if (smp_cpus() > 1) {
+			if (turn_of_several(in, status))
+				return true;
+		} else {
+			enum turn_result r = turn_once(in, false, status);
+
+			if (r != TURN_RUN)
+				return r == TURN_EXIT;
 		}
 		/* Another turn brings an event at once that came while we slept. */
 		if (in->timed_out || !take_signals(in))
@@ -495,10 +552,23 @@ static int loop(struct instance *in)
 		}
 		if (in->killed)
 			return 128 + SIGKILL;
+		if (smp_cpus() > 1) {
+			bool interrupted;
+
+			smp_cpu0_runs();
+			if (serve_cpus(in, &interrupted, &status))
+				return status;
+			if (smp_cpu0_nudged()) {
+				in->nudged = true;
+				in->backend->interrupt(in->ctx); /* it comes back at once, to look() */
+			}
+		}
 		clock_update(in->time);
 		arm_timer(in);
 		switch (in->backend->run(in->ctx, &info)) {
 		case RUN_DOORBELL:
+			if (smp_call0())
+				break;
 			take_signals(in);
 			if (turn(in, &status))
 				return status;
@@ -637,6 +707,10 @@ int monitor_run(const struct monitor_config *cfg)
 	in->backend = choose(cfg);
 	if (!in->backend)
 		return EXIT_MONITOR;
+	if (cfg->n_cpus > 1 && !in->backend->cpu_run) {
+		say("--cpus %d: the monitor `%s` has one CPU only", cfg->n_cpus, in->backend->name);
+		return EXIT_MONITOR;
+	}
 	if (cfg->restore_fd > 0 && in->backend->prepare)
 		in->backend->prepare();
 	if (open_restored(in, cfg) < 0 || assemble(in) < 0) {
@@ -654,6 +728,11 @@ int monitor_run(const struct monitor_config *cfg)
 	tell_started(in);
 	catch_signals(in);
 	trigger_init(in);
+	int err = smp_prepare(in, cfg->n_cpus);
+	if (err) {
+		say("cannot make a thread for another CPU: %s", strerror(-err));
+		return EXIT_MONITOR;
+	}
 	if (in->restored && (in->snap.src || in->mem.lazy)) { /* the flat list is needed on */
 		snapfile_slim(in->restored);
 		in->snap.under = in->restored;
@@ -665,8 +744,9 @@ int monitor_run(const struct monitor_config *cfg)
 	features = ring_server_features(cfg) | HOST_control |
 		   (cfg->snapshots || in->mem.lazy || workset_recording() ? HOST_snapshot : 0) |
 		   (in->backend == &backend_kvm ? HOST_kvm : HOST_process) |
-		   (cfg->standby_fd ? HOST_standby : 0);
+		   (cfg->standby_fd ? HOST_standby : 0) | (cfg->n_cpus > 1 ? HOST_smp : 0);
 	restore_wait();
+	smp_ready();
 	in->n_host_calls = seccomp_lock_monitor(features);
 	if (in->n_host_calls < 0) {
 		say("cannot install the system call filter: %s", strerror(-in->n_host_calls));

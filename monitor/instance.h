@@ -47,6 +47,7 @@ struct instance {
 	uint64_t typed; /* bit n: made by a key at the terminal */
 	volatile sig_atomic_t timer_armed, timed_out;
 	uint64_t timer_at_ns; /* when it fires, if armed */
+	bool nudged; /* by another CPU */
 	bool timer_is_retry; /* armed to repeat a kick, not to tick */
 	int unheard; /* a signal that should end the program; the guest took no kick since. 0: none */
 	uint64_t unheard_ns; /* for how long the guest ran since */

@@ -573,6 +573,7 @@ void load_surroundings(struct boot_info *bi, const struct guest_mem *m, const st
 	bi->n_regions = (uint32_t)m->n_regions;
 	for (int i = 0; i < m->n_regions; i++)
 		bi->regions[i] = m->regions[i].r;
+	bi->n_vcpus = cfg->n_cpus > 1 ? (uint32_t)cfg->n_cpus : 1;
 	bi->app_layer = (uint32_t)cfg->app_layer;
 	bi->app_size = cfg->app_layer ? cfg->layer_size[cfg->app_layer - 1] : 0;
 }
@@ -584,7 +585,6 @@ static void fill_boot_info(struct builder *b, struct boot_info *bi, const struct
 	bi->version = BOOT_VERSION;
 	bi->size = sizeof(*bi);
 	bi->plat = plat;
-	bi->n_vcpus = 1;
 	bi->flags = (cfg->strace ? BOOT_F_STRACE : 0) | (cfg->stats != STATS_NONE ? BOOT_F_STATS : 0) |
 		    (cfg->n_egress ? 0 : BOOT_F_EGRESS_NONE) |
 		    (cfg->snapshot_at == SNAPSHOT_AT_READY ? BOOT_F_NOTIFY : 0) |

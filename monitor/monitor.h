@@ -24,6 +24,7 @@ enum monitor_snapshot_at {
 };
 enum monitor_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
+#define MONITOR_MAX_CPUS    16
 #define MONITOR_MAX_PORTS   64
 #define MONITOR_MAX_VOLUMES 16
 #define MONITOR_MAX_EGRESS  64
@@ -62,6 +63,7 @@ struct monitor_given {
 struct monitor_config {
 	enum monitor_kind kind;
 	uint64_t ram_max;
+	int n_cpus; /* virtual CPUs; 0: one. At most MONITOR_MAX_CPUS */
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];
 	uint64_t layer_size[MONITOR_MAX_LAYERS];

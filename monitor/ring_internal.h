@@ -138,6 +138,7 @@ struct ring_server {
 
 	struct rs_port ports[MONITOR_MAX_PORTS];
 	bool interrupted;
+	bool now; /* ring_server_turn_now() */
 	int outside_fd; /* of ring_server_watch(), -1: none */
 	bool outside; /* it is readable */
 	int lost; /* errno of the last write that failed, and its turn */

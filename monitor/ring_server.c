@@ -469,7 +469,7 @@ static void wait_and_gather(struct ring_server *rs)
 	uint64_t deadline =
 		host_deadline(rs, __atomic_load_n(&rs->page->ctl.wait_until_ns, __ATOMIC_RELAXED));
 
-	if (!wait || rs->n_urgent || !list_empty(&rs->stalled)) {
+	if (!wait || rs->now || rs->n_urgent || !list_empty(&rs->stalled)) {
 		gather(rs, 0);
 		return;
 	}
@@ -523,6 +523,31 @@ enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, cons
 		return TURN_EXIT;
 	}
 	return rs->frozen ? TURN_FROZEN : TURN_RUN;
+}
+
+enum turn_result ring_server_turn_now(struct ring_server *rs, int *wait_status, const char **why)
+{
+	enum turn_result r;
+
+	rs->now = true;
+	r = ring_server_turn(rs, wait_status, why);
+	rs->now = false;
+	return r;
+}
+
+bool ring_server_interrupted(const struct ring_server *rs)
+{
+	return rs->interrupted;
+}
+
+bool ring_server_turned_for_nothing(const struct ring_server *rs)
+{
+	return rs->interrupted && !rs->n_done && !rs->outside && !rs->ready.is;
+}
+
+bool ring_server_has_completions(const struct ring_server *rs)
+{
+	return load(&rs->page->ctl.cq_head) != load(&rs->page->ctl.cq_tail);
 }
 
 /* --- snapshots ----------------------------------------------------------------------------- */

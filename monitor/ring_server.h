@@ -38,6 +38,14 @@ struct ring_server *ring_server_new(const struct monitor_config *cfg, struct gue
 /* One doorbell: take submissions, do the I/O, wait if the guest asked and nothing completed. Returns when
  * there is a completion, the deadline passed, or ring_server_interrupt() was called. */
 enum turn_result ring_server_turn(struct ring_server *rs, int *wait_status, const char **why);
+/* The same without waiting, whatever the guest asked: for another CPU than the one whose wait that is. */
+enum turn_result ring_server_turn_now(struct ring_server *rs, int *wait_status, const char **why);
+/* Was it, in the last turn? */
+bool ring_server_interrupted(const struct ring_server *rs);
+/* The last turn was ended by an interrupt alone: it has nothing for the guest. */
+bool ring_server_turned_for_nothing(const struct ring_server *rs);
+/* Completions that the guest has not taken. From any thread. */
+bool ring_server_has_completions(const struct ring_server *rs);
 /* Queue an unasked event (enum ring_event); the next turn delivers it. */
 void ring_server_event(struct ring_server *rs, uint32_t event, uint64_t detail);
 /* Async-signal-safe: make a waiting turn return. */

@@ -175,6 +175,11 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &h, none) ? -errno : 0;
 }
 
+int seccomp_prepare_thread(void)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -errno : drop_capabilities();
+}
+
 int seccomp_lock_monitor(int features)
 {
 	struct sigaction sa = {.sa_sigaction = on_forbidden, .sa_flags = SA_SIGINFO};
@@ -186,15 +191,15 @@ int seccomp_lock_monitor(int features)
 	if (r)
 		return r;
 	build(&p, &calls);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return -errno;
-	r = drop_capabilities();
+	r = seccomp_prepare_thread();
 	if (r)
 		return r;
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	sigaction(SIGSYS, &sa, NULL);
 	fp = (struct sock_fprog){p.n, p.f};
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &fp))
-		return -errno;
+	r = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			 features & HOST_smp ? SECCOMP_FILTER_FLAG_TSYNC : 0, &fp);
+	if (r) /* a thread that could not be brought along: its number */
+		return r < 0 ? -errno : -EBUSY;
 	return calls.n;
 }

@@ -22,7 +22,8 @@ enum host_feature {
 	HOST_tty = 32,
 	HOST_control = 64,
 	HOST_snapshot = 128,
-	HOST_standby = 256
+	HOST_standby = 256,
+	HOST_smp = 512
 };
 
 struct host_syscall {
@@ -40,5 +41,10 @@ struct host_syscall {
 /* Drop privileges and install the monitor's filter for `features`; returns the number of
  * allowed calls, or -errno. Nothing that is not declared works afterwards. */
 int seccomp_lock_monitor(int features);
+/*
+ * The same for all threads, where there are others. Each of them has called seccomp_prepare_thread() before, which takes
+ * what is a thread's own (no new privileges, capabilities); 0 or -errno.
+ */
+int seccomp_prepare_thread(void);
 
 #endif

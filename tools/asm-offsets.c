@@ -10,6 +10,7 @@ void offsets(void)
 {
 	OFFSET(CPU_THREAD, struct cpu, thread);
 	OFFSET(CPU_USER_RSP, struct cpu, user_rsp);
+	OFFSET(CPU_SMP, struct cpu, smp);
 	OFFSET(CPU_SCRATCH, struct cpu, scratch);
 	OFFSET(CPU_SHARED, struct cpu, shared);
 	OFFSET(CPU_NEED_RESCHED, struct cpu, need_resched);

@@ -14,6 +14,7 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/vfs/vfs.h"
 
 #define CLONE_MAX_ARGS PAGE_SIZE
@@ -132,8 +133,8 @@ SYSCALL0(gettid)
 }
 
 /*
- * One CPU: whatever another thread of this process does next sees everything
- * that came before, so each of these barriers is a fact.
+ * Every other CPU that runs the app comes into the library OS and back, which is a barrier of any kind, also for
+ * instructions. With one CPU, whatever another thread does next sees everything that came before.
  */
 SYSCALL3(membarrier, int, cmd, u32, flags, int, cpu)
 {
@@ -147,7 +148,13 @@ SYSCALL3(membarrier, int, cmd, u32, flags, int, cpu)
 		return -EINVAL;
 	if (cmd == MEMBARRIER_CMD_QUERY)
 		return supported;
-	return cmd > 0 && !(cmd & (cmd - 1)) && (cmd & supported) ? 0 : -EINVAL;
+	if (cmd <= 0 || cmd & (cmd - 1) || !(cmd & supported))
+		return -EINVAL;
+	if (cmd & (MEMBARRIER_CMD_GLOBAL | MEMBARRIER_CMD_GLOBAL_EXPEDITED))
+		smp_quiesce(NULL);
+	else if (cmd & (MEMBARRIER_CMD_PRIVATE_EXPEDITED | MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE))
+		smp_quiesce(current->proc->as);
+	return 0;
 }
 
 /* --- scheduling ------------------------------------------------------------------------ */
@@ -165,25 +172,39 @@ static struct thread *find(s32 tid)
 	return t && !t->kfn ? t : NULL;
 }
 
+static u64 online_cpus(void)
+{
+	return (1ull << n_cpus) - 1;
+}
+
 SYSCALL3(sched_setaffinity, s32, tid, u64, len, const u8 *, umask)
 {
-	u8 first = 0;
+	struct thread *t = find(tid);
+	u64 mask = 0;
 
-	if (len && get_user(first, umask))
+	if (copy_in(&mask, umask, MIN(len, sizeof(mask))))
 		return -EFAULT;
-	if (!find(tid))
+	if (!t)
 		return -ESRCH;
-	return first & 1 ? 0 : -EINVAL;
+	mask &= online_cpus();
+	if (!mask)
+		return -EINVAL;
+	t->affinity = mask;
+	if (t->on_cpu && !(mask >> (t->on_cpu - 1) & 1))
+		smp_resched(t->on_cpu - 1);
+	return 0;
 }
 
 SYSCALL3(sched_getaffinity, s32, tid, u64, len, u64 *, umask)
 {
-	u64 mask = 1;
+	struct thread *t = find(tid);
+	u64 mask;
 
 	if (len < sizeof(mask) || len & 7)
 		return -EINVAL;
-	if (!find(tid))
+	if (!t)
 		return -ESRCH;
+	mask = t->affinity & online_cpus();
 	return put_user(mask, umask) ? -EFAULT : (s64)sizeof(mask);
 }
 
@@ -311,9 +332,9 @@ SYSCALL4(sched_getattr, s32, tid, void *, uattr, u32, size, u32, flags)
 
 SYSCALL3(getcpu, u32 *, ucpu, u32 *, unode, void *, unused)
 {
-	u32 zero = 0;
+	u32 zero = 0, cpu = this_cpu()->id;
 
-	if ((ucpu && put_user(zero, ucpu)) || (unode && put_user(zero, unode)))
+	if ((ucpu && put_user(cpu, ucpu)) || (unode && put_user(zero, unode)))
 		return -EFAULT;
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include "guest/mm/pt.h"
 #include "guest/mm/vma.h"
 #include "guest/plat/plat.h"
+#include "guest/proc/smp.h"
 #include "guest/vfs/vfs.h"
 
 #define STACK_AREA (64ull << 30) /* random offset and largest stack fit well inside */
@@ -17,8 +18,6 @@
 #define MMAP_BITS  28
 #define PIE_BITS   28
 #define BRK_BITS   18
-
-struct aspace *aspace_active;
 
 static u64 random_pages(unsigned bits)
 {
@@ -62,8 +61,11 @@ void aspace_put(struct aspace *as)
 	if (--as->refs)
 		return;
 	/* First of all nobody uses it any more: then nobody need be told what is taken out of it. */
-	if (aspace_active == as)
-		aspace_active = NULL;
+	for (u32 i = 0; i < n_cpus; i++)
+		if (cpus[i]->as == as) { /* others are idle, and forget it before they do anything */
+			cpus[i]->as = NULL;
+			cpus[i]->flush = cpus[i] != this_cpu();
+		}
 	if (plat->aspace_free)
 		plat->aspace_free(as);
 	vma_unmap_range(as, 0, BOOT_TASK_SIZE);

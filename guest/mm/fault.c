@@ -24,7 +24,7 @@
 #include "guest/mm/pt.h"
 #include "guest/mm/vma.h"
 #include "guest/plat/plat.h"
-#include "guest/proc/proc.h"
+#include "guest/proc/smp.h"
 #include "guest/vfs/vfs.h"
 
 /*
@@ -70,6 +70,15 @@ static void fill_zero(const struct vma *v, u64 va, gpa_t g, u64 pages)
 		user_clear((void *)va, pages << PAGE_SHIFT);
 	else
 		memset(frame_ptr(g), 0, pages << PAGE_SHIFT);
+}
+
+/*
+ * With several CPUs a page must be filled before it is mapped: another thread of the app may look at it at
+ * once. With one, filling it where the app will touch it is cheaper.
+ */
+static bool fill_early(void)
+{
+	return smp();
 }
 
 static void fill_copy(const struct vma *v, u64 va, gpa_t g, gpa_t from, u64 pages)
@@ -134,6 +143,10 @@ static bool anon_huge(struct vma *v, u64 va, bool dense)
 	if (g.v == GPA_NONE.v)
 		return false;
 	frame_back_huge(g);
+	if (dirty && fill_early()) {
+		memset(frame_ptr(g), 0, HUGE_SIZE);
+		dirty = false;
+	}
 	if (map_chunk(v, block, g, 512, dirty || dense) == 512 && dirty)
 		fill_zero(v, block, g, 512);
 	return true;
@@ -161,6 +174,10 @@ static int anon_map(struct vma *v, u64 va, struct window w)
 		n = MIN(n, (u64)FIRST_DIRTY);
 	frame_unalloc(GPA(g.v + (n << PAGE_SHIFT)), (1ull << order) - n, dirty);
 	at = MAX(w.lo, MIN(va, w.hi - (n << PAGE_SHIFT)));
+	if (dirty && fill_early()) {
+		memset(frame_ptr(g), 0, n << PAGE_SHIFT);
+		dirty = false;
+	}
 	n = map_chunk(v, at, g, n, dirty || w.dense);
 	if (dirty && n)
 		fill_zero(v, at, g, n);
@@ -278,9 +295,11 @@ static s64 file_copy(struct vma *v, u64 va, u64 end)
 		order = log2_floor(n);
 		g = alloc_chunk(&order, &dirty);
 		done = 0;
+		if (g.v != GPA_NONE.v && fill_early())
+			memcpy(frame_ptr(g), frame_ptr(from), PAGE_SIZE << order);
 		if (g.v != GPA_NONE.v)
 			done = map_chunk(v, va, g, 1ull << order, true);
-		if (done)
+		if (done && !fill_early())
 			fill_copy(v, va, g, from, done);
 		frame_put_run(from, n);
 		if (!done)

@@ -216,6 +216,17 @@ void kpt_unmap(u64 va, u64 pages)
 	plat->unmap(NULL, va, pages << PAGE_SHIFT);
 }
 
+gpa_t kpt_supervisor(u64 va)
+{
+	u64 *e = entry_at(GPA(boot->cr3_gpa), va, 0, false);
+	gpa_t g = pte_gpa(*e);
+
+	*e = g.v | PTE_P | PTE_A | PTE_D;
+	if (plat->flush)
+		plat->flush(NULL, va, PAGE_SIZE);
+	return g;
+}
+
 gpa_t pt_new_root(void)
 {
 	gpa_t g = frame_alloc(0, true);
@@ -359,7 +370,11 @@ void pt_refresh(struct aspace *as, u64 va)
 {
 	u64 e = pt_lookup(as->root, va);
 
-	if (e & PTE_P)
+	if (!(e & PTE_P))
+		return;
+	if (plat->flush_page) /* what other CPUs know is their affair: they come here too */
+		plat->flush_page(as, PAGE_DOWN(va));
+	else
 		plat->map(as, PAGE_DOWN(va), pte_gpa(e), PAGE_SIZE, plat_prot(e), false);
 }
 

@@ -39,6 +39,8 @@ u64 pt_lookup(gpa_t root, u64 va);
 /* The library OS's slot, shared by every address space. bits: PTE_W, PTE_NX. Not present before. 0 or -ENOMEM. */
 int kpt_map(u64 va, gpa_t g, u64 pages, u64 bits);
 void kpt_unmap(u64 va, u64 pages); /* the frames stay whose they are */
+/* The page at va is for ring 0 only from now on, and executable there. Where it is. */
+gpa_t kpt_supervisor(u64 va);
 
 #define PT_TOUCH 0x100u /* in pt_map's prot: all of it will be touched right away (PLAT_TOUCH) */
 #define PT_FILE	 0x200u /* the same: PTE_FILE */

@@ -15,7 +15,7 @@
 #define MAX_VMAS	65530u
 
 /* The address space that the CPU uses now, or NULL. */
-extern struct aspace *aspace_active;
+#define aspace_active (this_cpu()->as)
 
 static inline u64 vma_pages(const struct vma *v)
 {

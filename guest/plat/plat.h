@@ -12,6 +12,7 @@
 #include "guest/base.h"
 
 struct aspace;
+struct cpu;
 
 enum {
 	PLAT_R = 1,
@@ -55,6 +56,15 @@ struct plat {
 	void (*restored)(struct aspace *as);
 	/* Optional. The doorbell itself does not work: end the instance in any way that the monitor sees. */
 	void (*die)(void);
+	/* Optional. This CPU alone disagrees with mm about the page at va of `as`. */
+	void (*flush_page)(struct aspace *as, u64 va);
+	/*
+	 * Several CPUs. flush_all: this CPU forgets all translations of its address space. cpu_call: a doorbell that says
+	 * enum boot_call. cpu_forget: c is about to be started, and has nothing of what it had.
+	 */
+	void (*flush_all)(void);
+	void (*cpu_call)(u32 what, u64 arg);
+	void (*cpu_forget)(struct cpu *c);
 };
 
 extern const struct plat *plat;

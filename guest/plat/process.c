@@ -382,6 +382,20 @@ static void process_die(void)
 	process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
 }
 
+/* One CPU: the monitor says so in boot information. */
+static void process_flush_all(void)
+{
+}
+
+static void process_cpu_call(u32 what, u64 arg)
+{
+	panic("process: there is one CPU");
+}
+
+static void process_cpu_forget(struct cpu *c)
+{
+}
+
 /* --- restored ------------------------------------------------------------------- */
 
 /* Neighbours in the page table that one host mapping covers. */
@@ -533,6 +547,9 @@ const struct plat plat_process = {
 	.doorbell = process_doorbell,
 	.restored = process_restored,
 	.die = process_die,
+	.flush_all = process_flush_all,
+	.cpu_call = process_cpu_call,
+	.cpu_forget = process_cpu_forget,
 };
 
 /* --- misses --------------------------------------------------------------------- */

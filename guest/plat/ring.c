@@ -24,7 +24,7 @@
 #include "abi/boot.h"
 #include "guest/mm/mm.h"
 #include "guest/plat/plat.h"
-#include "guest/proc/proc.h"
+#include "guest/proc/smp.h"
 
 #define PENDING_TICK_NS 1000000ull
 
@@ -224,11 +224,15 @@ bool ring_hurried(void)
 static void doorbell(bool wait, u64 deadline_ns)
 {
 	submit_overflow();
+	hurried = false;
+	stats->doorbells++;
+	if (smp() && this_cpu()->id) { /* CPU 0 may be waiting there: what it asked for stays */
+		plat->cpu_call(BOOT_CALL_RING, wait);
+		return;
+	}
 	/* what found no room needs another doorbell soon: do not sleep on it */
 	ring->ctl.wait = wait && list_empty(&overflow);
 	ring->ctl.wait_until_ns = deadline_ns;
-	hurried = false;
-	stats->doorbells++;
 	plat->doorbell();
 }
 
@@ -239,8 +243,11 @@ static void doorbell(bool wait, u64 deadline_ns)
 static void freeze_if_wanted(void)
 {
 	if (unlikely(freeze_wanted) && !running) {
+		if (!smp_rest())
+			return; /* CPU 0 will */
 		freeze_wanted = false;
 		snapshot_freeze();
+		smp_go_on();
 	}
 }
 
@@ -271,6 +278,24 @@ void ring_wait(u64 deadline_ns)
 	run_deferred();
 	if (!cqe_waiting())
 		doorbell(true, deadline_ns);
+	run_completions();
+	freeze_if_wanted();
+}
+
+/* ring_wait() of CPU 0 when others may run: they have the library OS while it waits. */
+void ring_idle(u64 deadline_ns)
+{
+	run_deferred();
+	if (!cqe_waiting()) {
+		submit_overflow();
+		ring->ctl.wait = list_empty(&overflow);
+		ring->ctl.wait_until_ns = deadline_ns;
+		hurried = false;
+		stats->doorbells++;
+		smp_unlock();
+		plat->doorbell();
+		smp_lock();
+	}
 	run_completions();
 	freeze_if_wanted();
 }

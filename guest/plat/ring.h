@@ -36,6 +36,8 @@ s64 ring_call(struct ring_sqe *sqe, u64 *val, u64 *val2);
 void ring_flush(void);
 /* Nothing runnable: doorbell with wait until `deadline_ns` (NO_DEADLINE = for ever), then completions. */
 void ring_wait(u64 deadline_ns);
+/* The same for an idle CPU 0 of several. */
+void ring_idle(u64 deadline_ns);
 /* Are there submissions that the monitor has not seen, or deferred work? */
 bool ring_pending(void);
 

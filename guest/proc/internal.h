@@ -15,6 +15,11 @@ u64 sched_busy_ns(void); /* CPU time of all, since the start */
 void sched_account(struct thread *t); /* charge the time since last_ns */
 u64 sched_slice_ns(const struct thread *t);
 extern struct list all_threads;
+/* Several CPUs (smp.c). Which idle ones are wanted for threads that are left in the run queue; they count as woken. */
+u32 sched_wake_mask(void);
+bool sched_idle_now(void); /* nothing for this CPU to run */
+void sched_put_back(struct thread *t); /* it ran on a CPU that came to rest */
+void smp_cpu0_looks(u64 deadline); /* at timers, then */
 
 /* --- process.c --------------------------------------------------------------- */
 extern struct list all_processes;

@@ -78,6 +78,8 @@ struct thread {
 	s32 tid;
 	char comm[16];
 	int nice;
+	u32 on_cpu; /* 1 + CPU that runs it; 0: none */
+	u64 affinity; /* CPUs that may run it */
 	u64 vruntime_ns; /* CPU time weighted by nice: the run queue's order (sched.c) */
 	u64 user_ns, sys_ns, start_ns, last_ns;
 	u64 nvcsw, nivcsw;
@@ -198,17 +200,28 @@ struct cpu {
 	u64 syscall_entry; /* gs:16, where patched sites jump: jmp *%gs:16 */
 	u64 user_rsp; /* gs:24 scratch */
 	u64 exc_stack_top; /* gs:32 */
-	u64 stack_guard; /* gs:40, stack protector canary */
+	u64 stack_guard; /* gs:40, stack protector canary: the same on all, threads go from one to another */
+	u32 id; /* gs:48, read by the vDSO's getcpu */
+	bool smp; /* one of several: entries take the lock, see smp.c */
 	u64 scratch[8];
 	struct boot_vcpu *shared;
 	bool need_resched;
-	struct thread *idle;
+	struct thread *idle; /* runs when nothing else does; only with several CPUs */
+	struct aspace *as; /* current address space (aspace_active) */
+	u64 cr3; /* kvm.c */
+	/* smp.c */
+	u32 in_user; /* runs the app, or is on its way there without the lock */
+	bool idling; /* sleeps, or is about to: a poke is needed and enough */
+	bool gives; /* CPU 0: another CPU shall have what it runs */
+	bool flush; /* has old translations: drops them when it next takes the lock */
+	u32 parked; /* at rest for a snapshot */
+	struct thread *left; /* what it ran when it parked */
 };
 
 static inline struct cpu *this_cpu(void)
 {
 	struct cpu *c;
-	__asm__("mov %%gs:0, %0" : "=r"(c));
+	__asm__ volatile("mov %%gs:0, %0" : "=r"(c));
 	return c;
 }
 static inline struct thread *current_thread(void)

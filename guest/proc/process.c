@@ -32,6 +32,7 @@
 #include "guest/net/net.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/proc/tty.h"
 #include "guest/vfs/vfs.h"
 
@@ -268,6 +269,7 @@ struct thread *thread_new(struct process *p)
 	xstate_reset(t);
 	t->proc = p;
 	process_get(p);
+	t->affinity = current && !current->kfn ? current->affinity : ~0ull;
 	list_init(&t->run_node);
 	list_init(&t->all_node);
 	sigpending_init(&t->pending);

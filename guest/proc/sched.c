@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The scheduler: one CPU, one run queue, equal shares.
+ * The scheduler: one run queue, equal shares.
  *
  * A thread is in the run queue while it is runnable and not current. It gives
  * the CPU up in schedule(), from a sleep or, on its way back to the app, when
- * its slice is over. There is no idle thread: whoever called schedule() last
- * waits in the ring on its own stack until somebody is runnable, often itself.
+ * its slice is over. With one CPU there is no idle thread: whoever called schedule() last
+ * waits in the ring on its own stack until somebody is runnable, often itself. With several (smp.c) each
+ * CPU has one, because a thread that waits may be the next that another CPU runs.
  *
  *	          thread_wake                    schedule
  *	SLEEPING ------------> RUNNABLE (queued) --------> current
@@ -20,13 +21,15 @@
  * Ticks cost an exit each. They are asked for (boot_vcpu.want_tick) only while
  * another thread is runnable, a timer is armed or a request waits for the
  * doorbell. A lone computing thread is not disturbed; for its sleeping
- * companions the monitor looks after I/O by itself and kicks when there is some.
+ * companions the monitor looks after I/O by itself and kicks when there is some. Of several CPUs CPU 0 is the one that
+ * waits for I/O: if it computes while others idle, it gives what it runs to one of them at the next tick.
  */
 #include "abi/boot.h"
 #include "guest/linux/table.h"
 #include "guest/mm/mm.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 
 #define SLICE_NS      10000000ull /* between ticks */
 #define LEAD_NS	      4000000ull /* virtual time that the running thread may be ahead of the next one */
@@ -55,6 +58,7 @@ static void boot_thread_init(void)
 	list_init(&t->all_node);
 	sigpending_init(&t->pending);
 	t->blocked = ~0ull;
+	t->affinity = ~0ull;
 	memcpy(t->comm, "boot", 5);
 	this_cpu()->thread = t;
 }
@@ -108,7 +112,7 @@ void sched_account(struct thread *t)
 
 u64 thread_cpu_ns(struct thread *t)
 {
-	if (t == current)
+	if (t == current || t->on_cpu)
 		sched_account(t);
 	return t->user_ns + t->sys_ns;
 }
@@ -118,14 +122,93 @@ static struct thread *first_queued(void)
 	return list_first(&run_queue, struct thread, run_node);
 }
 
+/* --- several CPUs -------------------------------------------------------------- */
+
+static bool may_run(const struct thread *t, const struct cpu *c)
+{
+	u64 cpu_mask = t->affinity & ((1ull << n_cpus) - 1); /* of a restored instance: maybe none is here */
+
+	return !cpu_mask || cpu_mask >> c->id & 1;
+}
+
+/* The first thread of the queue that c may run, or NULL. */
+static struct thread *first_for(const struct cpu *c)
+{
+	list_for_each (n, &run_queue) {
+		struct thread *t = list_entry(n, struct thread, run_node);
+
+		if (may_run(t, c))
+			return t;
+	}
+	return NULL;
+}
+
+/* An idle CPU for t, not CPU 0 if there is another; NULL: none. */
+static struct cpu *idle_for(const struct thread *t)
+{
+	struct cpu *me = this_cpu();
+
+	for (u32 i = n_cpus; i-- > 0;)
+		if (cpus[i]->idling && cpus[i] != me && may_run(t, cpus[i]))
+			return cpus[i];
+	return NULL;
+}
+
+u32 sched_wake_mask(void)
+{
+	u32 mask = 0;
+
+	if (likely(list_empty(&run_queue)))
+		return 0;
+	list_for_each (n, &run_queue) {
+		struct cpu *c = idle_for(list_entry(n, struct thread, run_node));
+
+		if (c) {
+			c->idling = false; /* the next one needs another */
+			mask |= 1u << c->id;
+		}
+	}
+	return mask;
+}
+
+/* Somebody waits: who computes must look at the queue now and then. */
+static void tick_all(void)
+{
+	for (u32 i = 0; i < n_cpus; i++) {
+		struct boot_vcpu *v = cpus[i]->shared;
+
+		if (!v->want_tick) {
+			v->tick_ns = SLICE_NS;
+			v->want_tick = 1;
+		}
+	}
+}
+
+static bool others_idle(void)
+{
+	for (u32 i = 1; i < n_cpus; i++)
+		if (cpus[i]->idling)
+			return true;
+	return false;
+}
+
+bool sched_idle_now(void)
+{
+	return !first_for(this_cpu());
+}
+
 /* --- ticks ------------------------------------------------------------------- */
 
 void sched_update_tick(void)
 {
 	struct boot_vcpu *v = this_cpu()->shared;
 	u64 deadline = ktimer_next(), tick = SLICE_NS, now;
+	bool give = smp() && !this_cpu()->id && n_sleeping;
 
-	if (list_empty(&run_queue) && deadline == NO_DEADLINE && !ring_pending() && !cpu_timers_armed()) {
+	if (smp() && !this_cpu()->id)
+		smp_cpu0_looks(deadline);
+	if (list_empty(&run_queue) && deadline == NO_DEADLINE && !ring_pending() && !cpu_timers_armed() &&
+	    !give) {
 		v->want_tick = 0;
 		return;
 	}
@@ -141,16 +224,22 @@ void sched_update_tick(void)
 void sched_tick(void)
 {
 	struct cpu *c = this_cpu();
-	struct thread *t = c->thread;
+	struct thread *t = c->thread, *next;
+	u32 kick = __atomic_exchange_n(&c->shared->kick, 0, __ATOMIC_RELAXED);
 
-	c->shared->kick = 0;
+	if (smp() && !(kick & 1))
+		return; /* brought in by another CPU, which has what it wanted */
 	ktimers_run();
-	ring_flush();
+	if (!c->id || ring_pending())
+		ring_flush();
 	cpu_timers_tick();
 	sched_account(t);
 	last_poll_ns = t->last_ns;
-	if (!list_empty(&run_queue) && t->vruntime_ns >= first_queued()->vruntime_ns + LEAD_NS)
+	next = smp() ? first_for(c) : list_empty(&run_queue) ? NULL : first_queued();
+	if (next && t->vruntime_ns >= next->vruntime_ns + LEAD_NS)
 		c->need_resched = true;
+	if (smp() && !c->id && n_sleeping && !next && others_idle() && t->affinity & ~1ull)
+		c->need_resched = c->gives = true;
 	sched_update_tick();
 }
 
@@ -167,12 +256,23 @@ static void enqueue(struct thread *t)
 	list_add_head(after, &t->run_node);
 }
 
+/* For one of several CPUs: it does not wait here. */
+static struct thread *pick_now(struct cpu *c, struct thread *prev)
+{
+	struct thread *next = first_for(c);
+
+	if (next && next == prev && c->gives && others_idle())
+		next = NULL; /* to be had by another CPU */
+	c->gives = false;
+	return next ? next : c->idle;
+}
+
 /* The next thread: waits in the ring while there is none. */
 static struct thread *pick_next(struct thread *prev)
 {
 	bool idle = false;
 
-	while (list_empty(&run_queue)) {
+	while (!smp() && list_empty(&run_queue)) {
 		if (!idle && prev->state != THREAD_DEAD)
 			sched_account(prev);
 		idle = idling = true;
@@ -184,7 +284,7 @@ static struct thread *pick_next(struct thread *prev)
 		last_poll_ns = prev->last_ns = mono_ns();
 		this_cpu()->shared->kick = 0; /* the doorbell has just heard everything */
 	}
-	return first_queued();
+	return smp() ? pick_now(this_cpu(), prev) : first_queued();
 }
 
 void schedule(void)
@@ -193,12 +293,13 @@ void schedule(void)
 	struct thread *prev = c->thread, *next;
 
 	c->need_resched = false;
-	if (prev->state == THREAD_RUNNABLE && list_empty(&prev->run_node)) {
+	if (prev->state == THREAD_RUNNABLE && list_empty(&prev->run_node) && prev != c->idle) {
 		sched_account(prev);
 		enqueue(prev);
 	}
 	next = pick_next(prev);
-	list_del(&next->run_node);
+	if (next != c->idle)
+		list_del(&next->run_node);
 	if (next != prev) {
 		if (prev->state != THREAD_DEAD)
 			sched_account(prev);
@@ -209,6 +310,8 @@ void schedule(void)
 	sched_update_tick();
 	if (next == prev)
 		return;
+	prev->on_cpu = 0;
+	next->on_cpu = c->id + 1;
 	/* A thread of the library OS touches no app's memory: it runs in whichever address space there is. */
 	if (next->proc->as && !next->kfn)
 		aspace_switch(next->proc->as);
@@ -223,7 +326,7 @@ void sched_preempt(void)
 
 void thread_yield(void)
 {
-	if (list_empty(&run_queue)) {
+	if (smp() ? !first_for(this_cpu()) : list_empty(&run_queue)) {
 		u64 now;
 
 		if (!n_sleeping && !ring_pending())
@@ -250,7 +353,17 @@ void sched_new_thread(struct thread *t)
 	t->vruntime_ns = min_vruntime;
 	list_add_tail(&all_threads, &t->all_node);
 	enqueue(t);
+	if (smp() && !idle_for(t))
+		tick_all();
 	sched_update_tick();
+}
+
+void sched_put_back(struct thread *t)
+{
+	t->on_cpu = 0;
+	sched_account(t);
+	if (list_empty(&t->run_node))
+		enqueue(t);
 }
 
 /* --- sleeping ---------------------------------------------------------------------- */
@@ -275,8 +388,12 @@ void thread_wake(struct thread *t)
 	if (t->vruntime_ns + WAKE_CREDIT < min_vruntime)
 		t->vruntime_ns = min_vruntime - WAKE_CREDIT;
 	enqueue(t);
-	if (idling || first_queued() != t)
+	if (smp()) {
+		if (!idle_for(t))
+			tick_all();
+	} else if (idling || first_queued() != t) {
 		return;
+	}
 	if (t->vruntime_ns + LEAD_NS + WAKE_CREDIT < current->vruntime_ns)
 		this_cpu()->need_resched = true;
 	sched_update_tick();

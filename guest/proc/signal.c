@@ -26,6 +26,7 @@
 #include "guest/mm/mm.h"
 #include "guest/plat/ring.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/proc/tty.h"
 
 #define STOP_SIGNALS	   (SIGBIT(SIGSTOP) | SIGBIT(SIGTSTP) | SIGBIT(SIGTTIN) | SIGBIT(SIGTTOU))
@@ -97,6 +98,7 @@ void signal_kick(struct thread *t)
 	if (t->state == THREAD_SLEEPING_INTR || (t->state == THREAD_SLEEPING_KILL && signal_is_fatal(t)) ||
 	    (t->stopped && (t->exiting || !t->proc->stop_sig)))
 		thread_wake(t);
+	smp_poke_thread(t);
 }
 
 /* Choose a thread for what the process has pending: the current one, the first, any. */
@@ -540,10 +542,11 @@ static void deliver_signals(struct regs *r)
 
 void return_to_user_work(struct regs *r)
 {
-	struct cpu *c = this_cpu();
 	struct thread *t = current;
 
 	for (;;) {
+		struct cpu *c = this_cpu(); /* another one after each sleep */
+
 		if (c->shared->kick)
 			sched_tick();
 		if (t->signal_pending)

@@ -85,6 +85,15 @@ struct backend {
 	void (*touched)(struct backend_ctx *ctx, uint8_t *state, uint64_t pages);
 	/* Make run() return RUN_KICKED without diverting the guest. Async-signal-safe. */
 	void (*interrupt)(struct backend_ctx *ctx);
+	/*
+	 * Several CPUs, as many as boot information says; NULL: this backend has one. run, kick and interrupt are for CPU 0, these
+	 * for the others, each on a thread of its own. cpu_start: as its struct boot_vcpu says; 0 or -errno. cpu_divert: the
+	 * next cpu_run() diverts it, if it can. cpu_interrupt: async-signal-safe.
+	 */
+	int (*cpu_start)(struct backend_ctx *ctx, int n);
+	enum run_reason (*cpu_run)(struct backend_ctx *ctx, int n, struct run_info *info);
+	void (*cpu_divert)(struct backend_ctx *ctx, int n);
+	void (*cpu_interrupt)(struct backend_ctx *ctx, int n);
 };
 
 extern const struct backend backend_kvm, backend_process;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The KVM backend: one VM with one vCPU, on the monitor's only thread.
+ * The KVM backend: one VM. Its first vCPU runs on the monitor's main thread, others on threads of their own (smp.c).
  *
  * Memory. RAM is one private anonymous reservation of ram_max bytes; each step
  * of growth is one memory slot. Its first part is kept in small pages so that a small
@@ -59,17 +59,24 @@ enum { CR4_OSXSAVE = 0x40000 };
 enum { EFER_VALUE = 0xd01 }; /* SCE LME LMA NXE */
 enum { MSR_STAR = 0xc0000081, MSR_LSTAR = 0xc0000082, MSR_FMASK = 0xc0000084 };
 
-struct backend_ctx {
-	int kvm_fd, vm_fd, vcpu_fd;
+struct vcpu {
+	int fd;
 	struct kvm_run *run;
-	size_t run_size;
-	struct guest_mem *m;
-	struct boot_vcpu *vcpu;
-	uint64_t sym_upcall, exc_stack_top;
+	struct boot_vcpu *shared;
+	uint64_t exc_stack_top;
 	uint64_t exits;
-	uint32_t n_slots;
-	int pagemap; /* while the working set is recorded, else -1 */
 	volatile sig_atomic_t want_divert;
+};
+
+struct backend_ctx {
+	int kvm_fd, vm_fd;
+	struct guest_mem *m;
+	struct load_plan plan;
+	uint64_t xcr0;
+	uint32_t n_slots;
+	int n_cpus;
+	int pagemap; /* while the working set is recorded, else -1 */
+	struct vcpu cpu[BOOT_MAX_VCPUS];
 };
 
 static int kvm_fd_cached = -1;
@@ -208,6 +215,18 @@ static int get_cpuid(struct backend_ctx *c, struct cpuid_table *t, const struct 
 	return 0;
 }
 
+/* The APIC ID that the app can read is the CPU's number. */
+static void number_cpu(struct cpuid_table *t, int n, int of)
+{
+	struct kvm_cpuid_entry2 *e = leaf(t, 1, 0);
+
+	if (e && of > 1)
+		e->ebx = (e->ebx & 0xffff) | (uint32_t)of << 16 | (uint32_t)n << 24;
+	for (uint32_t i = 0; of > 1 && i < t->head.nent; i++)
+		if (t->e[i].function == 0xb || t->e[i].function == 0x1f)
+			t->e[i].edx = (uint32_t)n;
+}
+
 static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
 {
 	struct cpuid_table *t = calloc(1, sizeof(*t));
@@ -233,21 +252,24 @@ static int set_cpuid(struct backend_ctx *c, struct boot_info *bi)
 		e->eax = bi->xcr0;
 		e->edx = bi->xcr0 >> 32;
 	}
-	r = ioctl(c->vcpu_fd, KVM_SET_CPUID2, t) < 0 ? -errno : 0;
+	for (int n = 0; n < c->n_cpus && !r; n++) {
+		number_cpu(t, n, c->n_cpus);
+		r = ioctl(c->cpu[n].fd, KVM_SET_CPUID2, t) < 0 ? -errno : 0;
+	}
 failed:
 	free(t);
 	return r;
 }
 
 /* XCR0: a software-nested KVM may refuse, because ring 3 has the host's anyway. */
-static bool set_xcr0(struct backend_ctx *c, uint64_t value)
+static bool set_xcr0(struct vcpu *v, uint64_t value)
 {
 	struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = value}}};
 
-	return ioctl(c->vcpu_fd, KVM_SET_XCRS, &x) == 0;
+	return ioctl(v->fd, KVM_SET_XCRS, &x) == 0;
 }
 
-static int set_msrs(struct backend_ctx *c, const struct load_plan *plan)
+static int set_msrs(struct vcpu *v, const struct load_plan *plan)
 {
 	struct {
 		struct kvm_msrs head;
@@ -257,42 +279,44 @@ static int set_msrs(struct backend_ctx *c, const struct load_plan *plan)
 			{.index = MSR_LSTAR, .data = plan->sym_syscall_trap},
 			{.index = MSR_FMASK, .data = kvm_stub_fmask()}}};
 
-	return ioctl(c->vcpu_fd, KVM_SET_MSRS, &msrs) == 3 ? 0 : -EINVAL;
+	return ioctl(v->fd, KVM_SET_MSRS, &msrs) == 3 ? 0 : -EINVAL;
 }
 
 /* Guest TSC = host TSC, so that one set of time parameters serves everybody. */
-static void align_tsc(struct backend_ctx *c)
+static void align_tsc(struct vcpu *v)
 {
 	uint64_t offset = 0;
 	struct kvm_device_attr a = {
 		.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET, .addr = (uintptr_t)&offset};
 
-	ioctl(c->vcpu_fd, KVM_SET_DEVICE_ATTR, &a);
+	ioctl(v->fd, KVM_SET_DEVICE_ATTR, &a);
 }
 
-static int set_registers(struct backend_ctx *c, const struct load_plan *plan, struct boot_info *bi)
+/* State before the first instruction; everything privileged lies in the stub page of the plan. */
+static int set_registers(struct vcpu *v, const struct load_plan *plan, uint64_t xcr0)
 {
 	struct kvm_regs r = {
 		.rip = plan->entry, .rsp = plan->stack_top, .rdi = plan->boot_info_va, .rflags = 0x202};
 	struct kvm_sregs s;
 
-	if (ioctl(c->vcpu_fd, KVM_GET_SREGS, &s) < 0)
+	if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0)
 		return -errno;
 	kvm_stub_sregs(&s, plan);
 	s.cr0 = CR0_VALUE;
 	s.cr3 = plan->cr3_gpa;
 	s.cr4 = CR4_VALUE | CR4_OSXSAVE;
 	s.efer = EFER_VALUE;
-	if (ioctl(c->vcpu_fd, KVM_SET_SREGS, &s) < 0) {
+	if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0) {
 		s.cr4 &= ~CR4_OSXSAVE;
-		if (ioctl(c->vcpu_fd, KVM_SET_SREGS, &s) < 0)
+		if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0)
 			return -errno;
 	} else {
-		set_xcr0(c, bi->xcr0);
+		set_xcr0(v, xcr0);
 	}
-	if (ioctl(c->vcpu_fd, KVM_SET_REGS, &r) < 0)
+	if (ioctl(v->fd, KVM_SET_REGS, &r) < 0)
 		return -errno;
-	return set_msrs(c, plan);
+	v->run->s.regs.regs = r; /* what divert() looks at, also before the first run */
+	return set_msrs(v, plan);
 }
 
 static int fail(const char *what, int err)
@@ -326,27 +350,37 @@ static void kvm_prepare(void)
 	helper_start(&early.helper, make_vm, NULL);
 }
 
+static int map_cpu(struct backend_ctx *c, struct vcpu *v, int n, size_t size)
+{
+	v->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (v->run == MAP_FAILED)
+		return fail("cannot map the virtual CPU", -errno);
+	v->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_EVENTS;
+	v->shared = (struct boot_vcpu *)(c->m->ram + c->plan.vcpu_gpa) + n;
+	return 0;
+}
+
 static int create_vm(struct backend_ctx *c)
 {
-	int size;
+	int size, r = 0;
 
 	if (!early.begun)
 		make_vm(NULL);
 	helper_join(&early.helper);
 	early.begun = false;
 	c->vm_fd = early.vm_fd;
-	c->vcpu_fd = early.vcpu_fd;
 	if (c->vm_fd < 0)
 		return fail("cannot create a virtual machine", -early.vm_err);
+	c->cpu[0].fd = early.vcpu_fd;
 	size = ioctl(c->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	if (c->vcpu_fd < 0 || size < (int)sizeof(struct kvm_run))
-		return fail("cannot create a virtual CPU", c->vcpu_fd < 0 ? -early.vcpu_err : -EINVAL);
-	c->run_size = size;
-	c->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, c->vcpu_fd, 0);
-	if (c->run == MAP_FAILED)
-		return fail("cannot map the virtual CPU", -errno);
-	c->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_EVENTS;
-	return 0;
+	if (c->cpu[0].fd < 0 || size < (int)sizeof(struct kvm_run))
+		return fail("cannot create a virtual CPU", c->cpu[0].fd < 0 ? -early.vcpu_err : -EINVAL);
+	for (int n = 0; n < c->n_cpus && !r; n++) {
+		if (n && (c->cpu[n].fd = ioctl(c->vm_fd, KVM_CREATE_VCPU, n)) < 0)
+			return fail("cannot create another virtual CPU", -errno);
+		r = map_cpu(c, &c->cpu[n], n, (size_t)size);
+	}
+	return r;
 }
 
 static int kvm_create(struct backend_ctx **out, struct guest_mem *m, const struct load_plan *plan)
@@ -366,17 +400,19 @@ static int kvm_create(struct backend_ctx **out, struct guest_mem *m, const struc
 	c->kvm_fd = kvm_fd_cached;
 	c->m = m;
 	c->pagemap = workset_recording() ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
-	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
-	c->sym_upcall = plan->sym_upcall;
-	c->exc_stack_top = plan->exc_stack_top;
+	c->plan = *plan;
+	c->n_cpus = bi->n_vcpus < BOOT_MAX_VCPUS ? (int)bi->n_vcpus : BOOT_MAX_VCPUS;
+	c->cpu[0].exc_stack_top = plan->exc_stack_top;
 	r = create_vm(c);
 	if (!r && (r = add_memory(c)))
 		fail("cannot give the virtual machine its memory", r);
 	kvm_stub_fill(m->ram + plan->stub_gpa, plan);
 	if (!r && (r = set_cpuid(c, bi)))
 		fail("cannot set CPU features", r);
-	align_tsc(c);
-	if (!r && (r = set_registers(c, plan, bi)))
+	for (int n = 0; n < c->n_cpus && !r; n++)
+		align_tsc(&c->cpu[n]);
+	c->xcr0 = bi->xcr0;
+	if (!r && (r = set_registers(&c->cpu[0], plan, c->xcr0)))
 		fail("cannot set registers", r);
 	if (r) {
 		free(c);
@@ -387,11 +423,11 @@ static int kvm_create(struct backend_ctx **out, struct guest_mem *m, const struc
 }
 
 /* Send the app to the library OS's upcall entry if it can be interrupted where it is. */
-static void divert(struct backend_ctx *c)
+static void divert(struct backend_ctx *c, struct vcpu *cpu)
 {
-	struct kvm_regs *r = &c->run->s.regs.regs;
-	const struct kvm_vcpu_events *ev = &c->run->s.regs.events;
-	struct boot_vcpu *v = c->vcpu;
+	struct kvm_regs *r = &cpu->run->s.regs.regs;
+	const struct kvm_vcpu_events *ev = &cpu->run->s.regs.events;
+	struct boot_vcpu *v = cpu->shared;
 
 	if (r->rip >= BOOT_TASK_SIZE || ev->exception.pending || ev->exception.injected)
 		return;
@@ -402,15 +438,15 @@ static void divert(struct backend_ctx *c)
 	v->rip = r->rip;
 	v->rflags = r->rflags;
 	v->stat_kicks++;
-	r->rip = c->sym_upcall;
-	r->rsp = c->exc_stack_top;
+	r->rip = c->plan.sym_upcall;
+	r->rsp = cpu->exc_stack_top;
 	r->rflags = 2;
-	c->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+	cpu->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
 }
 
-static enum run_reason died(struct backend_ctx *c, struct run_info *info)
+static enum run_reason died(const struct vcpu *v, struct run_info *info)
 {
-	const struct kvm_run *run = c->run;
+	const struct kvm_run *run = v->run;
 	unsigned long long rip = run->s.regs.regs.rip;
 	char *w = info->why;
 	size_t n = sizeof(info->why);
@@ -443,43 +479,86 @@ static enum run_reason died(struct backend_ctx *c, struct run_info *info)
 	return RUN_DIED;
 }
 
-static enum run_reason kvm_run(struct backend_ctx *c, struct run_info *info)
+static enum run_reason cpu_run(struct backend_ctx *c, int n, struct run_info *info)
 {
-	if (c->want_divert) {
-		c->want_divert = 0;
-		divert(c);
+	struct vcpu *v = &c->cpu[n];
+
+	if (v->want_divert) {
+		v->want_divert = 0;
+		divert(c, v);
 	}
-	if (ioctl(c->vcpu_fd, KVM_RUN, 0) < 0) {
+	if (ioctl(v->fd, KVM_RUN, 0) < 0) {
 		int err = errno;
 
-		c->run->immediate_exit = 0;
+		v->run->immediate_exit = 0;
 		if (err == EINTR || err == EAGAIN)
 			return RUN_KICKED;
-		c->exits++;
+		v->exits++;
 		snprintf(info->why, sizeof(info->why), "%s (rip %#llx)",
 			 err == EFAULT ? "the guest wrote to memory that is read-only on the host, or the "
 					 "host is out of memory"
 				       : strerror(err),
-			 (unsigned long long)c->run->s.regs.regs.rip);
+			 (unsigned long long)v->run->s.regs.regs.rip);
 		return RUN_DIED;
 	}
-	c->exits++;
-	if (c->run->exit_reason == KVM_EXIT_IO && c->run->io.port == BOOT_DOORBELL_PORT)
+	v->exits++;
+	if (v->run->exit_reason == KVM_EXIT_IO && v->run->io.port == BOOT_DOORBELL_PORT)
 		return RUN_DOORBELL;
-	return died(c, info);
+	return died(v, info);
+}
+
+static enum run_reason kvm_run(struct backend_ctx *c, struct run_info *info)
+{
+	return cpu_run(c, 0, info);
 }
 
 static void kvm_kick(struct backend_ctx *c)
 {
-	__atomic_store_n(&c->vcpu->kick, 1, __ATOMIC_RELAXED);
-	c->want_divert = 1;
-	c->run->immediate_exit = 1;
+	struct vcpu *v = &c->cpu[0];
+
+	__atomic_or_fetch(&v->shared->kick, 1, __ATOMIC_RELAXED);
+	v->want_divert = 1;
+	v->run->immediate_exit = 1;
 }
 
 static void kvm_interrupt(struct backend_ctx *c)
 {
-	c->run->immediate_exit = 1;
+	c->cpu[0].run->immediate_exit = 1;
 }
+
+/* --- the other CPUs -------------------------------------------------------------------------- */
+
+/* The guest chose their pages; whatever it chose wrongly harms nobody but itself. */
+static int kvm_cpu_start(struct backend_ctx *c, int n)
+{
+	struct vcpu *v = &c->cpu[n];
+	struct boot_vcpu b = *(volatile struct boot_vcpu *)v->shared;
+	struct load_plan p = c->plan;
+	uint8_t *stub = b.stub_gpa % BOOT_PAGE_SIZE ? NULL : gpa_ram(c->m, (gpa_t){b.stub_gpa}, BOOT_PAGE_SIZE);
+
+	if (!stub)
+		return -EINVAL;
+	p.entry = b.rip;
+	p.stack_top = b.gpr[4];
+	p.cpu_va = b.cpu_va;
+	p.stub_va = b.stub_va;
+	p.stub_gpa = b.stub_gpa;
+	p.exc_stack_top = v->exc_stack_top = b.exc_stack_top;
+	kvm_stub_fill(stub, &p);
+	return set_registers(v, &p, c->xcr0);
+}
+
+static void kvm_cpu_divert(struct backend_ctx *c, int n)
+{
+	c->cpu[n].want_divert = 1;
+}
+
+static void kvm_cpu_interrupt(struct backend_ctx *c, int n)
+{
+	c->cpu[n].run->immediate_exit = 1;
+}
+
+/* --- memory -------------------------------------------------------------------------------------- */
 
 static int kvm_grow(struct backend_ctx *c, uint64_t new_size)
 {
@@ -531,12 +610,17 @@ static void kvm_touched(struct backend_ctx *c, uint8_t *state, uint64_t pages)
 
 static uint64_t kvm_exits(struct backend_ctx *c)
 {
-	return c->exits;
+	uint64_t sum = 0;
+
+	for (int n = 0; n < c->n_cpus; n++)
+		sum += __atomic_load_n(&c->cpu[n].exits, __ATOMIC_RELAXED);
+	return sum;
 }
 
 static void kvm_destroy(struct backend_ctx *c)
 {
-	free(c); /* descriptors and mappings go with the process, which is about to end */
+	if (c->n_cpus == 1)
+		free(c); /* descriptors and mappings go with the process, which is about to end, as do other threads */
 }
 
 const struct backend backend_kvm = {
@@ -553,5 +637,9 @@ const struct backend backend_kvm = {
 	.huge = kvm_huge,
 	.exits = kvm_exits,
 	.touched = kvm_touched,
+	.cpu_start = kvm_cpu_start,
+	.cpu_run = cpu_run,
+	.cpu_divert = kvm_cpu_divert,
+	.cpu_interrupt = kvm_cpu_interrupt,
 	.destroy = kvm_destroy,
 };

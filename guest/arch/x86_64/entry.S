@@ -109,11 +109,31 @@ FUNC libos_start
 	sub $8, %rsp			/* the frame is 168 bytes: align for C */
 .endm
 
+/* With several CPUs the library OS is entered under its lock. \slow keeps the arguments in registers that C preserves. */
+.macro IF_SMP slow
+	cmpb $0, %gs:CPU_SMP
+	jne \slow
+.endm
+.macro ENTER_SMP back
+	mov %rdi, %rbx
+	mov %esi, %r12d
+	mov %rdx, %r13
+	mov %rcx, %r14
+	call smp_enter
+	mov %rbx, %rdi
+	mov %r12d, %esi
+	mov %r13, %rdx
+	mov %r14, %rcx
+	jmp \back
+.endm
+
 FUNC syscall_entry
 	SYSCALL_FRAME
-	call syscall_dispatch
+	IF_SMP 8f
+7:	call syscall_dispatch
 	add $8, %rsp
 	jmp user_return
+8:	ENTER_SMP 7b
 
 /*
  * Real hardware enters LSTAR in ring 0; a software-nested KVM leaves the CPU in
@@ -128,9 +148,11 @@ FUNC syscall_trap
 	sysretq
 1:	mov %gs:CPU_SCRATCH, %rcx
 	SYSCALL_FRAME
-	call syscall_trapped
+	IF_SMP 8f
+7:	call syscall_trapped
 	add $8, %rsp
 	jmp user_return
+8:	ENTER_SMP 7b
 
 /*
  * The stub's iretq loaded rip, rsp (exception stack) and rflags; every other
@@ -163,9 +185,11 @@ FUNC exception_entry
 	mov %gs:BOOT_FRAME_ERROR, %rdx
 	mov %gs:BOOT_FRAME_CR2, %rcx
 	sub $8, %rsp
-	call trap_from_user
+	IF_SMP 8f
+7:	call trap_from_user
 	add $8, %rsp
 	jmp user_return
+8:	ENTER_SMP 7b
 
 2:	mov %gs:CPU_SCRATCH+8, %rcx
 	pushq %gs:BOOT_FRAME_SS
@@ -204,9 +228,11 @@ FUNC upcall_entry
 	xor %edx, %edx
 	xor %ecx, %ecx
 	sub $8, %rsp
-	call trap_from_user
+	IF_SMP 8f
+7:	call trap_from_user
 	add $8, %rsp
-	/* fall through */
+	jmp user_return
+8:	ENTER_SMP 7b
 
 /* rsp = struct regs of the app at the top of the kernel stack; no register is worth anything. */
 user_return:
@@ -218,7 +244,8 @@ user_return:
 	mov THREAD_XSTATE_SAVED(%rbx), %edx
 	or %eax, %edx
 	jnz 3f
-1:	mov REGS_RIP(%rsp), %rcx
+1:	IF_SMP 8f
+2:	mov REGS_RIP(%rsp), %rcx
 	cmp REGS_RCX(%rsp), %rcx
 	jne resume
 	mov REGS_RFLAGS(%rsp), %rdx
@@ -249,6 +276,24 @@ user_return:
 	add $8, %rsp
 	jmp user_return
 	EX_TABLE 5b, 6b, 7b
+
+	/* Give the lock up; a kick that came meanwhile was meant for somebody who holds it. */
+8:	sub $8, %rsp
+	call smp_leave
+	add $8, %rsp
+	mov %gs:CPU_SHARED, %rcx
+	cmpl $0, VCPU_KICK(%rcx)
+	je 2b
+	sub $8, %rsp
+	call smp_enter
+	add $8, %rsp
+	jmp user_return
+
+/* First instruction of CPU n > 0, on its idle thread's stack. */
+FUNC smp_cpu_entry
+	xor %ebp, %ebp
+	call smp_cpu_main
+	ud2
 
 /* rsp = any struct regs. NT must be clear for iretq, now and in the frame. */
 resume:

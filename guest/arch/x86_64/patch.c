@@ -25,7 +25,7 @@
 #include "guest/arch/x86_64/arch.h"
 #include "guest/arch/x86_64/sites.h"
 #include "guest/mm/vma.h"
-#include "guest/proc/proc.h"
+#include "guest/proc/smp.h"
 
 #define AREA_SIZE    (4 * PAGE_SIZE)
 #define AREA_MAGIC   0x504d41525443574full
@@ -232,7 +232,10 @@ static bool commit(struct patch *p)
 	struct area_head h = {AREA_MAGIC, p->used};
 
 	if (!p->n || mm_poke(p->as, p->area + p->buf_at, p->buf, p->buf_used) ||
-	    mm_poke(p->as, p->area, &h, sizeof(h)) || mm_poke(p->as, p->page, p->code, PAGE_SIZE))
+	    mm_poke(p->as, p->area, &h, sizeof(h)))
+		return false;
+	smp_quiesce(p->as); /* nobody executes the page while it is written */
+	if (mm_poke(p->as, p->page, p->code, PAGE_SIZE))
 		return false;
 	stats->sites_patched += p->n;
 	return true;

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "abi/boot.h"
+#include "abi/libos.h"
 
 #define NS		 1000000000ull
 #define NR_clock_gettime 228
@@ -123,9 +124,12 @@ int64_t __vdso_time(int64_t *t)
 
 int __vdso_getcpu(unsigned *cpu, unsigned *node, void *unused)
 {
+	unsigned n;
+
 	(void)unused;
+	__asm__ volatile("mov %%gs:" STR(BOOT_CPU_ID) ", %0" : "=r"(n));
 	if (cpu)
-		*cpu = 0;
+		*cpu = n;
 	if (node)
 		*node = 0;
 	return 0;
