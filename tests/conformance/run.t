@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: ISC
 # Every conformance program runs on Linux first, which must pass every check of
 # it, and then under each monitor; the outputs must be the same line by line.
-# One test a check and monitor. COWBELL_MONITORS limits the monitors.
+# One test a check and monitor. COWBELL_MONITORS limits the monitors, COWBELL_RUN are more options (--cpus 2).
 use strict;
 use warnings;
 use FindBin;
@@ -43,7 +43,7 @@ for my $src (sort glob("$FindBin::Bin/*.c")) {
 		is(join('|', grep { !/^(ok|value|done)/ } @want), '', "$name $link: Linux passes every check itself");
 		for my $m (@monitors) {
 			chdir $dir;
-			my ($grc, @got) = lines_of($cowbell, 'run', '--monitor', $m, '--', $bin);
+			my ($grc, @got) = lines_of($cowbell, 'run', '--monitor', $m, split(' ', $ENV{COWBELL_RUN} // ''), '--', $bin);
 			my $i = 0;
 			for my $w (@want) {
 				my $g = $got[$i++] // 'nothing (ended early)';
