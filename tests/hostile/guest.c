@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -104,6 +105,8 @@ static void raw_syscalls(void)
 		printf("init_module gave %ld\n", r);
 }
 
+static void loop(void);
+
 static void gate_openat(void)
 {
 	gate(SYS_openat, AT_FDCWD, (long)"/etc/passwd", O_RDONLY, 0, 0, 0);
@@ -159,6 +162,216 @@ static void gate_exit(void)
 static void gate_unmap_all(void)
 {
 	gate(SYS_munmap, 0, 0x7ffffffff000, 0, 0, 0, 0);
+}
+
+static void gate_clone_thread(void)
+{
+	gate(SYS_clone, 0x50f00, 0, 0, 0, 0, 0);
+}
+
+static void gate_clone_child(void)
+{
+	gate(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
+}
+
+static void gate_clone_high(void)
+{
+	gate(SYS_clone, (long)(PROCESS_CLONE_FLAGS | 1ull << 33), 0, 0, 0, 0, 0);
+}
+
+static void gate_clone3(void)
+{
+	static uint64_t args[11] = {PROCESS_CLONE_FLAGS};
+
+	gate(SYS_clone3, (long)args, sizeof(args), 0, 0, 0, 0);
+}
+
+static void gate_fork(void)
+{
+	gate(SYS_fork, 0, 0, 0, 0, 0, 0);
+}
+
+static void gate_futex(void)
+{
+	static uint32_t word;
+
+	gate(SYS_futex, (long)&word, 1, 1, 0, 0, 0);
+}
+
+static void gate_prctl_dumpable(void)
+{
+	gate(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0, 0);
+}
+
+static void gate_prctl_signal(void)
+{
+	gate(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0, 0, 0);
+}
+
+static void gate_prctl_again(void)
+{
+	long r = gate(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+
+	if (r != -EPERM)
+		printf("a known process reported again: %ld\n", r);
+}
+
+static void gate_setpgid(void)
+{
+	gate(SYS_setpgid, 0, 0, 0, 0, 0, 0);
+}
+
+/* --- host processes of its own: a child is a copy of us that shares all memory ------- */
+
+static uint64_t child_stack[PROCESS_MAX + 8][512];
+static volatile int started;
+
+static void report(void)
+{
+	gate(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0);
+}
+
+static void child_waits(void)
+{
+	report();
+	started++;
+	for (;;)
+		gate(PROCESS_DOORBELL_NR, PROCESS_WAIT, 0, 0, 0, 0, 0);
+}
+
+static void child_spins(void)
+{
+	started++;
+	for (;;)
+		;
+}
+
+static void child_spins_known(void)
+{
+	report();
+	child_spins();
+}
+
+static void child_exits(void)
+{
+	report();
+	gate(SYS_exit_group, 0, 0, 0, 0, 0, 0);
+}
+
+/* Rings for this and that, while others do; not for the ring, whose sleeper would be nobody's. */
+static void child_rings(void)
+{
+	report();
+	started++;
+	for (uint64_t i = 0;; i++) {
+		gate(PROCESS_DOORBELL_NR, PROCESS_STILLBORN, i << 12, i, 0, 0, 0);
+		gate(PROCESS_DOORBELL_NR, PROCESS_FILL, ~(i << 20), i, 0, 0, 0);
+	}
+}
+
+static long child(void (*fn)(void))
+{
+	static unsigned n;
+	long r;
+	uint64_t *sp = &child_stack[n % (PROCESS_MAX + 8)][504];
+
+	/* What it touches is mapped before: two that miss at once would disturb one another. */
+	if (!n)
+		memset(child_stack, 0, sizeof(child_stack));
+	if (!n)
+		started = *(volatile char *)fn & *(volatile char *)report & 0;
+	gate(PROCESS_DOORBELL_NR, PROCESS_STILLBORN, 0, 0, 0, 0, 0);
+	sp[0] = (uint64_t)fn;
+	sp[1] = 0;
+	r = gate(SYS_clone, PROCESS_CLONE_FLAGS, (long)sp, 0, 0, 0, 0);
+	n += r > 0;
+	return r;
+}
+
+/* As many as it gets. */
+static void clone_flood(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < 20000; i++)
+		n += child(child_waits) > 0;
+	if (n >= PROCESS_MAX)
+		printf("%d host processes were born\n", n);
+}
+
+static void clone_flood_loop(void)
+{
+	clone_flood();
+	puts("ready");
+	fflush(stdout);
+	loop();
+}
+
+static void clone_silent(void)
+{
+	child(child_spins);
+	loop();
+}
+
+/* A lie about it gives no second one. */
+static void clone_stillborn(void)
+{
+	int n = 0;
+
+	for (int i = 0; i < 100; i++) {
+		n += child(child_spins) > 0;
+		gate(PROCESS_DOORBELL_NR, PROCESS_STILLBORN, 0, 0, 0, 0, 0);
+	}
+	if (n != 1)
+		printf("%d host processes were born\n", n);
+	loop();
+}
+
+static void clone_spin(void)
+{
+	child(child_spins_known);
+	while (!started)
+		;
+}
+
+static void clone_spin_loop(void)
+{
+	clone_spin();
+	puts("ready");
+	fflush(stdout);
+	loop();
+}
+
+static void clone_exit(void)
+{
+	child(child_exits);
+	loop();
+}
+
+static void clone_ring(void)
+{
+	for (int i = 0; i < 3; i++)
+		while (child(child_rings) <= 0)
+			;
+	while (started < 3)
+		;
+	for (int i = 0; i < 2000; i++) {
+		gate(PROCESS_DOORBELL_NR, PROCESS_SWITCH, 0, 0, 0, 0, 0); /* to ourselves */
+		gate(PROCESS_DOORBELL_NR, PROCESS_SWITCH, PROCESS_MAX, 0, 0, 0, 0);
+		gate(PROCESS_DOORBELL_NR, PROCESS_SWITCH, -1, 0, 0, 0, 0);
+		doorbell();
+	}
+}
+
+/* To one that will never be. */
+static void switch_nobody(void)
+{
+	gate(PROCESS_DOORBELL_NR, PROCESS_SWITCH, PROCESS_MAX - 1, 0, 0, 0, 0);
+}
+
+static void wait_forever(void)
+{
+	gate(PROCESS_DOORBELL_NR, PROCESS_WAIT, 0, 0, 0, 0, 0);
 }
 
 /* The image stays read-only for its other users, whatever the library OS's page table says. */
@@ -305,6 +518,26 @@ static const struct {
 	{"gate-mmap-other-fd", gate_mmap_other_fd},
 	{"gate-prot-bits", gate_prot_bits},
 	{"gate-exit", gate_exit},
+	{"gate-clone-thread", gate_clone_thread},
+	{"gate-clone-child", gate_clone_child},
+	{"gate-clone-high", gate_clone_high},
+	{"gate-clone3", gate_clone3},
+	{"gate-fork", gate_fork},
+	{"gate-futex", gate_futex},
+	{"gate-prctl-dumpable", gate_prctl_dumpable},
+	{"gate-prctl-signal", gate_prctl_signal},
+	{"gate-setpgid", gate_setpgid},
+	{"prctl-again", gate_prctl_again},
+	{"clone-flood", clone_flood},
+	{"clone-flood-loop", clone_flood_loop},
+	{"clone-silent", clone_silent},
+	{"clone-stillborn", clone_stillborn},
+	{"clone-spin", clone_spin},
+	{"clone-spin-loop", clone_spin_loop},
+	{"clone-exit", clone_exit},
+	{"clone-ring", clone_ring},
+	{"switch-nobody", switch_nobody},
+	{"wait-forever", wait_forever},
 	{"gate-unmap-all", gate_unmap_all},
 	{"mprotect-image", mprotect_image},
 	{"ring-tail", ring_tail},

@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::Bin/../integration";
 use Cowbell;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $tmp = scratch();
 my $bin = "$tmp/guest";
@@ -22,7 +23,18 @@ my $ring_reason = qr/instance was ended: /;
 my %cases = (
 	'raw-syscalls' => ['process kvm', 0, qr//],
 	(map { ("gate-$_" => ['process', 159, $forbidden]) }
-		qw(openat ptrace ftruncate mmap-private mmap-anonymous mmap-image-writable mmap-above mmap-other-fd prot-bits)),
+		qw(openat ptrace ftruncate mmap-private mmap-anonymous mmap-image-writable mmap-above mmap-other-fd prot-bits
+			clone-thread clone-child clone-high clone3 fork futex prctl-dumpable prctl-signal setpgid)),
+	'prctl-again' => ['process', 0, qr//],
+	'clone-flood' => ['process', 0, qr//],
+	'clone-silent' => ['process', 125, qr/a new guest process did not report/],
+	'clone-stillborn' => ['process', 125, qr/a new guest process did not report/],
+	'clone-spin' => ['process', 0, qr//],
+	'clone-exit' => ['process', 125, qr/ended by itself/],
+	'clone-spin-loop' => ['process', 124, qr/timed out/, '--timeout', '1s'],
+	'clone-ring' => ['process', 0, qr//, '--timeout', '20s'],
+	'switch-nobody' => ['process', 124, qr/timed out/, '--timeout', '2s'],
+	'wait-forever' => ['process', 124, qr/timed out/, '--timeout', '2s'],
 	'gate-exit' => ['process', 125, qr/ended by itself/],
 	'gate-unmap-all' => ['process', undef, qr/the instance died: /],
 	'mprotect-image' => ['process', 139, qr//], # refused; the store is the app's own SIGSEGV
@@ -72,6 +84,17 @@ for my $m (monitors()) {
 		or diag "status $st\n$err";
 	($st, undef, $err) = run_out({dir => $tmp, timeout => 40}, @kill, '--timeout', '9s', '--', $bin, 'loop-blocked');
 	ok($st == 124 && $err =~ /timed out/, "$m: and not a program that blocks it") or diag "status $st\n$err";
+}
+# A monitor that is killed takes all its guest processes with it.
+if (grep { $_ eq 'process' } monitors()) {
+	for my $how (qw(clone-spin-loop clone-flood-loop)) {
+		my $g = start_guest({dir => $tmp}, $COWBELL, 'run', '--monitor', 'process', '--', $bin, $how);
+		for (1 .. 100) { last if slurp($g->{out}) =~ /ready/; sleep 0.1 }
+		like(slurp($g->{out}), qr/ready/, "$how runs");
+		kill 'KILL', $g->{pid};
+		stop_guest($g);
+		for (1 .. 100) { last if guests() == $orphans; sleep 0.1 }
+	}
 }
 is(guests(), $orphans, 'no guest process outlives its monitor');
 done_testing();
