@@ -172,12 +172,27 @@ def settle(root):
     os.chmod(os.path.join(root, "var/tmp"), 0o1777)
 
 
+def source_versions(name):
+    """The newest, then the others by name: a mirror may lack files of a version that its lists have."""
+    r = subprocess.run(["apt-cache", "madison", name], env={**os.environ, "APT_CONFIG": os.path.join(work_dir(), "apt/apt.conf")},
+                       stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    found = re.findall(r"^ *%s \| (\S+) \| .* Sources$" % re.escape(name), r.stdout, re.M)
+    return [name, *("%s=%s" % (name, v) for v in dict.fromkeys(found))]
+
+
 def fetch_source(name, root):
     """The source package, its checksums and Debian's patches, in ROOT/src/NAME; its version."""
     d = os.path.join(work_dir(), "source")
     os.makedirs(d, exist_ok=True)
-    files = re.findall(r"^'\S+' (\S+\.dsc) ", apt("source", "--print-uris", name, cwd=d), re.M)
-    apt("source", "--download-only", name, cwd=d)
+    for version in source_versions(name):
+        try:
+            files = re.findall(r"^'\S+' (\S+\.dsc) ", apt("source", "--print-uris", version, cwd=d), re.M)
+            apt("source", "--download-only", version, cwd=d)
+            break
+        except Unavailable as e:
+            why = e
+    else:
+        raise why
     if not shutil.which("dpkg-source"):
         raise Unavailable("no dpkg-source here (package dpkg-dev)")
     dsc = os.path.join(d, files[0]) if files else max(glob.glob(d + "/%s_*.dsc" % name), key=os.path.getmtime)
