@@ -48,7 +48,7 @@ ln -s /usr/bin/node out/Release/node
     parse=parse,
     cwd="/src/nodejs",
     env={"NODE_TEST_DIR": "/tmp", "NODE_TEST_NO_INTERNET": "1", "NODE_SKIP_FLAG_CHECK": "1"},
-    memory="2G",
+    memory="4G",
     timeout=60,
     target=90,
     ci=60,
