@@ -93,6 +93,14 @@ static int object_stat(struct object *o, struct kstat *st)
 
 /* --- stat --------------------------------------------------------------------------- */
 
+/* Rounded down: what is before 1970 has nanoseconds from 0, too. */
+static struct statx_timestamp stamp(s64 ns)
+{
+	s64 sec = ns / NSEC - (ns % NSEC < 0);
+
+	return (struct statx_timestamp){.tv_sec = sec, .tv_nsec = (u32)(ns - sec * NSEC)};
+}
+
 static s64 put_stat(const struct kstat *k, struct stat *user)
 {
 	struct stat st = {
@@ -106,12 +114,12 @@ static s64 put_stat(const struct kstat *k, struct stat *user)
 		.st_size = (s64)k->size,
 		.st_blksize = k->blksize,
 		.st_blocks = (s64)k->blocks,
-		.st_atime = (u64)(k->atime_ns / NSEC),
-		.st_atime_nsec = (u64)(k->atime_ns % NSEC),
-		.st_mtime = (u64)(k->mtime_ns / NSEC),
-		.st_mtime_nsec = (u64)(k->mtime_ns % NSEC),
-		.st_ctime = (u64)(k->ctime_ns / NSEC),
-		.st_ctime_nsec = (u64)(k->ctime_ns % NSEC),
+		.st_atime = (u64)stamp(k->atime_ns).tv_sec,
+		.st_atime_nsec = stamp(k->atime_ns).tv_nsec,
+		.st_mtime = (u64)stamp(k->mtime_ns).tv_sec,
+		.st_mtime_nsec = stamp(k->mtime_ns).tv_nsec,
+		.st_ctime = (u64)stamp(k->ctime_ns).tv_sec,
+		.st_ctime_nsec = stamp(k->ctime_ns).tv_nsec,
 	};
 
 	return put_user(st, user);
@@ -159,11 +167,6 @@ SYSCALL2(fstat, int, fd, struct stat *, user)
 	s64 r = vfs_stat_file(f, &k);
 	file_put(f);
 	return r ? r : put_stat(&k, user);
-}
-
-static struct statx_timestamp stamp(s64 ns)
-{
-	return (struct statx_timestamp){.tv_sec = ns / NSEC, .tv_nsec = (u32)(ns % NSEC)};
 }
 
 SYSCALL5(statx, int, dirfd, const char *, path, u32, flags, u32, mask, struct statx *, user)

@@ -345,6 +345,7 @@ SYSCALL3(getcpu, u32 *, ucpu, u32 *, unode, void *, unused)
 static s64 each_target(int which, s32 who, s64 (*fn)(struct thread *t, int arg), int arg)
 {
 	s64 best = -ESRCH;
+	bool any = false;
 
 	if (which < 0 || which > 2)
 		return -EINVAL;
@@ -361,8 +362,11 @@ static s64 each_target(int which, s32 who, s64 (*fn)(struct thread *t, int arg),
 			hit = p->pgid == (who ? who : current->proc->pgid);
 		else
 			hit = p->uid == (who ? (u32)who : current->proc->uid);
-		if (hit)
-			best = MAX(best, fn(t, arg));
+		if (!hit)
+			continue;
+		s64 r = fn(t, arg);
+		best = any ? MAX(best, r) : r;
+		any = true;
 	}
 	return best;
 }

@@ -103,10 +103,10 @@ int inet_parse(struct sock *s, const union saddr *a, u32 len, struct inaddr *out
 		out->port = __builtin_bswap16(a->in.sin_port);
 		return 0;
 	}
-	if (a->family != AF_INET6)
-		return -EAFNOSUPPORT;
 	if (len < 24)
 		return -EINVAL;
+	if (a->family != AF_INET6)
+		return -EAFNOSUPPORT;
 	memcpy(out->ip, &a->in6.sin6_addr, 16);
 	out->port = __builtin_bswap16(a->in6.sin6_port);
 	return 0;

@@ -61,6 +61,20 @@ static int set_tcp(struct sock *s, int name, const void *val, u32 len, int v)
 	return -ENOPROTOOPT;
 }
 
+/* IP_MULTICAST_IF: an address (in_addr, or the second one of ip_mreq and ip_mreqn), or by ip_mreqn an index. Only lo has a name here. */
+static int set_multicast_if(const void *val, u32 len)
+{
+	struct inaddr a = {.ip = {[10] = 0xff, [11] = 0xff}};
+	int index = 0;
+
+	memcpy(a.ip + 12, (const u8 *)val + (len >= 8 ? 4 : 0), 4);
+	if (len >= 12)
+		memcpy(&index, (const u8 *)val + 8, 4);
+	if (index)
+		return index == 1 ? 0 : -ENODEV;
+	return inet_is_any(&a) ? 0 : inet_is_local(&a) ? 0 : -EADDRNOTAVAIL;
+}
+
 static int set_ip(struct sock *s, int name, int v)
 {
 	switch (name) {
@@ -97,7 +111,6 @@ static int set_ip(struct sock *s, int name, int v)
 		return 0;
 	case IP_ADD_MEMBERSHIP:
 	case IP_DROP_MEMBERSHIP:
-	case IP_MULTICAST_IF:
 		return -ENODEV;
 	case IP_TRANSPARENT:
 	case IP_HDRINCL:
@@ -142,8 +155,9 @@ static int set_ipv6(struct sock *s, int name, int v)
 		return v && v < 1280 ? -EINVAL : 0;
 	case IPV6_ADD_MEMBERSHIP:
 	case IPV6_DROP_MEMBERSHIP:
-	case IPV6_MULTICAST_IF:
 		return -ENODEV;
+	case IPV6_MULTICAST_IF:
+		return v == 0 || v == 1 ? 0 : -ENODEV;
 	}
 	return -ENOPROTOOPT;
 }
@@ -161,6 +175,8 @@ int inet_setopt(struct sock *s, int level, int name, const void *val, u32 len)
 	case SOL_TCP:
 		return set_tcp(s, name, val, len, v);
 	case SOL_IP:
+		if (name == IP_MULTICAST_IF)
+			return len < 4 ? -EINVAL : set_multicast_if(val, len);
 		return set_ip(s, name, v);
 	case SOL_IPV6:
 		return s->family == AF_INET6 ? set_ipv6(s, name, v) : -ENOPROTOOPT;

@@ -8,6 +8,10 @@
  * descriptors or different senders. A closed end stays allocated while the other
  * end still names it (`peer` is counted), marked `closed` and with nothing queued.
  *
+ * TCP knows what AF_UNIX does not: urgent data (MSG_OOB). Its last byte is kept beside the queue, and a mark says how many
+ * bytes come before it; a read ends at the mark. With SO_OOBINLINE the byte stays in the queue, at the mark. And the first write to
+ * a peer that is gone succeeds, since its answer, a reset, is still to come.
+ *
  * The sender's SO_SNDBUF bounds what lies in the other end's queue; it becomes
  * writable again when half of it is free, so that a wake-up is worth its switch.
  */
@@ -38,7 +42,7 @@ static bool read_ended(struct sock *s)
 
 static bool write_ended(struct sock *s)
 {
-	return s->shut_wr || peer_gone(s) || s->peer->shut_rd;
+	return s->shut_wr || peer_gone(s) || (s->family == AF_UNIX && s->peer->shut_rd);
 }
 
 static bool has_room(struct sock *s)
@@ -83,8 +87,62 @@ static s64 append(struct sock *s, struct uio *u, u64 n, struct msginfo *m)
 	return (s64)got;
 }
 
+/* The last byte of p's queue is urgent from now on; the one before it loses that. */
+static void mark_urgent(struct sock *p)
+{
+	struct skb *b = list_last(&p->rxq, struct skb, node);
+
+	p->urgent_byte = skb_payload(b)[b->len - 1];
+	p->urgent = URGENT_VALID;
+	p->urgent_after = p->rx_bytes - 1;
+	if (!p->oobinline) {
+		p->rx_bytes--;
+		if (!--b->len) {
+			list_del(&b->node);
+			skb_free(b);
+		}
+	}
+	if (p->file && p->file->owner > 0) {
+		struct process *owner = process_by_pid(p->file->owner);
+		if (owner)
+			signal_process(owner, SIGURG, NULL);
+	} else if (p->file && p->file->owner < 0) {
+		signal_pgrp(-p->file->owner, SIGURG, NULL);
+	}
+	waitq_wake_all(&p->wq, POLLPRI | POLLRDBAND);
+}
+
+s64 local_recv_urgent(struct sock *s, struct uio *u, struct msginfo *m)
+{
+	if (s->oobinline || s->urgent != URGENT_VALID)
+		return s->state == S_CONNECTED ? -EINVAL : -ENOTCONN;
+	if (u->left && uio_put(u, &s->urgent_byte, 1) != 1)
+		return -EFAULT;
+	m->out_flags |= MSG_OOB;
+	if (!(m->flags & MSG_PEEK))
+		s->urgent = URGENT_READ;
+	return 1;
+}
+
+bool local_at_mark(struct sock *s)
+{
+	return s->urgent && !s->urgent_after;
+}
+
+/* TCP: to a peer that has closed a first write goes, and then comes a reset. */
+static bool swallow(struct sock *s, struct uio *u)
+{
+	if (s->family == AF_UNIX || s->shut_wr || s->reset || !peer_gone(s))
+		return false;
+	s->reset = true;
+	s->err = EPIPE;
+	uio_skip(u, u->left);
+	return true;
+}
+
 static s64 local_send(struct sock *s, struct uio *u, struct msginfo *m)
 {
+	u64 all = u->left;
 	s64 done = 0;
 	int r = 0;
 	if (m->to && s->family == AF_UNIX)
@@ -94,6 +152,8 @@ static s64 local_send(struct sock *s, struct uio *u, struct msginfo *m)
 			r = sock_error(s);
 			break;
 		}
+		if (!done && swallow(s, u))
+			return (s64)all;
 		if (write_ended(s)) {
 			r = -EPIPE;
 			break;
@@ -112,6 +172,8 @@ static s64 local_send(struct sock *s, struct uio *u, struct msginfo *m)
 		done += n;
 		waitq_wake(&s->peer->wq, POLLIN | POLLRDNORM);
 	}
+	if (done && !u->left && m->flags & MSG_OOB && !peer_gone(s))
+		mark_urgent(s->peer);
 	return done ? done : r;
 }
 
@@ -126,8 +188,8 @@ static void drained(struct sock *s, u32 before)
 /* Take what is queued, up to a boundary. Returns bytes, or -EFAULT if none could be stored. */
 static s64 take(struct sock *s, struct uio *u, struct msginfo *m, s64 done, bool *stop)
 {
-	u32 before = s->rx_bytes;
-	bool peek = m->flags & MSG_PEEK;
+	u32 before = s->rx_bytes, mark = s->urgent ? s->urgent_after : ~0u;
+	bool peek = m->flags & MSG_PEEK, passed = false;
 	s64 total = 0;
 	for (struct list *it = s->rxq.next; it != &s->rxq && u->left;) {
 		struct skb *b = list_entry(it, struct skb, node);
@@ -140,7 +202,12 @@ static s64 take(struct sock *s, struct uio *u, struct msginfo *m, s64 done, bool
 			*stop = true;
 			break;
 		}
-		u64 want = MIN((u64)b->len, u->left), n = want;
+		if (!mark && !passed && done + total) {
+			*stop = true; /* at the urgent byte */
+			break;
+		}
+		passed = !mark;
+		u64 want = MIN(MIN((u64)b->len, u->left), (u64)(passed ? ~0u : mark)), n = want;
 		if (m->flags & MSG_TRUNC && s->family != AF_UNIX)
 			uio_skip(u, want);
 		else
@@ -152,6 +219,8 @@ static s64 take(struct sock *s, struct uio *u, struct msginfo *m, s64 done, bool
 		m->cred = (struct ucred){b->pid, b->uid, b->gid};
 		m->has_cred = true;
 		total += (s64)n;
+		if (!passed && mark != ~0u)
+			mark -= (u32)n;
 		bool had_fds = b->fds;
 		if (b->fds) {
 			m->fds = peek ? scm_dup(b->fds) : b->fds;
@@ -172,6 +241,11 @@ static s64 take(struct sock *s, struct uio *u, struct msginfo *m, s64 done, bool
 		}
 		if (had_fds || n < want)
 			break;
+	}
+	if (!peek && s->urgent) {
+		s->urgent_after = mark;
+		if (passed)
+			s->urgent = URGENT_NONE;
 	}
 	if (!peek)
 		drained(s, before);
@@ -195,7 +269,8 @@ static s64 local_recv(struct sock *s, struct uio *u, struct msginfo *m)
 		}
 		if (done && !(m->flags & MSG_WAITALL))
 			break;
-		if (s->err) {
+		if (s->err &&
+		    !(s->reset && s->err == EPIPE)) { /* after an orderly end that is a writer's error */
 			r = done ? 0 : sock_error(s);
 			break;
 		}
@@ -220,6 +295,8 @@ static u32 local_poll(struct sock *s)
 		mask |= POLLIN | POLLRDNORM | POLLRDHUP;
 	if (!list_empty(&s->rxq))
 		mask |= POLLIN | POLLRDNORM;
+	if (s->urgent == URGENT_VALID)
+		mask |= POLLPRI;
 	if (write_ended(s) || s->peer->rx_bytes * 2 <= s->sndbuf)
 		mask |= POLLOUT | POLLWRNORM | (un ? POLLWRBAND : 0);
 	return mask;
@@ -247,7 +324,7 @@ static void local_close(struct sock *s)
 	if (p) {
 		if (!p->closed) {
 			if (unread || (s->linger && !s->linger_s && s->family != AF_UNIX))
-				p->err = ECONNRESET;
+				p->err = ECONNRESET, p->reset = s->family != AF_UNIX;
 			waitq_wake_all(&p->wq, POLLIN | POLLRDNORM | POLLRDHUP | POLLHUP | POLLOUT |
 						       (p->err ? POLLERR : 0));
 		}

@@ -160,6 +160,12 @@ struct sock {
 	struct list rxq;
 	u32 rx_bytes;
 
+	/* local.c: urgent data, and whether a write after the peer's end was taken */
+	enum { URGENT_NONE, URGENT_VALID, URGENT_READ } urgent;
+	u32 urgent_after; /* bytes of rxq before it */
+	u8 urgent_byte;
+	bool reset;
+
 	/* listening */
 	struct list acceptq, accept_node;
 	u32 backlog, n_accept;
@@ -261,6 +267,8 @@ void host_push_options(struct sock *s, u32 handle); /* those that differ from th
 
 /* --- local.c ------------------------------------------------------------------- */
 extern const struct sock_ops local_stream_ops;
+s64 local_recv_urgent(struct sock *s, struct uio *u, struct msginfo *m); /* recv with MSG_OOB */
+bool local_at_mark(struct sock *s); /* SIOCATMARK */
 void local_pair(struct sock *a, struct sock *b); /* connects two sockets; each then names the other */
 /* Takes a reference of child; false: closed, or full and not `force`. */
 bool sock_acceptq_push(struct sock *listener, struct sock *child, bool force);

@@ -206,7 +206,8 @@ void sock_set_cred(struct sock *s, struct msginfo *m)
 
 s64 sock_send(struct sock *s, struct uio *u, struct msginfo *m)
 {
-	if (m->flags & MSG_OOB)
+	/* the ring has no urgent data */
+	if (m->flags & MSG_OOB && (s->ops != &local_stream_ops || s->family == AF_UNIX))
 		return -EOPNOTSUPP;
 	if (m->flags & MSG_DONTWAIT)
 		m->nonblock = true;
@@ -219,7 +220,9 @@ s64 sock_send(struct sock *s, struct uio *u, struct msginfo *m)
 s64 sock_recv(struct sock *s, struct uio *u, struct msginfo *m)
 {
 	if (m->flags & MSG_OOB)
-		return s->type == SOCK_STREAM && s->family != AF_UNIX ? -EINVAL : -EOPNOTSUPP;
+		return s->type != SOCK_STREAM || s->family == AF_UNIX ? -EOPNOTSUPP
+		       : s->ops == &local_stream_ops		      ? local_recv_urgent(s, u, m)
+								      : -EINVAL;
 	if (m->flags & MSG_ERRQUEUE)
 		return -EAGAIN; /* never anything in it */
 	if (m->flags & MSG_DONTWAIT)
@@ -278,7 +281,7 @@ static s64 sock_ioctl(struct file *f, u32 cmd, u64 arg)
 		f->flags = v ? f->flags | O_NONBLOCK : f->flags & ~(u32)O_NONBLOCK;
 		return 0;
 	case 0x8905: /* SIOCATMARK */
-		v = 0;
+		v = s->ops == &local_stream_ops && local_at_mark(s);
 		return put_user(v, (int *)arg);
 	}
 	if (cmd >= 0x8910 && cmd <= 0x8970)

@@ -405,7 +405,7 @@ static s64 udp_send(struct sock *s, struct uio *u, struct msginfo *m)
 static int udp_bind(struct sock *s, const union saddr *a, u32 len)
 {
 	struct inaddr in;
-	int r = inet_parse(s, a, len, &in);
+	int r = s->family == AF_INET6 && len < 24 ? -EINVAL : inet_parse(s, a, len, &in);
 	if (r)
 		return r;
 	if (s->bound)

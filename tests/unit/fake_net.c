@@ -138,6 +138,22 @@ void thread_wake(struct thread *t)
 	t->state = THREAD_RUNNABLE;
 }
 
+/* Owners of descriptors, for SIGURG: there are none. */
+struct process *process_by_pid(s32 pid)
+{
+	return NULL;
+}
+
+int signal_process(struct process *p, int sig, const siginfo_t *info)
+{
+	return -ESRCH;
+}
+
+int signal_pgrp(s32 pgid, int sig, const siginfo_t *info)
+{
+	return -ESRCH;
+}
+
 int signal_thread(struct thread *t, int sig, const siginfo_t *info)
 {
 	fake_sigpipes += sig == SIGPIPE;
