@@ -2,8 +2,8 @@
 /*
  * What every part of the library OS may use: types, errors, log, memory, clock.
  *
- * Execution model. One virtual CPU. Library OS code is never preempted: a
- * thread gives up the CPU only where it sleeps (waitq.h, schedule()). So data
+ * Execution model. One virtual CPU, or several of which one at a time is in
+ * the library OS (proc/smp.c). Its code is never preempted: a thread gives up the CPU only where it sleeps (waitq.h, schedule()). So data
  * needs no lock between two sleeping points; code that can sleep says so.
  * Trap handlers that interrupt library OS code (page faults in copy_in/copy_out)
  * never sleep and never call the scheduler.

@@ -42,13 +42,13 @@ HOST_SYSCALL(smp, sched_yield);
 HOST_SYSCALL(smp, poll);
 HOST_SYSCALL(smp, restart_syscall);
 
-#define SIG_POKE    (SIGRTMIN + 3)
-#define STACK	    (64u << 10)
-#define LOOK_NS	    10000000ull /* as in instance.c */
-#define RETRY_NS    1000000ull
-#define TICK_MIN_NS 1000000ull
+#define SIG_POKE     (SIGRTMIN + 3)
+#define STACK	     (64u << 10)
+#define LOOK_NS	     10000000ull /* as in instance.c */
+#define RETRY_NS     1000000ull
+#define TICK_MIN_NS  1000000ull
 #define RING_WAIT_MS 1
-#define NS	    1000000000ull
+#define NS	     1000000000ull
 
 enum where { WHERE_GUEST, WHERE_ASLEEP };
 
@@ -250,7 +250,8 @@ static void run_loop(struct smp_cpu *c)
 
 		goes(c, WHERE_GUEST);
 		if (take(&c->nudged))
-			b->cpu_interrupt(c->in->ctx, c->n); /* it returns at once, with registers to look at */
+			b->cpu_interrupt(c->in->ctx,
+					 c->n); /* it returns at once, with registers to look at */
 		look(c, was_armed && !c->timer_armed);
 		was_armed = true;
 		switch (b->cpu_run(c->in->ctx, c->n, &c->info)) {

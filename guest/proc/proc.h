@@ -209,6 +209,7 @@ struct cpu {
 	struct thread *idle; /* runs when nothing else does; only with several CPUs */
 	struct aspace *as; /* current address space (aspace_active) */
 	u64 cr3; /* kvm.c */
+	u64 busy_ns; /* counted only with several CPUs */
 	/* smp.c */
 	u32 in_user; /* runs the app, or is on its way there without the lock */
 	bool idling; /* sleeps, or is about to: a poke is needed and enough */
@@ -218,7 +219,7 @@ struct cpu {
 	struct thread *left; /* what it ran when it parked */
 };
 
-static inline struct cpu *this_cpu(void)
+static inline struct cpu *cpu_block(void)
 {
 	struct cpu *c;
 	__asm__ volatile("mov %%gs:0, %0" : "=r"(c));
@@ -231,7 +232,8 @@ static inline struct thread *current_thread(void)
 	return t;
 }
 #ifndef current
-#define current current_thread()
+#define current	   current_thread()
+#define this_cpu() cpu_block()
 #endif
 #define current_regs() ((struct regs *)(current->kstack_top) - 1)
 

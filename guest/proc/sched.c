@@ -106,6 +106,8 @@ void sched_account(struct thread *t)
 		t->user_ns += now - t->last_ns;
 		busy_ns += now - t->last_ns;
 		t->vruntime_ns += weigh(now - t->last_ns, t->nice);
+		if (smp() && t->on_cpu)
+			cpus[t->on_cpu - 1]->busy_ns += now - t->last_ns;
 	}
 	t->last_ns = now;
 }

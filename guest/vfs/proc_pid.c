@@ -184,7 +184,7 @@ static void show_status(struct text *t, const struct pid_of *o)
 		 (unsigned long)p->cap_effective, (unsigned long)p->cap_bounding,
 		 (unsigned long)p->cap_ambient);
 	text_add(t, "NoNewPrivs:\t%d\nSeccomp:\t0\nSeccomp_filters:\t0\n", p->no_new_privs);
-	proc_cpus_allowed(t);
+	proc_cpus_allowed(t, th ? th->affinity : ~0ull);
 	text_add(t, "voluntary_ctxt_switches:\t%lu\nnonvoluntary_ctxt_switches:\t%lu\n",
 		 (unsigned long)(th ? th->nvcsw : 0), (unsigned long)(th ? th->nivcsw : 0));
 }

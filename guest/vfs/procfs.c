@@ -10,6 +10,7 @@
 #include "guest/ipc/ipc.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/restored.h"
 #include "guest/vfs/prefix.h"
 #include "guest/vfs/pseudo.h"
@@ -129,7 +130,7 @@ static void show_cpuinfo(struct text *t, const struct pid_of *o)
 	const char *brand = (const char *)name;
 	while (*brand == ' ')
 		brand++;
-	for (u32 i = 0; i < MAX(boot->n_vcpus, 1u); i++) {
+	for (u32 i = 0; i < n_cpus; i++) {
 		u64 khz = ((const struct boot_time *)boot->time_va)->tsc_khz;
 		text_add(t,
 			 "processor\t: %u\nvendor_id\t: %s\ncpu family\t: %u\nmodel\t\t: %u\nmodel name\t: "
@@ -139,11 +140,11 @@ static void show_cpuinfo(struct text *t, const struct pid_of *o)
 			 "stepping\t: %u\ncpu MHz\t\t: %lu.%03lu\nphysical id\t: 0\nsiblings\t: %u\ncore "
 			 "id\t\t: %u\n",
 			 sig & 15, (unsigned long)khz / 1000, (unsigned long)khz % 1000,
-			 MAX(boot->n_vcpus, 1u), i);
+			 n_cpus, i);
 		text_add(t,
 			 "cpu cores\t: %u\napicid\t\t: %u\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid "
 			 "level\t: 13\nwp\t\t: yes\nflags\t\t:",
-			 MAX(boot->n_vcpus, 1u), i);
+			 n_cpus, i);
 		for (u32 k = 0; k < ARRAY_SIZE(flag_names); k++)
 			if (w[flag_names[k].word] >> flag_names[k].bit & 1)
 				text_add(t, " %s", flag_names[k].name);
@@ -183,7 +184,7 @@ static void show_meminfo(struct text *t, const struct pid_of *o)
 
 static void show_uptime(struct text *t, const struct pid_of *o)
 {
-	u64 up = mono_ns(), idle = up * MAX(boot->n_vcpus, 1u);
+	u64 up = mono_ns(), idle = up * n_cpus;
 
 	idle -= MIN(idle, sched_busy_ns());
 	text_add(t, "%lu.%02lu %lu.%02lu\n", (unsigned long)(up / NS_PER_SEC),
@@ -206,17 +207,20 @@ static u32 count_threads(u32 *running)
 	return n;
 }
 
-/* CPU time is known for all CPUs together. */
 static void show_stat(struct text *t, const struct pid_of *o)
 {
-	u32 cpus = MAX(boot->n_vcpus, 1u), running;
-	u64 up = mono_ns(), busy = sched_busy_ns(), idle = up * cpus - MIN(up * cpus, busy), tick = NS_PER_SEC / USER_HZ;
+	u64 up = mono_ns(), busy = sched_busy_ns(), idle = up * n_cpus - MIN(up * n_cpus, busy);
+	u64 tick = NS_PER_SEC / USER_HZ;
+	u32 running;
 
 	count_threads(&running);
 	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (unsigned long)(busy / tick), (unsigned long)(idle / tick));
-	for (u32 i = 0; i < cpus; i++)
-		text_add(t, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", i, (unsigned long)(busy / cpus / tick),
-			 (unsigned long)(idle / cpus / tick));
+	for (u32 i = 0; i < n_cpus; i++) {
+		u64 its = smp() ? cpus[i]->busy_ns : busy;
+
+		text_add(t, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", i, (unsigned long)(its / tick),
+			 (unsigned long)((up - MIN(up, its)) / tick));
+	}
 	text_add(t, "intr 0\nctxt 0\nbtime %lu\nprocesses %d\nprocs_running %u\nprocs_blocked 0\n",
 		 (unsigned long)((real_ns() - up) / NS_PER_SEC), last_pid(), running);
 	text_add(t, "softirq 0 0 0 0 0 0 0 0 0 0 0\n");
@@ -229,15 +233,23 @@ static void show_loadavg(struct text *t, const struct pid_of *o)
 	text_add(t, "0.00 0.00 0.00 %u/%u %d\n", running, n, last_pid());
 }
 
-void proc_cpus_allowed(struct text *t)
+void proc_cpus_allowed(struct text *t, u64 mask)
 {
-	u32 cpus = MAX(boot->n_vcpus, 1u);
+	const char *comma = "";
 
-	text_add(t, "Cpus_allowed:\t%lx\nCpus_allowed_list:\t", cpus < 64 ? (1ul << cpus) - 1 : ~0ul);
-	if (cpus > 1)
-		text_add(t, "0-%u", cpus - 1);
-	else
-		text_add(t, "0");
+	mask &= (1ull << n_cpus) - 1;
+	text_add(t, "Cpus_allowed:\t%lx\nCpus_allowed_list:\t", (unsigned long)mask);
+	for (u32 i = 0; i < n_cpus; i++) {
+		u32 last = i;
+
+		if (!(mask >> i & 1))
+			continue;
+		while (mask >> (last + 1) & 1)
+			last++;
+		text_add(t, last > i ? "%s%u-%u" : "%s%u", comma, i, last);
+		comma = ",";
+		i = last;
+	}
 	text_add(t, "\nMems_allowed:\t1\nMems_allowed_list:\t0\n");
 }
 
@@ -622,8 +634,8 @@ struct superblock *proc_new(struct inode **root)
 
 static void show_cpus(struct text *t, const struct pid_of *o)
 {
-	if (boot->n_vcpus > 1)
-		text_add(t, "0-%u\n", boot->n_vcpus - 1);
+	if (n_cpus > 1)
+		text_add(t, "0-%u\n", n_cpus - 1);
 	else
 		text_add(t, "0\n");
 }
@@ -635,17 +647,47 @@ static const struct pent mm_entries[] = {P_DIR("transparent_hugepage", thp_entri
 static const struct pent sys_kernel_entries[] = {P_DIR("mm", mm_entries)};
 static const struct pent index0_entries[] = {RC("coherency_line_size", "64")};
 static const struct pent cache_entries[] = {P_DIR("index0", index0_entries)};
-static const struct pent topology_entries[] = {RC("core_id", "0"), RC("physical_package_id", "0"),
-					       RC("thread_siblings", "1"), RC("thread_siblings_list", "0")};
-static const struct pent cpu0_entries[] = {P_DIR("cache", cache_entries),
-					   P_DIR("topology", topology_entries)};
-static const struct pent cpu_entries[] = {P_DIR("cpu0", cpu0_entries), RC("kernel_max", "0"),
-					  RO("online", show_cpus), RO("possible", show_cpus),
-					  RO("present", show_cpus)};
+
+/* In cpuN, num is N. */
+static void show_cpu_number(struct text *t, const struct pid_of *o)
+{
+	text_add(t, "%d\n", o->num);
+}
+
+static void show_cpu_bit(struct text *t, const struct pid_of *o)
+{
+	text_add(t, "%x\n", 1u << o->num);
+}
+
+static const struct pent topology_entries[] = {RO("core_id", show_cpu_number), RC("physical_package_id", "0"),
+					       RO("thread_siblings", show_cpu_bit),
+					       RO("thread_siblings_list", show_cpu_number)};
+static const struct pent cpu_n_entries[] = {P_DIR("cache", cache_entries),
+					    P_DIR("topology", topology_entries)};
+static const struct pent cpu_n_dir = P_DIR("cpu0", cpu_n_entries);
+/* CPUs above 0 are found by name, and not listed. */
+static const struct pent cpu_entries[] = {P_DIR("cpu0", cpu_n_entries), RC("kernel_max", "15"), RO("online", show_cpus),
+					  RO("possible", show_cpus), RO("present", show_cpus)};
+
+static int cpu_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out)
+{
+	s32 n = len > 3 && !memcmp(name, "cpu", 3) ? pseudo_number(name + 3, len - 3) : -1;
+
+	if (n < 0 || n >= (s32)n_cpus)
+		return -ENOENT;
+	*out = (struct pid_of){&cpu_n_dir, dir->pid, n};
+	return 0;
+}
+
+static const struct pent cpu_dir = {.name = "cpu",
+				    .mode = S_IFDIR | 0555,
+				    .sub = cpu_entries,
+				    .n_sub = ARRAY_SIZE(cpu_entries),
+				    .lookup = cpu_lookup};
 static const struct pent node0_entries[] = {RO("cpulist", show_cpus)};
 static const struct pent node_entries[] = {P_DIR("node0", node0_entries), RC("online", "0"),
 					   RC("possible", "0")};
-static const struct pent system_entries[] = {P_DIR("cpu", cpu_entries), P_DIR("node", node_entries)};
+static const struct pent system_entries[] = {cpu_dir, P_DIR("node", node_entries)};
 static const struct pent devices_entries[] = {P_DIR("system", system_entries)};
 static const struct pent sys_root_entries[] = {P_DIR("devices", devices_entries),
 					       P_DIR("kernel", sys_kernel_entries)};

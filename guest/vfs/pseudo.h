@@ -59,7 +59,7 @@ struct process *pseudo_file_process(struct file *f); /* the same of an open file
 /* procfs.c */
 enum { PROC_N_NET = 14 };
 extern const struct pent proc_net_entries[PROC_N_NET];
-void proc_cpus_allowed(struct text *t); /* lines of status */
+void proc_cpus_allowed(struct text *t, u64 mask); /* lines of status */
 
 /* proc_pid.c */
 extern const struct pent proc_pid_dir, proc_task_dir;

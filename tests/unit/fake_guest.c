@@ -34,6 +34,8 @@ static u64 ram_now;
 const struct boot_info *boot = &bi;
 struct boot_stats *stats = &st;
 struct thread *test_current;
+struct cpu test_cpu, *cpus[BOOT_MAX_VCPUS] = {&test_cpu};
+u32 n_cpus = 1;
 
 static _Noreturn void die(void)
 {

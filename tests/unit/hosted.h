@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Include first in tests and fakes of guest code: the guest runs as an ordinary
- * program here, so there is no per-CPU block behind %gs and `current` is a variable.
+ * program here, so there is no per-CPU block behind %gs: it and `current` are variables.
  */
 #ifndef COWBELL_TESTS_HOSTED_H
 #define COWBELL_TESTS_HOSTED_H
@@ -18,6 +18,9 @@
 struct thread;
 extern struct thread *test_current;
 #define current test_current
+struct cpu;
+extern struct cpu test_cpu;
+#define this_cpu() (&test_cpu)
 #endif
 
 /* A test replays with the seed that it printed: COWBELL_TEST_SEED=n. */
