@@ -18,6 +18,9 @@
  *                    v                     |
  *   WAITING --go--> RUNNING --doorbell--> RANG      RUNNING --child gone--> DEAD
  *
+ * Further host processes, one for each address space of the guest, are made by the first one: process_group.c. What is
+ * said of the child below concerns whichever of them has the CPU.
+ *
  * Kicks. kick() and interrupt() only write to an eventfd, so both are safe in a
  * signal handler, and no kick is lost between a look and a sleep. The signal
  * is sent to the child by the next run(), and only while the child computes.

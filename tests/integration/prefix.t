@@ -20,7 +20,7 @@ sub app {
 	my ($name, $text, %files) = @_;
 	mkdir "$dir/$name";
 	spew("$dir/$name/requirements.txt", '');
-	spew("$dir/$name/Procfile", "web: python3 app.py\nloud: sh -c 'echo before; exec python3 app.py'\n");
+	spew("$dir/$name/Procfile", "web: python3 app.py\nloud: sh -c 'echo before; exec python3 app.py'\nfamily: sh -c 'sleep 300 & true; python3 app.py; true'\n");
 	spew("$dir/$name/$_", $files{$_}) for keys %files;
 	spew("$dir/$name/app.py", <<"PY");
 import http.server, json, os, random, sys, time, uuid
@@ -121,6 +121,14 @@ for my $m (monitors()) {
 		($how, $a, $out) = run_app($m, 'two', '--process', 'loud');
 		like("$how $out", qr/^boot before\n/, "$m: what is written before the first look is written at each start");
 	}
+
+	# several processes at the first look
+	my %old = map { $_ => 1 } files();
+	ok(make($m, 'one', '--process', 'family'), "$m: one of several processes makes one");
+	($how, $a, $out) = run_app($m, 'two', '--process', 'family');
+	is("$how $a->{text}", 'prefix "I am two, and longer"', "$m: and all of them go on from it") or diag $out;
+	is($a->{list}, '["Procfile", "app.py", "other.txt", "requirements.txt", "zoo.py"]', "$m: in their own directory");
+	unlink grep { !$old{$_} } files();
 
 	# damage
 	my @f = files();
