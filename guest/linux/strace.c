@@ -500,7 +500,8 @@ void strace_exit(const struct regs *r, s64 res)
 	struct out *o = current->strace_buf;
 	const struct syscall_desc *d = find((u32)r->orig_rax);
 
-	if (!o || r->orig_rax == ~0ull) /* rt_sigreturn: the registers are those of the code that was interrupted */
+	if (!o ||
+	    r->orig_rax == ~0ull) /* rt_sigreturn: the registers are those of the code that was interrupted */
 		return;
 	if (!d) {
 		out_f(o, ")");
@@ -529,8 +530,8 @@ void strace_signal(int sig, const siginfo_t *info)
 	if (!strace_on)
 		return;
 	if (sig == SIGCHLD)
-		snprintf(line, sizeof(line), "--- %s {si_code=%d, si_pid=%d, si_status=%d} ---", signal_name(sig),
-			 info->si_code, info->si_pid, info->si_status);
+		snprintf(line, sizeof(line), "--- %s {si_code=%d, si_pid=%d, si_status=%d} ---",
+			 signal_name(sig), info->si_code, info->si_pid, info->si_status);
 	else
 		snprintf(line, sizeof(line), "--- %s {si_code=%d, si_addr=0x%lx} ---", signal_name(sig),
 			 info->si_code, (u64)info->si_addr);

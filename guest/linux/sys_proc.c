@@ -15,12 +15,11 @@
 #include "guest/restored.h"
 #include "guest/vfs/vfs.h"
 
-#define PATH_SIZE     4096
-#define MAX_ARGS      32768u
-#define MAX_ARG_BYTES (2ul << 20)
-#define WAIT_OPTIONS  (WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL)
-#define WAITID_OPTIONS                                                                                       \
-	(WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL)
+#define PATH_SIZE      4096
+#define MAX_ARGS       32768u
+#define MAX_ARG_BYTES  (2ul << 20)
+#define WAIT_OPTIONS   (WNOHANG | WUNTRACED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL)
+#define WAITID_OPTIONS (WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL)
 
 SYSCALL1(exit, int, status)
 {

@@ -54,8 +54,13 @@ SYSCALL2(clone3, const void *, uargs, u64, size)
 		return -EINVAL;
 	if (!a.stack != !a.stack_size || a.set_tid_size)
 		return -EINVAL;
-	q = (struct clone_req){a.flags, a.stack ? a.stack + a.stack_size : 0, a.parent_tid, a.child_tid,
-			       a.tls,	a.pidfd, (int)a.exit_signal};
+	q = (struct clone_req){a.flags,
+			       a.stack ? a.stack + a.stack_size : 0,
+			       a.parent_tid,
+			       a.child_tid,
+			       a.tls,
+			       a.pidfd,
+			       (int)a.exit_signal};
 	return process_clone(&q);
 }
 
@@ -82,9 +87,9 @@ SYSCALL1(unshare, u64, flags)
 
 	if (flags & ~(u64)(CLONE_FILES | CLONE_FS | CLONE_SYSVSEM))
 		return flags & (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND) && p->n_threads == 1 &&
-				       p->as->refs == 1 && p->sighand->refs == 1 ?
-			       0 :
-			       -EINVAL;
+				       p->as->refs == 1 && p->sighand->refs == 1
+			       ? 0
+			       : -EINVAL;
 	fs = flags & CLONE_FS ? fs_context_unshare(p->fs) : p->fs;
 	if (!fs)
 		return -ENOMEM;

@@ -29,7 +29,8 @@ extern u32 n_living; /* processes beside the program that are no zombies */
 struct process *process_new(void);
 s32 last_pid(void); /* the number given last */
 void process_reap(struct process *p); /* a zombie: out of all lists, its usage goes to its parent */
-void process_drop_memory(struct process *p); /* p leaves its address space, by exec or for good: tell a vfork parent */
+void process_drop_memory(
+	struct process *p); /* p leaves its address space, by exec or for good: tell a vfork parent */
 void sighand_put(struct sighand *h);
 /* A thread of p with its own kernel stack, not yet started. NULL: no memory. */
 struct thread *thread_new(struct process *p);
@@ -53,13 +54,16 @@ int timespec_out(void *user, u64 ns);
 
 /* --- pidfd.c ----------------------------------------------------------------- */
 int pidfd_install(struct process *p, u32 flags); /* a new descriptor of current for p; -errno */
-struct process *pidfd_process(int fd, u32 *flags); /* referenced; NULL: not a pidfd. flags: O_*, may be NULL */
+struct process *pidfd_process(int fd,
+			      u32 *flags); /* referenced; NULL: not a pidfd. flags: O_*, may be NULL */
 
 /* --- wait.c ------------------------------------------------------------------ */
-void child_ended(struct process *p); /* p is a zombie: tell the parent, or reap it when nobody wants to know */
+void child_ended(
+	struct process *p); /* p is a zombie: tell the parent, or reap it when nobody wants to know */
 void children_reparent(struct process *p); /* p ends: its children go to a subreaper or to the library OS */
 void parent_thread_died(struct thread *t); /* PR_SET_PDEATHSIG of what t made */
-void children_renamed(struct process *p, s32 old_tid, s32 new_tid); /* one of p's threads has another number now */
+void children_renamed(struct process *p, s32 old_tid,
+		      s32 new_tid); /* one of p's threads has another number now */
 
 /* --- signal.c ---------------------------------------------------------------- */
 #define SIG_KERNEL_ONLY (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
@@ -69,10 +73,12 @@ void signal_flush(struct sigpending *p, sigmask_t which);
 void signal_exec_reset(struct process *p);
 void signal_retarget(struct process *p); /* a thread that had shared signals to take is gone */
 bool signal_ignored(struct process *p, int sig);
-bool signal_is_fatal(struct thread *t); /* t has one to deliver that ends its process, or t is to end anyway */
+bool signal_is_fatal(
+	struct thread *t); /* t has one to deliver that ends its process, or t is to end anyway */
 void sigpending_init(struct sigpending *p);
 
-void signal_kick(struct thread *t); /* have it look at its signals soon, from any sleep that may be cut short */
+void signal_kick(
+	struct thread *t); /* have it look at its signals soon, from any sleep that may be cut short */
 
 /* --- jobs.c ------------------------------------------------------------------- */
 /* A signal stops the current process (its default action). Returns when it is decided: the caller goes on to
@@ -108,7 +114,8 @@ void itimers_free(struct process *p);
 void posix_timer_taken(siginfo_t *info); /* its signal is about to be seen: overrun, next expiry */
 void cpu_timers_tick(void);
 bool cpu_timers_armed(void);
-void cpu_limit_note(u64 old, u64 new); /* RLIMIT_CPU's soft limit of some process, which may be new or at its end */
+void cpu_limit_note(u64 old,
+		    u64 new); /* RLIMIT_CPU's soft limit of some process, which may be new or at its end */
 
 /* --- exec.c, elf.c, vdso.c ------------------------------------------------------ */
 struct elf_program {

@@ -109,7 +109,8 @@ struct thread {
 	u64 timer_slack_ns;
 	int policy, rt_priority; /* as set by sched_setscheduler; shown, not acted upon */
 	void *strace_buf;
-	struct aspace *drop_as; /* of a dead thread: emptied, and freed when another address space is current */
+	struct aspace
+		*drop_as; /* of a dead thread: emptied, and freed when another address space is current */
 };
 
 static inline bool thread_sleeps(const struct thread *t)
@@ -138,7 +139,8 @@ struct process {
 	s32 pid, ppid, pgid, sid;
 	s32 shown_pid; /* getpid's answer to libraries that ask whether they are a copy (restored.c); both name the process */
 	struct process *parent; /* NULL: the library OS, pid 1 */
-	struct list children, sibling, all_node; /* sibling: in parent->children, zombies too; empty without a parent */
+	struct list children, sibling,
+		all_node; /* sibling: in parent->children, zombies too; empty without a parent */
 	u32 refs;
 	bool zombie, reaped;
 	int exit_signal; /* what the parent gets at the end; 0: nothing; SIGCHLD after an exec */
@@ -260,7 +262,8 @@ struct clone_req {
 	u64 pidfd; /* user address, with CLONE_PIDFD */
 	int exit_signal;
 };
-s64 process_clone(const struct clone_req *q); /* id of the new thread or process, or -errno; in the child: never */
+s64 process_clone(
+	const struct clone_req *q); /* id of the new thread or process, or -errno; in the child: never */
 /*
  * p has news for its parent: code CLD_STOPPED, CLD_CONTINUED (status: the signal) or, from process_end only, CLD_EXITED and so
  * on. Sends SIGCHLD (stops: unless SA_NOCLDSTOP), wakes who waits.

@@ -85,12 +85,12 @@ static void threads(void)
 					  exec_here(NULL);
 				  }) == 0);
 	CHECK("children_survive_exec", CHILD({
-						if (!fork()) {
-							usleep(30000);
-							_exit(71);
-						}
-						again("waits");
-					}) == 0);
+					       if (!fork()) {
+						       usleep(30000);
+						       _exit(71);
+					       }
+					       again("waits");
+				       }) == 0);
 }
 
 /* --- what stays ------------------------------------------------------------------ */
@@ -160,7 +160,8 @@ static void ends_sharing(void)
 	dup2(1, 9);
 	fcntl(9, F_SETFD, FD_CLOEXEC);
 	sigaction(SIGUSR2, &(struct sigaction){.sa_handler = (void (*)(int))(void *)again}, NULL);
-	pid_t p = clone(exec_shared, stack + sizeof(stack), CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_VFORK | SIGCHLD, NULL);
+	pid_t p = clone(exec_shared, stack + sizeof(stack),
+			CLONE_VM | CLONE_FILES | CLONE_SIGHAND | CLONE_VFORK | SIGCHLD, NULL);
 	CHECK("shared_exec", p > 0 && waitpid(p, &s, 0) == p && s == 0);
 	CHECK("descriptors_unshared", fcntl(9, F_GETFD) == FD_CLOEXEC);
 	sigaction(SIGUSR2, NULL, &got);
@@ -242,9 +243,11 @@ static int child_main(const char *how, const char *arg)
 	if (!strcmp(how, "limits"))
 		return !(getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur == 99);
 	if (!strcmp(how, "attributes"))
-		return !(getpriority(PRIO_PROCESS, 0) == 4 && umask(0) == 031 && prctl(PR_GET_CHILD_SUBREAPER, &v) == 0 && v == 1 &&
-			 prctl(PR_GET_PDEATHSIG, &v) == 0 && v == SIGHUP && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 &&
-			 getpgrp() == getpid() && access("proc/self", F_OK) == 0);
+		return !(getpriority(PRIO_PROCESS, 0) == 4 && umask(0) == 031 &&
+			 prctl(PR_GET_CHILD_SUBREAPER, &v) == 0 && v == 1 &&
+			 prctl(PR_GET_PDEATHSIG, &v) == 0 && v == SIGHUP &&
+			 prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 && getpgrp() == getpid() &&
+			 access("proc/self", F_OK) == 0);
 	if (!strcmp(how, "cpu")) {
 		struct timespec t;
 		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);

@@ -118,8 +118,8 @@ static void memory(void)
 					       mprotect(m, 4096, PROT_READ | PROT_WRITE) == 0 && m[5] == 9));
 	mprotect(m + 8192, 4096, PROT_NONE);
 	CHECK("none_stays_none", WTERMSIG(CHILD(m[8192] = 1)) == SIGSEGV);
-	CHECK("none_in_child_opened",
-	      IN_CHILD(mprotect(m + 8192, 4096, PROT_READ | PROT_WRITE) == 0 && (m[8193] == 9 && (m[8193] = 8))));
+	CHECK("none_in_child_opened", IN_CHILD(mprotect(m + 8192, 4096, PROT_READ | PROT_WRITE) == 0 &&
+					       (m[8193] == 9 && (m[8193] = 8))));
 	mprotect(m + 8192, 4096, PROT_READ | PROT_WRITE);
 	CHECK("opened_copy_is_own", m[8193] == 9);
 	CHECK("unmap_in_child", IN_CHILD(munmap(m, big) == 0) && m[0] == 9);
@@ -147,7 +147,8 @@ static void file_memory(void)
 	sh[0] = 1;
 	pr[4096] = 2;
 	CHECK("file_shared", IN_CHILD(sh[0] == 1 && (sh[1] = 5)) && sh[1] == 5);
-	CHECK("file_private", IN_CHILD(pr[4096] == 2 && (pr[4096] = 6) && (pr[1] = 6)) && pr[4096] == 2 && pr[1] == 5);
+	CHECK("file_private",
+	      IN_CHILD(pr[4096] == 2 && (pr[4096] = 6) && (pr[1] = 6)) && pr[4096] == 2 && pr[1] == 5);
 	munmap(sh, 8192);
 	munmap(pr, 8192);
 	close(fd);
@@ -228,7 +229,8 @@ static void signals(void)
 	sigprocmask(SIG_SETMASK, &o, NULL);
 	signal(SIGUSR2, SIG_DFL);
 	sigaltstack(&st, NULL);
-	CHECK("altstack_inherited", IN_CHILD(sigaltstack(NULL, &got) == 0 && got.ss_sp == st.ss_sp && !got.ss_flags));
+	CHECK("altstack_inherited",
+	      IN_CHILD(sigaltstack(NULL, &got) == 0 && got.ss_sp == st.ss_sp && !got.ss_flags));
 	st.ss_flags = SS_DISABLE;
 	sigaltstack(&st, NULL);
 	setitimer(ITIMER_REAL, &it, NULL);
@@ -257,8 +259,8 @@ static void attributes(void)
 	CHECK("comm_inherited", IN_CHILD(prctl(PR_GET_NAME, name) == 0 && !strcmp(name, "conf-fork")));
 	CHECK("nice_inherited", IN_CHILD(nice(3) == 3 && IN_CHILD(getpriority(PRIO_PROCESS, 0) == 3)) &&
 					getpriority(PRIO_PROCESS, 0) == 0);
-	CHECK("pdeathsig_cleared",
-	      IN_CHILD(prctl(PR_SET_PDEATHSIG, SIGUSR1) == 0 && IN_CHILD(prctl(PR_GET_PDEATHSIG, &sig) == 0 && sig == 0)));
+	CHECK("pdeathsig_cleared", IN_CHILD(prctl(PR_SET_PDEATHSIG, SIGUSR1) == 0 &&
+					    IN_CHILD(prctl(PR_GET_PDEATHSIG, &sig) == 0 && sig == 0)));
 	CHECK("subreaper_not_inherited",
 	      IN_CHILD(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 &&
 		       IN_CHILD(prctl(PR_GET_CHILD_SUBREAPER, &sub) == 0 && sub == 0)));
@@ -271,7 +273,8 @@ static void attributes(void)
 		      getrusage(RUSAGE_SELF, &ru);
 		      ru.ru_utime.tv_sec + ru.ru_stime.tv_sec == 0 && ru.ru_maxrss > 0;
 	      })));
-	CHECK("ids_inherited", IN_CHILD(setgid(123) == 0 && setuid(124) == 0 && IN_CHILD(getuid() == 124 && geteuid() == 124 && getgid() == 123)));
+	CHECK("ids_inherited", IN_CHILD(setgid(123) == 0 && setuid(124) == 0 &&
+					IN_CHILD(getuid() == 124 && geteuid() == 124 && getgid() == 123)));
 }
 
 static void registers(void)
@@ -325,9 +328,18 @@ static void *fork_from_thread(void *a)
 }
 
 static int before, after_parent, after_child;
-static void at_before(void) { before++; }
-static void at_parent(void) { after_parent++; }
-static void at_child(void) { after_child++; }
+static void at_before(void)
+{
+	before++;
+}
+static void at_parent(void)
+{
+	after_parent++;
+}
+static void at_child(void)
+{
+	after_child++;
+}
 
 static void threads(void)
 {
@@ -342,7 +354,8 @@ static void threads(void)
 	stop = 1;
 	pthread_join(t, NULL);
 	pthread_atfork(at_before, at_parent, at_child);
-	CHECK("atfork", IN_CHILD(before == 1 && after_child == 1 && !after_parent) && after_parent == 1 && !after_child);
+	CHECK("atfork", IN_CHILD(before == 1 && after_child == 1 && !after_parent) && after_parent == 1 &&
+				!after_child);
 	CHECK("threads_in_child", IN_CHILD(({
 		      pthread_t x;
 		      int e = pthread_create(&x, NULL, fork_here, NULL);
@@ -408,7 +421,8 @@ static void sync_shared(void)
 	CHECK("cond_between", WEXITSTATUS(st) == 9);
 	CHILD(pthread_mutex_lock(&s->robust));
 	CHECK("robust_owner_died", pthread_mutex_lock(&s->robust) == EOWNERDEAD);
-	CHECK("robust_consistent", pthread_mutex_consistent(&s->robust) == 0 && pthread_mutex_unlock(&s->robust) == 0);
+	CHECK("robust_consistent",
+	      pthread_mutex_consistent(&s->robust) == 0 && pthread_mutex_unlock(&s->robust) == 0);
 	p = fork();
 	if (!p) {
 		pthread_mutex_lock(&s->robust);
@@ -443,10 +457,12 @@ static void many(void)
 	}
 	CHECK("many_children", n == 64 && sum == 64 * 63 / 2);
 	CHECK("nested", IN_CHILD(IN_CHILD(IN_CHILD(IN_CHILD(IN_CHILD(getpid() > 1))))));
-	CHECK("nproc_limit", IN_CHILD(setuid(54321) == 0 && setrlimit(RLIMIT_NPROC, &(struct rlimit){1, 1}) == 0 &&
-				      fork() == -1 && errno == EAGAIN));
-	CHECK("nproc_counts_the_user", IN_CHILD(setuid(54321) == 0 && setrlimit(RLIMIT_NPROC, &(struct rlimit){2, 2}) == 0 &&
-				      IN_CHILD(fork() == -1 && errno == EAGAIN)));
+	CHECK("nproc_limit",
+	      IN_CHILD(setuid(54321) == 0 && setrlimit(RLIMIT_NPROC, &(struct rlimit){1, 1}) == 0 &&
+		       fork() == -1 && errno == EAGAIN));
+	CHECK("nproc_counts_the_user",
+	      IN_CHILD(setuid(54321) == 0 && setrlimit(RLIMIT_NPROC, &(struct rlimit){2, 2}) == 0 &&
+		       IN_CHILD(fork() == -1 && errno == EAGAIN)));
 }
 
 static void handler_forks(int sig)
@@ -490,7 +506,8 @@ static void clones(void)
 	getcwd(cwd, sizeof(cwd));
 	data = 1;
 	fd = dup(1);
-	p = clone(share_fn, stack + sizeof(stack), CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | SIGCHLD, &fd);
+	p = clone(share_fn, stack + sizeof(stack),
+		  CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_SIGHAND | SIGCHLD, &fd);
 	waitpid(p, &s, 0);
 	CHECK("clone_status", WEXITSTATUS(s) == 3);
 	CHECK("clone_vm", data == 50);
@@ -513,7 +530,8 @@ static void clones(void)
 	CHECK("parent_settid", pt == p);
 	CHECK("child_settid_in_child_only", s == 0 && ct == 0);
 	tid_word = 77;
-	p = clone(quick, stack + sizeof(stack), CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, NULL, NULL, NULL, &tid_word);
+	p = clone(quick, stack + sizeof(stack), CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, NULL, NULL, NULL,
+		  &tid_word);
 	while (tid_word == 77)
 		syscall(SYS_futex, &tid_word, FUTEX_WAIT, 77, NULL, NULL, 0);
 	CHECK("child_cleartid", tid_word == 0);
@@ -532,7 +550,7 @@ static void clones(void)
 			      _exit(0);
 		      }
 		      read(q[0], &v, sizeof(v));
-		      v == dad && v != me;
+		      v == dad &&v != me;
 	      })));
 	while (wait(NULL) > 0)
 		;
@@ -549,7 +567,8 @@ static void clones(void)
 	CHECK("exit_signal", waitpid(p, &s, __WALL) == p && hits == 1);
 	signal(SIGUSR1, SIG_DFL);
 	CHECK_ERR("sighand_needs_vm", raw_clone(CLONE_SIGHAND | SIGCHLD, NULL, NULL, NULL, 0), EINVAL);
-	CHECK_ERR("thread_needs_sighand", raw_clone(CLONE_THREAD | CLONE_VM | SIGCHLD, NULL, NULL, NULL, 0), EINVAL);
+	CHECK_ERR("thread_needs_sighand", raw_clone(CLONE_THREAD | CLONE_VM | SIGCHLD, NULL, NULL, NULL, 0),
+		  EINVAL);
 	CHECK_ERR("pidfd_and_parent_settid",
 		  raw_clone(CLONE_PIDFD | CLONE_PARENT_SETTID | SIGCHLD, NULL, &pt, NULL, 0), EINVAL);
 }
@@ -604,7 +623,8 @@ static void unshares(void)
 	static char stack[65536] __attribute__((aligned(16)));
 	int fd = dup(1);
 
-	CHECK("unshare_files", IN_CHILD(unshare(CLONE_FILES) == 0 && unshare(CLONE_FS) == 0 && close(fd) == 0));
+	CHECK("unshare_files",
+	      IN_CHILD(unshare(CLONE_FILES) == 0 && unshare(CLONE_FS) == 0 && close(fd) == 0));
 	CHECK("unshare_kept", fcntl(fd, F_GETFD) == 0);
 	CHECK_ERR("unshare_bad", unshare(0x1), EINVAL);
 	close(fd);

@@ -92,11 +92,13 @@ static void ends(void)
 	CHECK("running", !readable(fd, 10) && epoll_wait(ep, &got, 1, 0) == 0);
 	CHECK("nonblocking_flag", fcntl(nb, F_GETFL) & O_NONBLOCK);
 	CHECK_ERR("waitid_nonblocking", waitid(P_PIDFD, nb, &i, WEXITED), EAGAIN);
-	CHECK("waitid_nohang", (i.si_pid = 1, waitid(P_PIDFD, fd, &i, WEXITED | WNOHANG)) == 0 && i.si_pid == 0);
+	CHECK("waitid_nohang",
+	      (i.si_pid = 1, waitid(P_PIDFD, fd, &i, WEXITED | WNOHANG)) == 0 && i.si_pid == 0);
 	CHECK("kill_by_pidfd", send_(fd, SIGKILL, NULL, 0) == 0);
 	CHECK("ended", readable(fd, 2000) && epoll_wait(ep, &got, 1, 2000) == 1 && got.data.u32 == 5);
 	CHECK("zombie_takes_signals", send_(fd, SIGTERM, NULL, 0) == 0);
-	CHECK("waitid", waitid(P_PIDFD, fd, &i, WEXITED) == 0 && i.si_pid == p && i.si_code == CLD_KILLED && i.si_status == SIGKILL);
+	CHECK("waitid", waitid(P_PIDFD, fd, &i, WEXITED) == 0 && i.si_pid == p && i.si_code == CLD_KILLED &&
+				i.si_status == SIGKILL);
 	CHECK_ERR("reaped", send_(fd, 0, NULL, 0), ESRCH);
 	CHECK("still_readable", readable(fd, 0));
 	CHECK_ERR("waitid_reaped", waitid(P_PIDFD, fd, &i, WEXITED), ECHILD);

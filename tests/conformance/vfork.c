@@ -191,7 +191,8 @@ static void spawns(void)
 	posix_spawn_file_actions_addclose(&fa, 0);
 	posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_addchdir_np(&fa, "/");
-	CHECK("spawn_actions", spawn_self("cwd", &fa, NULL) == 0 && read(q[0], buf, sizeof(buf)) == 2 && !strcmp(buf, "/\n"));
+	CHECK("spawn_actions",
+	      spawn_self("cwd", &fa, NULL) == 0 && read(q[0], buf, sizeof(buf)) == 2 && !strcmp(buf, "/\n"));
 	posix_spawn_file_actions_destroy(&fa);
 	close(q[0]);
 	close(q[1]);
@@ -215,7 +216,8 @@ static void spawns(void)
 	CHECK("spawn_20", n == 20);
 	CHECK("system", WEXITSTATUS(system("exit 6")) == 6);
 	FILE *f = popen("echo one; echo two", "r");
-	CHECK("popen", f && fgets(buf, sizeof(buf), f) && !strcmp(buf, "one\n") && fgets(buf, sizeof(buf), f) && !strcmp(buf, "two\n"));
+	CHECK("popen", f && fgets(buf, sizeof(buf), f) && !strcmp(buf, "one\n") &&
+			       fgets(buf, sizeof(buf), f) && !strcmp(buf, "two\n"));
 	CHECK("pclose", pclose(f) == 0);
 	f = popen("read x; test \"$x\" = hello", "w");
 	fputs("hello\n", f);

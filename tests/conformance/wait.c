@@ -117,14 +117,15 @@ static void ids(void)
 
 	memset(&i, 0xff, sizeof(i));
 	CHECK("waitid_nowait", waitid(P_PID, p, &i, WEXITED | WNOWAIT) == 0);
-	CHECK("waitid_info", i.si_signo == SIGCHLD && i.si_code == CLD_EXITED && i.si_pid == p && i.si_status == 5 &&
-				     i.si_uid == getuid() && i.si_errno == 0);
+	CHECK("waitid_info", i.si_signo == SIGCHLD && i.si_code == CLD_EXITED && i.si_pid == p &&
+				     i.si_status == 5 && i.si_uid == getuid() && i.si_errno == 0);
 	memset(&i, 0xff, sizeof(i));
 	CHECK("waitid_again", waitid(P_ALL, 0, &i, WEXITED) == 0 && i.si_pid == p);
 	CHECK_ERR("waitid_gone", waitid(P_PID, p, &i, WEXITED), ECHILD);
 	p = child_pauses();
 	memset(&i, 0xff, sizeof(i));
-	CHECK("waitid_nohang", waitid(P_PID, p, &i, WEXITED | WNOHANG) == 0 && i.si_pid == 0 && i.si_signo == 0);
+	CHECK("waitid_nohang",
+	      waitid(P_PID, p, &i, WEXITED | WNOHANG) == 0 && i.si_pid == 0 && i.si_signo == 0);
 	CHECK_ERR("waitid_nothing", waitid(P_PID, p, &i, WNOHANG), EINVAL);
 	CHECK_ERR("waitid_options", waitid(P_PID, p, &i, WEXITED | 0x40000), EINVAL);
 	CHECK_ERR("waitid_type", waitid(9, p, &i, WEXITED), EINVAL);
@@ -132,7 +133,8 @@ static void ids(void)
 	CHECK_ERR("waitid_group_none", waitid(P_PGID, p, &i, WEXITED | WNOHANG), ECHILD);
 	CHECK("waitid_own_group", waitid(P_PGID, 0, &i, WEXITED | WNOHANG) == 0);
 	kill(p, SIGTERM);
-	CHECK("waitid_killed", waitid(P_PID, p, &i, WEXITED) == 0 && i.si_code == CLD_KILLED && i.si_status == SIGTERM);
+	CHECK("waitid_killed",
+	      waitid(P_PID, p, &i, WEXITED) == 0 && i.si_code == CLD_KILLED && i.si_status == SIGTERM);
 	p = child_exits(1);
 	CHECK("waitid_no_info", waitid(P_PID, p, NULL, WEXITED) == 0);
 	CHECK_ERR("waitid_none", waitid(P_ALL, 0, &i, WEXITED), ECHILD);
@@ -153,10 +155,13 @@ static void stops(void)
 	CHECK("continued", waitpid(p, &s, WCONTINUED) == p && WIFCONTINUED(s));
 	CHECK("continued_once", waitpid(p, &s, WCONTINUED | WNOHANG) == 0);
 	kill(p, SIGTSTP);
-	CHECK("waitid_stopped", waitid(P_PID, p, &i, WSTOPPED | WNOWAIT) == 0 && i.si_code == CLD_STOPPED && i.si_status == SIGTSTP);
-	CHECK("waitid_stopped_again", waitid(P_PID, p, &i, WSTOPPED) == 0 && i.si_code == CLD_STOPPED && i.si_pid == p);
+	CHECK("waitid_stopped", waitid(P_PID, p, &i, WSTOPPED | WNOWAIT) == 0 && i.si_code == CLD_STOPPED &&
+					i.si_status == SIGTSTP);
+	CHECK("waitid_stopped_again",
+	      waitid(P_PID, p, &i, WSTOPPED) == 0 && i.si_code == CLD_STOPPED && i.si_pid == p);
 	kill(p, SIGCONT);
-	CHECK("waitid_continued", waitid(P_PID, p, &i, WCONTINUED) == 0 && i.si_code == CLD_CONTINUED && i.si_status == SIGCONT);
+	CHECK("waitid_continued",
+	      waitid(P_PID, p, &i, WCONTINUED) == 0 && i.si_code == CLD_CONTINUED && i.si_status == SIGCONT);
 	kill(p, SIGSTOP);
 	waitpid(p, &s, WUNTRACED);
 	kill(p, SIGKILL);
@@ -177,7 +182,8 @@ static void sigchld(void)
 	while (waitpid(p, &s, 0) != p)
 		;
 	CHECK("sigchld", n_sig == 1 && got_sig == SIGCHLD);
-	CHECK("sigchld_info", got.si_code == CLD_EXITED && got.si_pid == p && got.si_status == 9 && got.si_uid == getuid());
+	CHECK("sigchld_info",
+	      got.si_code == CLD_EXITED && got.si_pid == p && got.si_status == 9 && got.si_uid == getuid());
 	p = child_pauses();
 	kill(p, SIGINT);
 	while (waitpid(p, &s, 0) != p)
@@ -211,7 +217,8 @@ static void sigchld(void)
 	p = child_exits(1);
 	waitpid(p, &s, 0);
 	struct timespec t = {1, 0};
-	CHECK("sigtimedwait_chld", sigtimedwait(&m, &got, &t) == SIGCHLD && got.si_pid == p && got.si_status == 1);
+	CHECK("sigtimedwait_chld",
+	      sigtimedwait(&m, &got, &t) == SIGCHLD && got.si_pid == p && got.si_status == 1);
 	sigprocmask(SIG_SETMASK, &o, NULL);
 }
 
@@ -486,14 +493,16 @@ static void usage(void)
 	p = child_pauses();
 	struct rlimit o = {0};
 	l = (struct rlimit){17, 18};
-	CHECK("prlimit_child", prlimit(p, RLIMIT_NOFILE, &l, NULL) == 0 && prlimit(p, RLIMIT_NOFILE, NULL, &o) == 0 && o.rlim_cur == 17);
+	CHECK("prlimit_child", prlimit(p, RLIMIT_NOFILE, &l, NULL) == 0 &&
+				       prlimit(p, RLIMIT_NOFILE, NULL, &o) == 0 && o.rlim_cur == 17);
 	kill(p, SIGKILL);
 	waitpid(p, &s, 0);
 	CHECK_ERR("prlimit_gone", prlimit(p, RLIMIT_NOFILE, NULL, &o), ESRCH);
 	p = fork();
 	if (!p) {
 		pid_t dad = getppid();
-		_exit(!(setgid(77) == 0 && setuid(77) == 0 && prlimit(dad, RLIMIT_NOFILE, NULL, &o) == -1 && errno == EPERM));
+		_exit(!(setgid(77) == 0 && setuid(77) == 0 && prlimit(dad, RLIMIT_NOFILE, NULL, &o) == -1 &&
+			errno == EPERM));
 	}
 	CHECK("prlimit_not_mine", waitpid(p, &s, 0) == p && s == 0);
 }
