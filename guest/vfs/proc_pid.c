@@ -41,7 +41,7 @@ static char state_letter(const struct process *p, const struct thread *t)
 {
 	if (!t)
 		return p->zombie ? 'Z' : 'S';
-	if (t->stopped)
+	if (t->stopped && p->stop_sig)
 		return 'T';
 	switch (t->state) {
 	case THREAD_DEAD:

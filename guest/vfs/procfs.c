@@ -535,7 +535,7 @@ static int root_lookup(const struct pid_of *dir, const char *name, u32 len, stru
 			return -ENOENT;
 		p = t->proc;
 	}
-	*out = (struct pid_of){&proc_pid_dir, p->pid, 0};
+	*out = (struct pid_of){&proc_pid_dir, p->pid, p->pid == pid || p->shown_pid == pid || pid == 1 ? 0 : pid};
 	return 0;
 }
 
