@@ -41,12 +41,11 @@ system("cd $dir && git init -q -b main srv && cd srv && git config user.name me 
 	or BAIL_OUT('git');
 for my $m (monitors()) {
 	my $port = free_port();
-	my $g = start_guest({}, $COWBELL, 'run', '--monitor', $m, '-v', "$dir:/srv/git:ro", '-p', "127.0.0.1:$port:9418", '--with', 'git-daemon', '--', 'git', '-c', 'safe.directory=*', 'daemon',
-		'--base-path=/srv/git', '--reuseaddr', '/srv/git') if 0;
-	$g = start_guest({}, $COWBELL, 'run', '--monitor', $m, '-v', "$dir:/srv/git:ro", '-e', 'GIT_CONFIG_COUNT=1', '-e', 'GIT_CONFIG_KEY_0=safe.directory', '-e', 'GIT_CONFIG_VALUE_0=*',
+	my $g = start_guest({}, $COWBELL, 'run', '--monitor', $m, '-v', "$dir:/srv/git:ro", '-e', 'GIT_CONFIG_COUNT=1', '-e', 'GIT_CONFIG_KEY_0=safe.directory', '-e', 'GIT_CONFIG_VALUE_0=*',
 		'-p', "127.0.0.1:$port:9418", '--', 'git', 'daemon', '--base-path=/srv/git', '--reuseaddr', '/srv/git');
 	my ($ok, $e) = (1, '');
-	for my $try (1 .. 40) {
+	my $end = time + 60;
+	while (time < $end) {
 		($ok, undef, $e) = run_out({timeout => 20}, 'git', 'clone', '-q', "git://127.0.0.1:$port/srv", "$dir/clone.$m");
 		last if !$ok;
 		select undef, undef, undef, 0.1;

@@ -25,8 +25,8 @@ sub client {
 sub start {
 	my ($m, $d, $port) = @_;
 	my $g = start_guest({}, $COWBELL, 'run', '--monitor', $m, '-m', '1G', '-u', 'postgres', '-p', "127.0.0.1:$port:5432", '-v', "$d:/data", '--', "$bin/postgres",
-		'-D', '/data/db', '-c', 'listen_addresses=*', '-c', 'shared_buffers=32MB', '-c', 'unix_socket_directories=/tmp', '-c', 'max_connections=20');
-	my $end = time + 40;
+		'-D', '/data/db', '-c', 'listen_addresses=*', '-c', 'shared_buffers=32MB', '-c', 'unix_socket_directories=/tmp', '-c', 'max_connections=20', '-c', 'recovery_init_sync_method=syncfs');
+	my $end = time + 90;
 	my $up = '';
 	while (time < $end && $up ne "1\n") {
 		$up = client($port, 'psql', '-Atc', 'select 1');
