@@ -5,6 +5,9 @@
  * elsewhere. Where what such a name leads to is in a tree, the name comes too,
  * so that a script finds awk by the name that it uses. A name whose program
  * was not taken stays away.
+ *
+ * update-alternatives keeps a file for each group: "auto" or "manual"; the
+ * link; name and link of each slave; an empty line; the alternatives.
  */
 #include <dirent.h>
 #include <stdio.h>
@@ -13,35 +16,49 @@
 #include <unistd.h>
 
 #include "image/collect.h"
+#include "image/packages.h"
 
-#define ALTERNATIVES "/etc/alternatives/"
+#define GROUPS "/var/lib/dpkg/alternatives"
 
-static void add_if_wanted(struct tree *t, const char *path)
+static void add_if_wanted(struct tree *t, const char *link)
 {
-	char target[PATH_MAX], real[PATH_MAX];
-	ssize_t n = readlink(path, target, sizeof(target) - 1);
+	char real[PATH_MAX];
 
-	if (n < (ssize_t)sizeof(ALTERNATIVES) - 1 ||
-	    memcmp(target, ALTERNATIVES, sizeof(ALTERNATIVES) - 1) != 0)
-		return;
-	if (realpath(path, real) && tree_find(t, real))
-		tree_add(t, path);
+	if (*link == '/' && realpath(link, real) && tree_find(t, real))
+		tree_add(t, link);
+}
+
+static void take_group(struct tree *t, char *text)
+{
+	char *line = strchr(text, '\n'), *next;
+
+	for (int i = 1; line && line[1] != '\n'; i++, line = next) {
+		next = strchr(++line, '\n');
+		if (!next)
+			return;
+		*next = 0;
+		if (i % 2) /* the link; a slave's name, its link, ... */
+			add_if_wanted(t, line);
+	}
 }
 
 void alternatives_add(struct tree *t, struct sigs *sigs)
 {
-	static const char *const dirs[] = {"/usr/bin", "/usr/sbin"};
+	DIR *d = opendir(GROUPS);
 	char path[PATH_MAX];
 	struct dirent *e;
+	size_t size;
 
-	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		DIR *d = opendir(dirs[i]);
-		while (d && (e = readdir(d)))
-			if ((e->d_type == DT_LNK || e->d_type == DT_UNKNOWN) &&
-			    snprintf(path, sizeof(path), "%s/%s", dirs[i], e->d_name) < (int)sizeof(path))
-				add_if_wanted(t, path);
-		if (d)
-			closedir(d);
+	while (d && (e = readdir(d))) {
+		char *text = e->d_name[0] != '.' && snprintf(path, sizeof(path), GROUPS "/%s", e->d_name) <
+							    (int)sizeof(path)
+				     ? dpkg_slurp(path, &size)
+				     : NULL;
+		if (text)
+			take_group(t, text);
+		free(text);
 	}
-	sigs_add(sigs, ALTERNATIVES);
+	if (d)
+		closedir(d);
+	sigs_add(sigs, "/etc/alternatives");
 }

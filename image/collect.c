@@ -457,6 +457,19 @@ static int take_path(struct work *w, const char *path)
 	return 0;
 }
 
+/* --with PATH, as far as it is a program: whatever that needs. */
+static int take_program(struct work *w, struct dpkg *d, const char *path)
+{
+	char real[PATH_MAX];
+	struct stat st;
+
+	if (realpath(path, real) && !stat(real, &st) && S_ISREG(st.st_mode) && !access(real, X_OK)) {
+		take_executable(w, d, *path == '/' ? path : real, false);
+		take_interpreters(w, d, real);
+	}
+	return 0;
+}
+
 /* --with NAME: a program on PATH, and whatever it needs; a package; or both of that name. */
 static int take_name(struct work *w, struct dpkg *d, const char *name)
 {
@@ -544,7 +557,7 @@ static int collect_runtime(struct work *w, struct dpkg *d)
 		take_executable(w, d, w->prog->path, false);
 	take_interpreters(w, d, w->prog->path);
 	for (const char *const *x = w->req->with; x && *x && !r; x++)
-		r = strchr(*x, '/') ? 0 : take_name(w, d, *x);
+		r = strchr(*x, '/') ? take_program(w, d, *x) : take_name(w, d, *x);
 	if (d && (w->installed || w->req->with) && dpkg_tools(d, take_package_path, w) && !w->err)
 		w->err = -ENOMEM;
 	if (w->installed || w->req->with) {

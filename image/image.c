@@ -34,7 +34,7 @@
 
 #define MAX_TRIES 3
 #define TICK_NS	  20000000ll /* more than the file system's time granularity */
-#define FORMAT	  "image 7" /* change it when the same sources give another layer */
+#define FORMAT	  "image 8" /* change it when the same sources give another layer */
 
 static void hash_text(struct sha256_ctx *s, const char *text)
 {

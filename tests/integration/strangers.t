@@ -105,7 +105,7 @@ X
 	 check => 'export ETCDCTL_API=3; etcdctl --endpoints http://127.0.0.1:$P put k v && etcdctl --endpoints http://127.0.0.1:$P get k'},
 	{name => 'Prometheus', package => 'prometheus', run => [qw(prometheus --config.file=prom.yml --storage.tsdb.path=/data/p)], port => 9090, volume => 1,
 	 out => qr/is Ready/i, check => 'curl -sf http://127.0.0.1:$P/-/ready', files => {'prom.yml' => "global: {scrape_interval: 15s}\n"}},
-	{name => 'MariaDB', package => 'mariadb-server', need => ['mariadb'], port => 3306, volume => 1, slow => 1, out => qr/^42$/m, prep => \&mariadb_prepare,
+	{name => 'MariaDB', package => 'mariadb-server', need => ['mariadb'], port => 3306, volume => 1, out => qr/^42$/m, prep => \&mariadb_prepare,
 	 run => [qw(mariadbd --no-defaults --user=root --datadir=/data/db --socket=/tmp/m.sock --bind-address=0.0.0.0 --innodb-buffer-pool-size=32M --skip-grant-tables)],
 	 check => q{mariadb --no-defaults -h 127.0.0.1 -P $P -u root -N -e 'create database if not exists d; create or replace table d.t(a int) engine=innodb; insert into d.t values(40),(2); select sum(a) from d.t'}},
 	{name => 'ngIRCd', package => 'ngircd', run => [qw(ngircd -n -f irc.conf)], port => 6667, out => qr/ 001 joe /,
@@ -113,6 +113,88 @@ X
 	 files => {'irc.conf' => "[Global]\nName = irc.example.test\nInfo = x\nListen = 0.0.0.0\nServerUID = 0\nServerGID = 0\n[Options]\nDNS = no\nIdent = no\nPAM = no\n"}},
 	{name => 'Tor', package => 'tor', run => [qw(tor -f torrc)], port => 9050, out => qr/This is a SOCKS proxy/, check => 'curl -s http://127.0.0.1:$P/',
 	 files => {'torrc' => "SocksPort 0.0.0.0:9050\nSocksPolicy accept *\nDisableNetwork 0\nDataDirectory /tmp/tor\nUser root\n"}, opt => ['--egress', 'none']},
+	# --- servers that start processes ---
+	{name => 'rsync daemon', package => 'rsync', need => ['rsync'], run => [qw(rsync --daemon --no-detach --config=rsyncd.conf --port=8730)], port => 8730, volume => 1, out => qr/^same$/m,
+	 check => 'rsync -q @D@/rsyncd.conf rsync://127.0.0.1:$P/data/a && rsync -q rsync://127.0.0.1:$P/data/a @D@/back && cmp @D@/back @D@/rsyncd.conf && echo same',
+	 files => {'rsyncd.conf' => "use chroot = no\nuid = root\ngid = root\n[data]\npath = /data\nread only = no\n"}},
+	{name => 'vsftpd', package => 'vsftpd', need => ['curl'], run => [qw(vsftpd @D@/vsftpd.conf)], port => 2121, more_ports => [[30021, 30021]], out => qr/hello from a file/, note => 'passive mode: its data port is forwarded, too',
+	 check => 'curl -sS --disable-epsv --ftp-skip-pasv-ip ftp://127.0.0.1:$P/index.html', prep => sub { chmod 0755, $_[0]; system("chown root $_[0]/vsftpd.conf; chmod 600 $_[0]/vsftpd.conf; chmod 555 $_[0]/www"); '' },
+	 files => {'www/index.html' => $www, 'vsftpd.conf' => <<'X'}},
+listen=YES
+listen_port=2121
+background=NO
+anonymous_enable=YES
+anon_root=@D@/www
+pasv_min_port=30021
+pasv_max_port=30021
+nopriv_user=nobody
+ftp_username=nobody
+X
+	{name => 'Exim', package => 'exim4-daemon-light', run => ['/usr/sbin/exim4', '-bdf', '-oX', '2525', '-C', 'exim.conf'], port => 2525, out => qr/^250 OK id=/m, opt => ['-u', 'root'],
+	 check => q{timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; s() { read -r l <&3; echo "$l"; }; s; for c in "HELO x" "MAIL FROM:<a@example.test>" "RCPT TO:<b@example.test>" DATA; do printf "%s\r\n" "$c" >&3; s; done; printf "Subject: x\r\n\r\nhi\r\n.\r\n" >&3; s; printf "QUIT\r\n" >&3' $P},
+	 files => {'exim.conf' => <<'X'}},
+primary_hostname = mail.example.test
+domainlist local_domains = example.test
+acl_smtp_rcpt = acl_all
+spool_directory = /tmp/spool
+log_file_path = /tmp/exim_%slog
+exim_user = root
+exim_group = root
+never_users =
+daemon_smtp_ports = 2525
+begin acl
+acl_all:
+  accept
+begin routers
+all:
+  driver = accept
+  transport = file
+begin transports
+file:
+  driver = appendfile
+  file = /tmp/mbox
+  user = root
+X
+	{name => 'Dovecot', package => 'dovecot-imapd', run => [qw(dovecot -F -c dovecot.conf)], port => 1143, out => qr/^a OK .*\n.*\* LIST .*INBOX/ms, with => ['dovecot-imapd'],
+	 check => q{timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; printf "a LOGIN joe pw\r\nb LIST \"\" *\r\nc LOGOUT\r\n" >&3; cat <&3' $P | tr -d '\r'},
+	 files => {'dovecot.conf' => <<'X'}},
+base_dir = /tmp/dovecot
+state_dir = /tmp/dovecot-state
+protocols = imap
+ssl = no
+disable_plaintext_auth = no
+log_path = /dev/stderr
+mail_location = maildir:/tmp/mail/%u
+service imap-login {
+  inet_listener imap {
+    port = 1143
+  }
+}
+passdb {
+  driver = static
+  args = password=pw
+}
+userdb {
+  driver = static
+  args = uid=mail gid=mail home=/tmp/mail/%u
+}
+first_valid_uid = 1
+X
+	{name => 'supervisor', package => 'supervisor', run => [qw(/usr/bin/supervisord -n -c super.conf)], with => ['supervisor'], port => 9001, out => qr/RUNNING.*RUNNING/s,
+	 check => 'curl -s http://127.0.0.1:$P/ | tr a-z A-Z',
+	 files => {'super.conf' => "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=/tmp/s.pid\nuser=root\n[inet_http_server]\nport=0.0.0.0:9001\n[program:a]\ncommand=sleep 100\n[program:b]\ncommand=sh -c 'while sleep 1; do echo tick; done'\n"}},
+	{name => 'uWSGI', package => 'uwsgi-core', port => 8080, out => qr/^hello \d+$/, check => 'curl -sf http://127.0.0.1:$P/', with => ['uwsgi-plugin-python3', 'python3'],
+	 run => [qw(/usr/bin/uwsgi --plugin python3 --http-socket :8080 --master --processes 3 --die-on-term --wsgi-file app.py)],
+	 files => {'app.py' => "import os\ndef application(env, start):\n    start('200 OK', [])\n    return [b'hello %d' % os.getpid()]\n"}},
+	{name => 'Puma', package => 'puma', port => 8080, out => qr/^hello from puma \d+$/, check => 'curl -sf http://127.0.0.1:$P/', run => [qw(/usr/bin/puma -w 2 -b tcp://0.0.0.0:8080 config.ru)],
+	 files => {'config.ru' => "run ->(env) { [200, {}, [\"hello from puma #{Process.pid}\"]] }\n"}},
+	{name => 'Celery', package => 'celery', with => ['redis-server', 'celery', 'python3-redis'], out => qr/^done 42$/m, run => [qw(bash start.sh)],
+	 files => {'start.sh' => "redis-server --save '' --unixsocket /tmp/r.sock --port 0 >/dev/null &\n/usr/bin/celery -A tasks worker -c 2 -l warning >&2 &\n/usr/bin/python3 -c 'from tasks import add; print(\"done\", add.delay(40, 2).get(timeout=30))'\nkill %2 %1; wait\n",
+		   'tasks.py' => "from celery import Celery\napp = Celery('tasks', broker='redis+socket:///tmp/r.sock', backend='redis+socket:///tmp/r.sock')\n\@app.task\ndef add(a, b):\n    return a + b\n"}},
+	{name => 'cron', package => 'cron', with => ['cron'], out => qr/^crontab: 1 line/m, run => ['bash', '-c', 'mkdir -p /var/spool/cron/crontabs; echo "* * * * * echo tick >>/tmp/ticks" | crontab - && cron && sleep 0.5 && kill -0 $(cat /run/crond.pid) && echo "crontab: $(crontab -l | grep -c tick) line"']},
+	{name => 'tmux', package => 'tmux', with => ['tmux'], out => qr/^42 in tmux$/m, run => ['bash', '-c', 'export TERM=xterm; tmux new-session -d -s a -x 80 -y 24; tmux send-keys -t a "echo \$((6*7)) in tmux" Enter; for i in $(seq 100); do tmux capture-pane -p -t a | grep "^42" && break; sleep 0.1; done; tmux kill-server']},
+	{name => 'screen', package => 'screen', with => ['screen'], out => qr/^42 in screen$/m, run => ['bash', '-c', 'export TERM=xterm SCREENDIR=/tmp/screens; mkdir -m 700 $SCREENDIR; screen -dmS a sh; sleep 1; screen -S a -X stuff "echo \$((6*7)) in screen$(printf "\\r")"; for i in $(seq 50); do screen -S a -X hardcopy /tmp/h; grep "^42" /tmp/h && break; sleep 0.2; done; screen -S a -X quit']},
+	{name => 'busybox sh and httpd', package => 'busybox-static', run => [qw(busybox httpd -f -p 8080 -h www)], port => 8080, out => qr/hello from a file/, check => 'curl -sf http://127.0.0.1:$P/index.html', files => {'www/index.html' => $www}},
 	# --- tools ---
 	{name => 'ImageMagick', package => 'imagemagick-6.q16', run => [qw(/usr/bin/convert -size 64x64 gradient:red-blue -resize 32x32 -blur 2 png:- )], out => qr/^\x89PNG/},
 	{name => 'Ghostscript', package => 'ghostscript', run => [qw(gs -q -dNOPAUSE -dBATCH -sDEVICE=pngmono -sOutputFile=- page.ps)], out => qr/^\x89PNG/,
@@ -157,10 +239,10 @@ sub tool {
 sub server {
 	my ($r, $m, $dir, @opt) = @_;
 	my $port = free_port();
-	my $g = start_guest({dir => $dir}, $COWBELL, 'run', @opt, '-p', "127.0.0.1:$port:$r->{port}", '--', @{$r->{run}});
-	my ($out, $ok, $end) = ('', 0, time + ($r->{slow} ? 40 : 20));
+	my $g = start_guest({dir => $dir}, $COWBELL, 'run', @opt, (map { ('-p', "127.0.0.1:$_->[0]:$_->[1]") } @{$r->{more_ports} // []}), '-p', "127.0.0.1:$port:$r->{port}", '--', @{$r->{run}});
+	my ($out, $ok, $end) = ('', 0, time + 90);
 	while (!$ok && time < $end) {
-		(undef, $out, my $err) = run_out({timeout => 10}, 'env', "P=$port", 'sh', '-c', $r->{check});
+		(undef, $out, my $err) = run_out({timeout => 10}, 'env', "P=$port", 'sh', '-c', $r->{check} =~ s/\@D\@/$dir/gr);
 		$ok = $out =~ $r->{out};
 		$out .= $err;
 		if (!$ok && waitpid($g->{pid}, POSIX::WNOHANG()) == $g->{pid}) {
@@ -194,6 +276,8 @@ for my $r (@table) {
 			}
 			my @opt = ('--monitor', $m, '-m', '1G', @{$r->{opt} // []}, map { ('--with', $_) } @{$r->{with} // []});
 			push @opt, '-v', "$volume:/data" if $r->{volume};
+			my @cmd = map { s/\@D\@/$dir/gr } @{$r->{run}};
+			local $r->{run} = \@cmd;
 			my ($ok, $why) = $r->{port} ? server($r, $m, $dir, @opt) : tool($r, $m, $dir, @opt);
 			ok($ok, "$m $n") or diag($why);
 			my $line = join ' ', map { /[^\w.:,=\/+-]/ ? "'$_'" : $_ } @{$r->{run}};
