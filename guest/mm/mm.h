@@ -61,6 +61,7 @@ enum {
 	VMA_NOHUGE = 0x00800000,
 	VMA_HUGE = 0x00400000, /* MADV_HUGEPAGE: 2 MiB pages from the first touch */
 	VMA_RANDOM = 0x00200000,
+	VMA_SEALED = 0x00080000, /* shared, of a file that nobody may write to: can never become writable */
 };
 
 struct aspace {

@@ -201,7 +201,7 @@ static void populate_after(struct aspace *as, u64 start, u64 end, u32 flags)
 /* A shared anonymous mapping is a nameless file. */
 static s64 map_shared_anon(struct aspace *as, struct vma *tmpl)
 {
-	struct file *f = vfs_anon_file("dev/zero", tmpl->end - tmpl->start, 0);
+	struct file *f = vfs_anon_file("dev/zero", tmpl->end - tmpl->start, O_RDWR);
 	s64 err;
 
 	if (!f)
@@ -315,7 +315,7 @@ s64 mm_munmap(struct aspace *as, u64 addr, u64 len)
 /* May v get prot? Shared mappings of a file that was not opened for writing may not become writable. */
 static s64 may_protect(const struct vma *v, u32 prot)
 {
-	if (v->flags & VMA_SPECIAL && prot & PROT_WRITE)
+	if (v->flags & (VMA_SPECIAL | VMA_SEALED) && prot & PROT_WRITE)
 		return -EACCES;
 	if (vma_shared(v) && v->file && prot & PROT_WRITE && !(v->flags & MAP_ANONYMOUS) &&
 	    (v->file->flags & O_ACCMODE) != O_RDWR)

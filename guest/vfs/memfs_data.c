@@ -430,7 +430,10 @@ static int memfs_mmap(struct file *f, struct vma *v)
 {
 	if (!(mnode(f->inode)->seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) || !(v->flags & MAP_SHARED))
 		return 0;
-	return v->prot & PROT_WRITE ? -EPERM : 0;
+	if (v->prot & PROT_WRITE)
+		return -EPERM;
+	v->flags |= VMA_SEALED;
+	return 0;
 }
 
 const struct file_ops memfs_fops = {
@@ -460,7 +463,7 @@ int memfs_add_seals(struct inode *ino, u32 seals)
 	if (seals & F_SEAL_WRITE)
 		list_for_each (it, &ino->mappings) {
 			struct vma *v = list_entry(it, struct vma, mapping);
-			if (v->flags & MAP_SHARED && v->file && CAN_WRITE(v->file))
+			if (v->flags & MAP_SHARED && !(v->flags & VMA_SEALED) && v->file && CAN_WRITE(v->file))
 				return -EBUSY;
 		}
 	m->seals |= seals;
