@@ -320,6 +320,40 @@ void mm_truncate_inode(struct inode *ino, u64 from)
 	}
 }
 
+/* The file's own pages in [start, end) of a private mapping; copies stay. */
+static void drop_clean(struct vma *v, u64 start, u64 end)
+{
+	struct pt_leaf l;
+
+	for (u64 va = start; pt_next(v->as, va, end, &l); va = l.va + (l.pages << PAGE_SHIFT))
+		if (l.entry & PTE_FILE)
+			pt_unmap(v->as, MAX(l.va, start), MIN(l.va + (l.pages << PAGE_SHIFT), end));
+}
+
+void mm_punch_inode(struct inode *ino, u64 from, u64 to)
+{
+	if (!ino->mappings.next)
+		return;
+	list_for_each (n, &ino->mappings) {
+		struct vma *v = list_entry(n, struct vma, mapping);
+		u64 len = v->end - v->start, start, end;
+
+		if (to <= v->off || from >= v->off + len)
+			continue;
+		start = from > v->off ? v->start + (from - v->off) : v->start;
+		end = MIN(v->end, v->start + (to - v->off));
+		/* As above: what faults in again may go. */
+		if (pt_split_at(v->as, start))
+			start = MAX(v->start, start & ~(HUGE_SIZE - 1));
+		if (pt_split_at(v->as, end))
+			end = MIN(v->end, ALIGN_UP(end, HUGE_SIZE));
+		if (vma_shared(v))
+			pt_unmap(v->as, start, end);
+		else
+			drop_clean(v, start, end);
+	}
+}
+
 int mm_forget_image_page(struct inode *ino, u64 pgoff, gpa_t image)
 {
 	u64 off = pgoff << PAGE_SHIFT;

@@ -132,6 +132,8 @@ void mm_wipe_on_fork(struct aspace *as);
 void mm_empty(struct aspace *as);
 /* A file shrank: drop its mapped pages from `from` on, in every address space. */
 void mm_truncate_inode(struct inode *ino, u64 from);
+/* [from, to) of the file, whole pages, will be zeros: its pages go from all mappings; private copies stay. */
+void mm_punch_inode(struct inode *ino, u64 from, u64 to);
 /* The file's page at pgoff is about to get a frame of its own instead of the image page: mappings that still
  * show the image must look again. 0 or -ENOMEM. */
 int mm_forget_image_page(struct inode *ino, u64 pgoff, gpa_t image);

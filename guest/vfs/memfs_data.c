@@ -331,7 +331,7 @@ static int drop_pages(struct mnode *m, u64 first, u64 last)
 {
 	if (first >= last)
 		return 0;
-	mm_truncate_inode(&m->i, first * PAGE_SIZE);
+	mm_punch_inode(&m->i, first * PAGE_SIZE, last * PAGE_SIZE);
 	pagetree_remove(&m->pages, first, last - 1, put_entry, NULL);
 	u64 image_end = m->lower ? PAGE_UP(m->lower->limit) / PAGE_SIZE : 0;
 	for (u64 pg = first; pg < MIN(last, image_end); pg++)

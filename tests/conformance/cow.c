@@ -346,6 +346,22 @@ int main(int argc, char **argv)
 	CHECK("grown_again", shared[5 * PG] == 0 && shared[0] == 'a');
 	CHECK("exec_in_child", child(exec_true, NULL) == 0 && priv[0] == 'A');
 
+	/* a hole in a file: its pages go, copies stay */
+	int mf = memfd_create("hole", 0);
+	for (int i = 0; i < 8; i++) {
+		memset(page, 'a' + i, PG);
+		write(mf, page, PG);
+	}
+	char *hp = map(8 * PG, PROT_READ | PROT_WRITE, MAP_PRIVATE, mf);
+	char *hs = map(8 * PG, PROT_READ | PROT_WRITE, MAP_SHARED, mf);
+	CHECK("hole_before", hp[3 * PG] == 'd' && hs[3 * PG] == 'd' && hs[2 * PG] == 'c');
+	hp[7 * PG] = 'H';
+	hp[2 * PG] = 'K';
+	CHECK("hole", fallocate(mf, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2 * PG, 2 * PG) == 0);
+	CHECK("hole_shared", hs[2 * PG] == 0 && hs[3 * PG] == 0 && hs[PG] == 'b' && hs[4 * PG] == 'e');
+	CHECK("hole_private", hp[2 * PG] == 'K' && hp[3 * PG] == 0 && hp[7 * PG] == 'H' && hp[PG] == 'b');
+	close(mf);
+
 	/* heap and stack */
 	char *brk0 = sbrk(0);
 	CHECK("heap_child", child(grow_heap, brk0) == 0 && sbrk(0) == brk0);
