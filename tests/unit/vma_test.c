@@ -358,6 +358,149 @@ static void test_operations(u64 seed)
 	   (long long)(stats->pages_used - used));
 }
 
+/* --- families ------------------------------------------------------------------------------- */
+
+#define FAMILY	     6u
+#define FAMILY_STEPS 600u
+
+/* Address spaces that fork from one another and end, in any order; each has the model of its own. */
+static struct {
+	struct aspace *as;
+	struct model m;
+} family[FAMILY];
+
+static void family_fork(u64 from)
+{
+	for (u64 i = 0; i < FAMILY; i++) {
+		if (family[i].as)
+			continue;
+		family[i].as = aspace_fork(family[from].as);
+		family[i].m = family[from].m;
+		return;
+	}
+}
+
+static bool family_turn(u64 who, u64 steps)
+{
+	bool good = true;
+
+	as = family[who].as;
+	model = family[who].m;
+	while (good && steps--)
+		good = random_step();
+	good = good && check_structure(as) && check_rss(as);
+	family[who].m = model;
+	return good;
+}
+
+static bool family_whole(u64 who)
+{
+	for (u64 i = 0; i < PAGES; i++)
+		if (!check_page(family[who].as, &family[who].m, i))
+			return false;
+	return true;
+}
+
+static void test_family(u64 seed)
+{
+	u64 used = stats->pages_used, step, who = 0, forks = 0;
+	bool good = true;
+
+	rng = seed;
+	memset(family, 0, sizeof(family));
+	family[0].as = aspace_new();
+	shared_file = fake_file(512, 0x9000, O_RDWR);
+	private_file = fake_file(512, PRIVATE_TAG, O_RDONLY);
+	for (u64 i = 0; i < 512; i++)
+		file_words[i] = 0x9000 + i;
+	for (step = 0; good && step < FAMILY_STEPS; step++) {
+		while (!family[who = rnd(FAMILY)].as)
+			;
+		good = family_turn(who, 1 + rnd(60));
+		if (good && !rnd(4)) {
+			family_fork(who);
+			forks++;
+		} else if (good && !rnd(6) &&
+			   (family[(who + 1) % FAMILY].as || family[(who + 2) % FAMILY].as)) {
+			good = family_whole(who);
+			aspace_put(family[who].as);
+			family[who].as = NULL;
+		}
+	}
+	ok(good, "a family of %llu forks agrees with the models", (unsigned long long)forks);
+	if (!good)
+		diag("member %llu, operation %llu, step %llu", (unsigned long long)who,
+		     (unsigned long long)last_op, (unsigned long long)step);
+	for (who = 0; who < FAMILY; who++) {
+		if (!family[who].as)
+			continue;
+		good = good && family_whole(who);
+		aspace_put(family[who].as);
+	}
+	ok(good, "whatever each did, the others have what they had");
+	is(shared_file->refs, 1, "no file reference is lost");
+	file_put(shared_file);
+	file_put(private_file);
+	ok(stats->pages_used <= used + 64, "no frame is lost (%lld more)",
+	   (long long)(stats->pages_used - used));
+}
+
+/* After the children are gone a parent has its pages back without a copy, and 2 MiB pages whole. */
+static void test_fork_huge(void)
+{
+	struct aspace *c;
+	u64 a, used, huge = 0, v = 0;
+	struct pt_leaf l;
+
+	as = aspace_new();
+	a = (u64)mm_mmap(as, BASE, 16 * MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0);
+	mm_madvise(as, a, 16 * MIB, MADV_HUGEPAGE);
+	for (u64 at = a; at < a + 16 * MIB; at += PAGE_SIZE)
+		fake_write(as, at, at);
+	used = stats->pages_used;
+	c = aspace_fork(as);
+	ok(stats->pages_used - used < 32, "a fork of 2 MiB pages costs %llu pages",
+	   (unsigned long long)(stats->pages_used - used));
+	is(c->rss_pages, as->rss_pages, "and has them all");
+	fake_write(c, a + 5 * MIB, 1);
+	ok(stats->pages_used - used < 64, "a store into one copies little");
+	fake_read(as, a + 5 * MIB, &v);
+	is(v, a + 5 * MIB, "the parent has its own");
+	fake_read(c, a + 5 * MIB + PAGE_SIZE, &v);
+	is(v, a + 5 * MIB + PAGE_SIZE, "the child the page beside it");
+	aspace_put(c);
+	ok(stats->pages_used <= used + 16, "all of it comes back");
+	for (u64 at = a; at < a + 16 * MIB; at += PAGE_SIZE)
+		fake_write(as, at, at + 1);
+	ok(stats->pages_used <= used + 16, "no page is copied for a parent whose child is gone");
+	for (u64 va = a; pt_next(as, va, a + 16 * MIB, &l); va = l.va + l.pages * PAGE_SIZE)
+		huge += l.pages == 512;
+	is(huge, 8, "its 2 MiB pages are whole");
+	aspace_put(as);
+}
+
+static void test_fork_short(void)
+{
+	struct aspace *kids[64];
+	u64 a = BASE, n = 0;
+
+	as = aspace_new();
+	mm_mmap(as, a, 64 * MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0);
+	mm_madvise(as, a, 64 * MIB, MADV_NOHUGEPAGE);
+	for (u64 at = a; at < a + 64 * MIB; at += PAGE_SIZE)
+		fake_write(as, at, 7);
+	while (n < 64 && (kids[n] = aspace_fork(as))) {
+		for (u64 at = a; at < a + 2 * MIB; at += PAGE_SIZE)
+			fake_write(kids[n], at, n);
+		n++;
+	}
+	ok(n > 5 && n < 64, "without memory there is no fork (%llu were made)", (unsigned long long)n);
+	ok(frames_free() >= 64, "the library OS keeps its reserve (%llu)", (unsigned long long)frames_free());
+	while (n--)
+		aspace_put(kids[n]);
+	aspace_put(as);
+}
+
 /* --- single facts --------------------------------------------------------------------------- */
 
 static s64 anon(u64 at, u64 len, u32 flags)
@@ -547,11 +690,15 @@ int main(void)
 	fake_guest_start(8 * MIB, 128 * MIB);
 	test_operations(seed);
 	test_operations(seed * 3 | 1);
+	test_family(seed ^ 0x5555);
+	test_family(seed * 7 | 1);
+	test_fork_huge();
 	test_errors();
 	test_files();
 	test_wipe_and_stack();
 	test_brk();
 	test_huge();
+	test_fork_short();
 	test_out_of_memory();
 	return done();
 }
