@@ -32,7 +32,7 @@ def units(root):
 def command(unit):
     package = unit.rsplit("/", 1)[0]
     return ["/bin/sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", "/usr/share/go-1.19/src/" + package, binary(package),
-            "-test.v", "-test.short", "-test.timeout", "%ds" % SUITE.timeout, "-test.run", "^(%s)$" % "|".join(TESTS[unit])]
+            "-test.v", "-test.short", "-test.timeout", "1200s", "-test.run", "^(%s)$" % "|".join(TESTS[unit])]
 
 
 def parse(suite, unit, status, text):
@@ -119,7 +119,7 @@ for p in testprog testprogcgo testprognet; do (cd $p && go build -o /tmp/$p .); 
     cwd="/tmp",
     env={"GOPROXY": "off", "TMPDIR": "/tmp"},
     memory="4G",
-    timeout=300,
+    timeout=400,
     target=90,
     ci=["net/conn_test", "net/tcpsock_test", "net/udpsock_test", "net/unixsock_test", "net/listen_test", "net/timeout_test", "net/sendfile_test",
         "os/os_test", "os/pipe_test", "os/path_test", "os/signal/signal_test", "os/exec/exec_test", "syscall/syscall_linux_test", "time/sleep_test",
