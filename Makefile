@@ -149,6 +149,7 @@ help:
 	@echo 'make conformance  foreign test suites natively and here (SUITE=cpython,libuv MONITOR=process ONLY=pattern JOBS=2 PART=ci|full)'
 	@echo 'make conformance-docs   docs/conformance.md from what is known;  conformance-fetch: get the suites'
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
+	@echo 'make bench-fork     new processes: fork with 100 MB, posix_spawn, beside native ones'
 	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
 	@echo 'make bench-router   the platform'"'"'s router beside HAProxy and nginx'
@@ -199,6 +200,11 @@ bench:
 	tools/deps build bench
 	$(MAKE) all
 	bench/run $(BENCHFLAGS)
+
+bench-fork:
+	tools/deps build bench
+	$(MAKE) all
+	bench/forks.py $(BENCHFLAGS)
 
 bench-images:
 	tools/deps build bench
@@ -351,6 +357,6 @@ clean:
 
 
 .PHONY: conformance conformance-fetch conformance-docs
-.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
+.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-fork bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk
