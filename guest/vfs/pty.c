@@ -10,6 +10,9 @@
  * delivered). Signals go to the foreground process group; who may read and
  * change modes from the background is proc/tty.c's to say.
  *
+ * In packet mode (TIOCPKT) each read of the master begins with a byte: 0 and then output, or what
+ * happened to the slave's queues and flow control, alone.
+ *
  * A pty lives until its master and all its slaves are closed; its number is
  * then free again.
  */
@@ -42,6 +45,8 @@ struct pty {
 	/* to the master */
 	u8 *out;
 	u32 out_head, out_used;
+	bool packet; /* TIOCPKT */
+	u8 events; /* TIOCPKT_*: to be told by the next read in packet mode */
 	struct waitq out_wq; /* master's readers, and slave's writers */
 };
 
@@ -238,20 +243,38 @@ static s64 master_write(struct file *f, struct uio *u, u64 *pos)
 	return done;
 }
 
+/* For the reader in packet mode: a queue was emptied, or ^S and ^Q changed their meaning. */
+static void tell(struct pty *p, u8 event)
+{
+	if (!p->packet)
+		return;
+	p->events |= event;
+	waitq_wake(&p->out_wq, POLLIN | POLLRDNORM | POLLPRI);
+}
+
 static s64 master_read(struct file *f, struct uio *u, u64 *pos)
 {
 	struct pty *p = f->priv;
 	s64 done = 0;
 
-	while (!p->out_used) {
+	while (!p->out_used && !p->events) {
 		if (!p->slaves && p->slave_was_open)
 			return -EIO;
 		if (f->flags & O_NONBLOCK)
 			return -EAGAIN;
-		int r = wait_event(&p->out_wq, p->out_used || (!p->slaves && p->slave_was_open), NO_DEADLINE,
-				   true);
+		int r = wait_event(&p->out_wq, p->out_used || p->events || (!p->slaves && p->slave_was_open),
+				   NO_DEADLINE, true);
 		if (r)
 			return r;
+	}
+	if (p->packet && u->left) {
+		u8 head = p->events;
+		if (uio_put(u, &head, 1) != 1)
+			return -EFAULT;
+		p->events = 0;
+		if (head)
+			return 1;
+		done = 1;
 	}
 	while (p->out_used && u->left) {
 		u64 n = MIN(p->out_used, OUT_SIZE - p->out_head);
@@ -271,8 +294,8 @@ static u32 master_poll(struct file *f, struct poll_table *pt)
 	struct pty *p = f->priv;
 
 	poll_on(pt, &p->out_wq);
-	return (p->out_used ? POLLIN | POLLRDNORM : 0) | POLLOUT | POLLWRNORM |
-	       (!p->slaves && p->slave_was_open ? POLLHUP : 0);
+	return (p->out_used || p->events ? POLLIN | POLLRDNORM : 0) | (p->events ? POLLPRI : 0) | POLLOUT |
+	       POLLWRNORM | (!p->slaves && p->slave_was_open ? POLLHUP : 0);
 }
 
 /* --- the slave -------------------------------------------------------------------------------- */
@@ -378,9 +401,13 @@ static s64 set_modes(struct pty *p, u64 arg, bool flush)
 
 	if (get_user(t, (struct termios *)arg))
 		return -EFAULT;
+	if ((p->tio.c_iflag ^ t.c_iflag) & IXON)
+		tell(p, t.c_iflag & IXON ? TIOCPKT_DOSTOP : TIOCPKT_NOSTOP);
 	p->tio = t;
-	if (flush)
+	if (flush) {
 		in_flush(p);
+		tell(p, TIOCPKT_FLUSHREAD);
+	}
 	/* what was typed so far becomes readable, or a line again */
 	if (was_canon != (bool)lflag(p, ICANON)) {
 		p->in_lines = 0;
@@ -413,8 +440,8 @@ static s64 set_size(struct pty *p, u64 arg)
 /* What a background process of the slave's session may not do unasked. */
 static bool changes(u32 cmd)
 {
-	return cmd == TCSETS || cmd == TCSETSW || cmd == TCSETSF || cmd == TCFLSH || cmd == TCXONC || cmd == TCSBRK ||
-	       cmd == TCSBRKP;
+	return cmd == TCSETS || cmd == TCSETSW || cmd == TCSETSF || cmd == TCFLSH || cmd == TCXONC ||
+	       cmd == TCSBRK || cmd == TCSBRKP;
 }
 
 static s64 common_ioctl(struct file *f, u32 cmd, u64 arg, bool master)
@@ -450,6 +477,9 @@ static s64 common_ioctl(struct file *f, u32 cmd, u64 arg, bool master)
 			in_flush(p);
 		if (arg != TCIFLUSH)
 			p->out_head = p->out_used = 0;
+		tell(p, arg == TCIFLUSH	  ? TIOCPKT_FLUSHREAD
+			: arg == TCOFLUSH ? TIOCPKT_FLUSHWRITE
+					  : TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
 		return 0;
 	case TCXONC:
 	case TCSBRK:
@@ -502,6 +532,15 @@ static s64 master_ioctl(struct file *f, u32 cmd, u64 arg)
 		return 0;
 	case TIOCGPTLCK:
 		v = p->locked;
+		return put_user(v, (int *)arg);
+	case TIOCPKT:
+		if (get_user(v, (int *)arg))
+			return -EFAULT;
+		p->packet = v;
+		p->events = 0;
+		return 0;
+	case TIOCGPKT:
+		v = p->packet;
 		return put_user(v, (int *)arg);
 	case TIOCGPTPEER:
 		return open_peer(p, (u32)arg);

@@ -3,7 +3,7 @@
 # Servers and tools of Debian that nothing else here is made for or tested with: each is started as an instance with an
 # everyday configuration, and asked for something by a client of its own kind, under every monitor. Results also go
 # to build/results/strangers.tsv, of which tools/gen-languages makes a part of docs/languages.md.
-# COWBELL_STRANGER=name,... limits it.
+# COWBELL_STRANGER=name,... limits it; COWBELL_RESULTS=FILE: the results go there, whatever was run.
 use strict;
 use warnings;
 use FindBin;
@@ -184,7 +184,7 @@ X
 	 check => 'curl -s http://127.0.0.1:$P/ | tr a-z A-Z',
 	 files => {'super.conf' => "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=/tmp/s.pid\nuser=root\n[inet_http_server]\nport=0.0.0.0:9001\n[program:a]\ncommand=sleep 100\n[program:b]\ncommand=sh -c 'while sleep 1; do echo tick; done'\n"}},
 	{name => 'uWSGI', package => 'uwsgi-core', port => 8080, out => qr/^hello \d+$/, check => 'curl -sf http://127.0.0.1:$P/', with => ['uwsgi-plugin-python3', 'python3'],
-	 run => [qw(/usr/bin/uwsgi --plugin python3 --http-socket :8080 --master --processes 3 --die-on-term --wsgi-file app.py)],
+	 run => [qw(/usr/bin/uwsgi --plugin python3 --http-socket :8080 --master --processes 3 --die-on-term --worker-reload-mercy 3 --wsgi-file app.py)],
 	 files => {'app.py' => "import os\ndef application(env, start):\n    start('200 OK', [])\n    return [b'hello %d' % os.getpid()]\n"}},
 	{name => 'Puma', package => 'puma', port => 8080, out => qr/^hello from puma \d+$/, check => 'curl -sf http://127.0.0.1:$P/', run => [qw(/usr/bin/puma -w 2 -b tcp://0.0.0.0:8080 config.ru)],
 	 files => {'config.ru' => "run ->(env) { [200, {}, [\"hello from puma #{Process.pid}\"]] }\n"}},
@@ -282,12 +282,14 @@ for my $r (@table) {
 			ok($ok, "$m $n") or diag($why);
 			my $line = join ' ', map { /[^\w.:,=\/+-]/ ? "'$_'" : $_ } @{$r->{run}};
 			push @rows, join("\t", $n, $r->{package}, $version, $m, $ok ? 'ok' : 'FAILED', $line, $r->{note} // '');
+			results() if $ENV{COWBELL_RESULTS};
 		}
 	}
 }
-if (!%only) {
+sub results {
 	mkdir "$TOP/build";
 	mkdir "$TOP/build/results";
-	spew("$TOP/build/results/strangers.tsv", join("\n", @rows) . "\n");
+	spew($ENV{COWBELL_RESULTS} // "$TOP/build/results/strangers.tsv", join("\n", @rows) . "\n") if !%only || $ENV{COWBELL_RESULTS};
 }
+results();
 done_testing();
