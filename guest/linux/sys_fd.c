@@ -159,9 +159,14 @@ SYSCALL3(dup3, int, fd, int, to, u32, flags)
 
 enum { SETFL_MASK = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME | FASYNC };
 
-static s64 set_file_flags(struct file *f, u32 flags)
+static s64 set_file_flags(int fd, struct file *f, u32 flags)
 {
 	u32 old = f->flags;
+
+	if (flags & FASYNC && file_async_begin(f, fd))
+		return -ENOMEM;
+	if (!(flags & FASYNC))
+		file_async_end(f);
 
 	f->flags = (old & ~(u32)SETFL_MASK) | (flags & SETFL_MASK);
 	if (f->ops->set_flags && f->flags != old) {
@@ -210,8 +215,7 @@ static s64 fcntl_owner(struct file *f, u32 cmd, u64 arg)
 
 	switch (cmd) {
 	case F_SETOWN:
-		f->owner = (s32)arg;
-		return 0;
+		return file_set_owner(f, (s32)arg, false);
 	case F_GETOWN:
 		return f->owner;
 	case F_SETSIG:
@@ -224,10 +228,13 @@ static s64 fcntl_owner(struct file *f, u32 cmd, u64 arg)
 	case F_SETOWN_EX:
 		if (get_user(ex, (struct f_owner_ex *)arg))
 			return -EFAULT;
-		f->owner = ex.type == F_OWNER_PGRP ? -ex.pid : ex.pid;
-		return 0;
+		if (ex.type < F_OWNER_TID || ex.type > F_OWNER_PGRP)
+			return -EINVAL;
+		return file_set_owner(f, ex.type == F_OWNER_PGRP ? -ex.pid : ex.pid, ex.type == F_OWNER_TID);
 	default:
-		ex = (struct f_owner_ex){f->owner < 0 ? F_OWNER_PGRP : F_OWNER_PID,
+		ex = (struct f_owner_ex){f->owner_is_thread ? F_OWNER_TID :
+					 f->owner < 0	    ? F_OWNER_PGRP :
+							      F_OWNER_PID,
 					 f->owner < 0 ? -f->owner : f->owner};
 		return put_user(ex, (struct f_owner_ex *)arg);
 	}
@@ -253,7 +260,7 @@ static s64 file_fcntl(int fd, struct file *f, u32 cmd, u64 arg)
 		return -EBADF;
 	switch (cmd) {
 	case F_SETFL:
-		return set_file_flags(f, (u32)arg);
+		return set_file_flags(fd, f, (u32)arg);
 	case F_GETLK:
 	case F_SETLK:
 	case F_SETLKW:
@@ -318,7 +325,7 @@ static s64 file_ioctl(int fd, struct file *f, u32 cmd, u64 arg)
 		if (get_user(v, (int *)arg))
 			return -EFAULT;
 		u32 bit = cmd == FIONBIO ? O_NONBLOCK : FASYNC;
-		return set_file_flags(f, v ? f->flags | bit : f->flags & ~bit);
+		return set_file_flags(fd, f, v ? f->flags | bit : f->flags & ~bit);
 	case FIONREAD:
 		if (f->inode && IS_REG(f->inode)) {
 			v = (int)(inode_size(f->inode) - f->pos);

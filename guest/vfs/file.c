@@ -42,6 +42,8 @@ void file_put(struct file *f)
 		epoll_forget(f);
 	if (f->locks)
 		locks_file_gone(f);
+	if (f->async)
+		file_async_end(f);
 	if (f->dentry && !(f->flags & O_PATH))
 		notify(f->dentry, CAN_WRITE(f) ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
 	if (f->ops->release)

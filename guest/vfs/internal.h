@@ -130,6 +130,11 @@ void locks_table_closed(struct fdtable *t, struct inode *ino); /* POSIX locks of
 struct text;
 void locks_show(struct text *t); /* /proc/locks */
 
+/* --- signals for what happens (async.c) ---------------------------------------------------- */
+int file_async_begin(struct file *f, int fd); /* O_ASYNC was set: 0 or -ENOMEM */
+void file_async_end(struct file *f); /* it was cleared, or f goes away */
+int file_set_owner(struct file *f, s32 owner, bool thread); /* F_SETOWN */
+
 /* --- inotify (inotify.c) ----------------------------------------------------------------- */
 extern u32 inotify_watches; /* how many exist: the hot path's test */
 void inotify_post(struct inode *ino, u32 mask, u32 cookie, const char *name, u32 len);

@@ -79,6 +79,9 @@ struct file {
 	void *priv;
 	s32 owner; /* F_SETOWN */
 	int owner_sig;
+	u32 owner_uid, owner_euid; /* of who set it */
+	bool owner_is_thread;
+	void *async; /* vfs/async.c: O_ASYNC is set */
 	struct list epoll_links; /* struct epitem: net/epoll.c */
 	void *locks; /* vfs/lock.c */
 	u64 ino_anon; /* inode number shown for nameless files */
