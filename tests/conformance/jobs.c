@@ -147,7 +147,7 @@ static void stops(void)
 	sigset_t chld, old;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
-	handle(SIGCHLD, 0);
+	handle(SIGCHLD, SA_RESTART);
 	pid_t a = sleeper();
 	n_chld = 0;
 	sigprocmask(SIG_BLOCK, &chld, &old);
@@ -202,7 +202,7 @@ static void stops(void)
 	kill(a, SIGKILL);
 	CHECK("kill_of_stopped", waitpid(a, &st, 0) == a && WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL);
 
-	handle(SIGCHLD, SA_NOCLDSTOP);
+	handle(SIGCHLD, SA_NOCLDSTOP | SA_RESTART);
 	a = sleeper();
 	n_chld = 0;
 	kill(a, SIGSTOP);
