@@ -57,6 +57,8 @@
 #define POPULATE_MAX  (64 * PAGE_SIZE)
 #define HUGE_FAILURES 16
 #define STRETCH_MIN   4 /* pages: shorter ones come by misses */
+#define FORK_STRETCH_MIN                                                                                     \
+	16 /* the same in a host process that is new to an address space: many of these end soon */
 #define MIRROR_AROUND 16 /* pages mapped by one miss, at most */
 #define FILL_AHEAD    8 /* pages filled by one miss, at most */
 #define WRITE_AHEAD   4 /* the same where only who writes has them filled */
@@ -368,7 +370,7 @@ static void process_aspace_switch(struct aspace *as)
 
 	host_switch(host_for(as, &fresh));
 	drop_stale(here);
-	if (fresh && map_stretches(as, 0, BOOT_TASK_SIZE, STRETCH_MIN))
+	if (fresh && map_stretches(as, 0, BOOT_TASK_SIZE, FORK_STRETCH_MIN))
 		drop_app_mappings();
 }
 

