@@ -15,8 +15,8 @@
  *
  * CLONE_VFORK: the parent's thread sleeps until the child execs or ends; only a fatal signal wakes it earlier.
  *
- * Limits: RLIMIT_NPROC as on Linux (threads of one user; root is exempt), PROCESSES_MAX and THREADS_MAX for the instance:
- * EAGAIN. Namespaces and control groups do not exist: EINVAL.
+ * Limits: RLIMIT_NPROC as on Linux (threads of one user; root is exempt), PROCESSES_MAX and THREADS_MAX for
+ * the instance: EAGAIN. Namespaces and control groups do not exist: EINVAL.
  */
 #include <linux/sched.h>
 

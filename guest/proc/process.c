@@ -400,8 +400,8 @@ void process_drop_memory(struct process *p)
 }
 
 /*
- * The last thread of a process that is not the program gives all away. May sleep. The page tables are needed until
- * another thread runs: thread_reap() frees them.
+ * The last thread of a process that is not the program gives all away. May sleep. The page tables are
+ * needed until another thread runs: thread_reap() frees them.
  */
 static void process_end(struct process *p)
 {
