@@ -341,17 +341,24 @@ static int iov_in(const struct user_msghdr *h, struct iovec *fast, struct iovec 
 static int rights_in(const u8 *p, u64 n, struct msginfo *m)
 {
 	u32 count = (u32)(n / sizeof(int));
-	if (count > SCM_MAX_FDS || m->fds)
+	u32 before = m->fds ? m->fds->n : 0; /* of earlier control messages of the same send */
+	if (count > SCM_MAX_FDS - before)
 		return -EINVAL;
 	if (!count)
 		return 0;
-	struct scm_fds *f = kzalloc(sizeof(*f) + count * sizeof(f->file[0]));
+	struct scm_fds *f = kzalloc(sizeof(*f) + (before + count) * sizeof(f->file[0]));
 	if (!f)
 		return -ENOMEM;
 	list_init(&f->node);
-	for (; f->n < count; f->n++) {
+	if (before) {
+		memcpy(f->file, m->fds->file, before * sizeof(f->file[0]));
+		f->n = before;
+		kfree(m->fds); /* its references are f's now */
+		m->fds = NULL;
+	}
+	for (; f->n < before + count; f->n++) {
 		int fd;
-		memcpy(&fd, p + f->n * sizeof(int), sizeof(fd));
+		memcpy(&fd, p + (f->n - before) * sizeof(int), sizeof(fd));
 		f->file[f->n] = fd_get(fd);
 		if (!f->file[f->n]) {
 			scm_free(f);
@@ -373,6 +380,29 @@ static int creds_in(const u8 *p, u64 n, struct msginfo *m)
 			   (c.gid != self->gid && c.gid != self->egid)))
 		return -EPERM;
 	m->cred = c;
+	return 0;
+}
+
+/* Hop limit and class of this one datagram. */
+static int packet_in(const struct cmsg *c, const u8 *p, u64 n, struct msginfo *m)
+{
+	bool hops = c->level == SOL_IPV6 ? c->type == IPV6_HOPLIMIT : c->type == IP_TTL;
+	bool class = c->level == SOL_IPV6 ? c->type == IPV6_TCLASS : c->type == IP_TOS;
+	int v = 0;
+
+	if (!hops && !class)
+		return 0; /* IP_PKTINFO and the like ask for a source address: there is only one */
+	if (n != sizeof(int) && !(c->level == SOL_IP && class && n == 1))
+		return -EINVAL;
+	memcpy(&v, p, n);
+	if (v < -1 || v > 255 || (hops && c->level == SOL_IP && v < 1))
+		return -EINVAL;
+	if (v < 0)
+		return 0;
+	if (hops)
+		m->ttl = (u16)(v + 1);
+	else
+		m->tos = (u16)(v + 1);
 	return 0;
 }
 
@@ -399,7 +429,8 @@ static int control_in(struct sock *s, const struct user_msghdr *h, struct msginf
 							: -EINVAL;
 		else if (c.level == SOL_SOCKET && c.type != SCM_RIGHTS && c.type != SCM_CREDENTIALS)
 			r = -EINVAL;
-		/* IP_PKTINFO and the like ask for a source address: there is only one */
+		else if (c.level == SOL_IP || c.level == SOL_IPV6)
+			r = packet_in(&c, data, n, m);
 		off += CMSG_ALIGN(c.len);
 	}
 	kfree(buf);
@@ -478,14 +509,17 @@ SYSCALL4(sendmmsg, int, fd, struct user_mmsghdr *, um, u32, n, u32, flags)
 	return done ? (s64)done : r;
 }
 
-/* Append one control message, or note that it did not fit. */
+/* Append one control message, as much of it as there is room for, and note what did not fit. */
 static int cmsg_out(const struct user_msghdr *h, u64 *off, int level, int type, const void *data, u64 n,
 		    u32 *flags)
 {
 	struct cmsg c = {.len = sizeof(c) + n, .level = level, .type = type};
 	if (*off + c.len > h->controllen) {
 		*flags |= MSG_CTRUNC;
-		return 0;
+		if (*off + sizeof(c) > h->controllen)
+			return 0;
+		c.len = h->controllen - *off;
+		n = c.len - sizeof(c);
 	}
 	u8 *p = (u8 *)h->control + *off;
 	if (copy_out(p, &c, sizeof(c)) || copy_out(p + sizeof(c), data, n))
@@ -515,6 +549,22 @@ static int rights_out(const struct user_msghdr *h, u64 *off, struct scm_fds *f, 
 		r = cmsg_out(h, off, SOL_SOCKET, SCM_RIGHTS, fds, n * sizeof(int), flags);
 	scm_free(f);
 	return r;
+}
+
+/* Hop limit and class of a received datagram, if they are wanted and known. */
+static int packet_out(struct sock *s, const struct user_msghdr *h, u64 *off, struct msginfo *m)
+{
+	int level = s->family == AF_INET ? SOL_IP : SOL_IPV6, ttl = m->ttl - 1, tos = m->tos - 1, e = 0;
+	u8 tos4 = (u8)tos;
+
+	if (s->recvttl && m->ttl)
+		e = cmsg_out(h, off, level, level == SOL_IP ? IP_TTL : IPV6_HOPLIMIT, &ttl, sizeof(ttl),
+			     &m->out_flags);
+	if (!e && s->recvtos && m->tos && level == SOL_IP)
+		e = cmsg_out(h, off, level, IP_TOS, &tos4, sizeof(tos4), &m->out_flags);
+	else if (!e && s->recvtos && m->tos)
+		e = cmsg_out(h, off, level, IPV6_TCLASS, &tos, sizeof(tos), &m->out_flags);
+	return e;
 }
 
 static int pktinfo_out(struct sock *s, const struct user_msghdr *h, u64 *off, const struct inaddr *a,
@@ -565,6 +615,8 @@ static s64 recv_msg(struct file *f, struct sock *s, struct user_msghdr *h, u32 f
 	}
 	if (!e && s->pktinfo && m.local.port)
 		e = pktinfo_out(s, h, &off, &m.local, &m.out_flags);
+	if (!e && (s->recvttl || s->recvtos))
+		e = packet_out(s, h, &off, &m);
 	if (!e && h->name) {
 		if (copy_out(h->name, &a, MIN((u32)MAX(h->namelen, 0), m.from_len)))
 			e = -EFAULT;

@@ -258,6 +258,8 @@ SYSCALL1(sched_getscheduler, s32, tid)
 {
 	struct thread *t = find(tid);
 
+	if (tid == 1)
+		return SCHED_NORMAL; /* the library OS, which has no thread */
 	return tid < 0 ? -EINVAL : t ? t->policy : -ESRCH;
 }
 

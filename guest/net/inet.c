@@ -21,7 +21,7 @@
 #define BACKLOG_MAX	4096
 static const u8 OWN_IPV4[4] = {10, 0, 2, 15};
 
-static struct list ports[2] = {LIST_INIT(ports[0]), LIST_INIT(ports[1])};
+static struct list ports[3] = {LIST_INIT(ports[0]), LIST_INIT(ports[1]), LIST_INIT(ports[2])};
 
 /* --- addresses --------------------------------------------------------------------- */
 
@@ -130,7 +130,7 @@ u32 inet_format(int family, const struct inaddr *a, union saddr *out)
 
 int inet_getname(struct sock *s, bool peer, union saddr *out)
 {
-	if (peer && s->state != S_CONNECTED)
+	if (peer && (s->state != S_CONNECTED || s->reset))
 		return -ENOTCONN;
 	return (int)inet_format(s->family, peer ? &s->remote : &s->local, out);
 }
@@ -162,7 +162,7 @@ static bool port_taken(struct sock *s, enum port_table tab, const struct inaddr 
 			continue;
 		if (listening && t->state != S_LISTEN)
 			continue;
-		if (s->reuseaddr && t->reuseaddr && (tab == PORTS_UDP || t->state != S_LISTEN))
+		if (s->reuseaddr && t->reuseaddr && (tab != PORTS_TCP || t->state != S_LISTEN))
 			continue;
 		return true;
 	}
@@ -230,7 +230,7 @@ struct sock *inet_find(enum port_table tab, const struct inaddr *to, const struc
 		} else {
 			score += 2;
 		}
-		if (tab == PORTS_UDP && t->state == S_CONNECTED) {
+		if (tab != PORTS_TCP && t->state == S_CONNECTED) {
 			if (!from || t->remote.port != from->port || memcmp(t->remote.ip, from->ip, 16))
 				continue;
 			score += 4;

@@ -94,6 +94,12 @@ static int set_ip(struct sock *s, int name, int v)
 	case IP_PKTINFO:
 		s->pktinfo = v != 0;
 		return 0;
+	case IP_RECVTOS:
+		s->recvtos = v != 0;
+		return 0;
+	case IP_RECVTTL:
+		s->recvttl = v != 0;
+		return 0;
 	case IP_RECVERR:
 		s->recverr = v != 0;
 		return 0;
@@ -105,8 +111,6 @@ static int set_ip(struct sock *s, int name, int v)
 		return 0;
 	case IP_MULTICAST_TTL:
 	case IP_MULTICAST_ALL:
-	case IP_RECVTOS:
-	case IP_RECVTTL:
 	case IP_BIND_ADDRESS_NO_PORT:
 		return 0;
 	case IP_ADD_MEMBERSHIP:
@@ -139,14 +143,18 @@ static int set_ipv6(struct sock *s, int name, int v)
 	case IPV6_RECVPKTINFO:
 		s->pktinfo = v != 0;
 		return 0;
+	case IPV6_RECVTCLASS:
+		s->recvtos = v != 0;
+		return 0;
+	case IPV6_RECVHOPLIMIT:
+		s->recvttl = v != 0;
+		return 0;
 	case IPV6_RECVERR:
 		s->recverr = v != 0;
 		return 0;
 	case IPV6_MULTICAST_LOOP:
 	case IPV6_MULTICAST_HOPS:
 	case IPV6_MULTICAST_ALL:
-	case IPV6_RECVTCLASS:
-	case IPV6_RECVHOPLIMIT:
 	case IPV6_AUTOFLOWLABEL:
 	case IPV6_DONTFRAG:
 	case IPV6_ADDR_PREFERENCES:
@@ -160,6 +168,15 @@ static int set_ipv6(struct sock *s, int name, int v)
 		return v == 0 || v == 1 ? 0 : -ENODEV;
 	}
 	return -ENOPROTOOPT;
+}
+
+/* UDPLITE_SEND_CSCOV and UDPLITE_RECV_CSCOV. */
+static int set_coverage(struct sock *s, int name, int v)
+{
+	if (s->protocol != IPPROTO_UDPLITE || (name != 10 && name != 11))
+		return -ENOPROTOOPT;
+	s->coverage[name - 10] = v < 0 ? 0 : v && v < 8 ? 8 : (u16)MIN(v, 65535);
+	return 0;
 }
 
 int inet_setopt(struct sock *s, int level, int name, const void *val, u32 len)
@@ -178,6 +195,8 @@ int inet_setopt(struct sock *s, int level, int name, const void *val, u32 len)
 		if (name == IP_MULTICAST_IF)
 			return len < 4 ? -EINVAL : set_multicast_if(val, len);
 		return set_ip(s, name, v);
+	case IPPROTO_UDPLITE:
+		return set_coverage(s, name, v);
 	case SOL_IPV6:
 		return s->family == AF_INET6 ? set_ipv6(s, name, v) : -ENOPROTOOPT;
 	}
@@ -275,6 +294,12 @@ static int get_ip(struct sock *s, int name, u32 *len, int *v)
 	case IP_PKTINFO:
 		*v = s->pktinfo;
 		return 0;
+	case IP_RECVTOS:
+		*v = s->recvtos;
+		return 0;
+	case IP_RECVTTL:
+		*v = s->recvttl;
+		return 0;
 	case IP_RECVERR:
 		*v = s->recverr;
 		return 0;
@@ -318,6 +343,12 @@ static int get_ipv6(struct sock *s, int name, int *v)
 	case IPV6_RECVPKTINFO:
 		*v = s->pktinfo;
 		return 0;
+	case IPV6_RECVTCLASS:
+		*v = s->recvtos;
+		return 0;
+	case IPV6_RECVHOPLIMIT:
+		*v = s->recvttl;
+		return 0;
 	case IPV6_RECVERR:
 		*v = s->recverr;
 		return 0;
@@ -343,6 +374,8 @@ int inet_getopt(struct sock *s, int level, int name, void *val, u32 *len)
 		r = get_ip(s, name, len, &v);
 	else if (level == SOL_IPV6 && s->family == AF_INET6)
 		r = get_ipv6(s, name, &v);
+	else if (level == IPPROTO_UDPLITE && s->protocol == IPPROTO_UDPLITE && (name == 10 || name == 11))
+		v = s->coverage[name - 10], r = 0;
 	if (r)
 		return r > 0 ? 0 : r;
 	memcpy(val, &v, *len = sizeof(v));

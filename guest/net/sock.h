@@ -116,6 +116,7 @@ struct msginfo {
 	u32 out_flags; /* MSG_TRUNC, MSG_EOR */
 	bool has_cred, want_cmsg;
 	struct inaddr local; /* for IP_PKTINFO; port 0: none */
+	u16 ttl, tos; /* of a datagram, both ways, and 1 more than it is; 0: the socket's, or not known */
 };
 
 struct sock;
@@ -152,8 +153,9 @@ struct sock {
 
 	/* options that are only stored, or are passed on to the host */
 	bool reuseaddr, reuseport, keepalive, broadcast, passcred, v6only, nodelay, cork, linger, pktinfo,
-		recverr, oobinline, timestamp, dontroute, freebind, mcast_loop_off;
+		recverr, oobinline, timestamp, dontroute, freebind, mcast_loop_off, recvttl, recvtos;
 	u8 tos, ttl, mtu_discover, priority;
+	u16 coverage[2]; /* UDP-Lite: of what is sent and at least received */
 	u32 linger_s, keepidle, keepintvl, keepcnt, user_timeout, defer_accept, mark, fastopen;
 
 	/* received messages or stream pieces */
@@ -230,7 +232,7 @@ static inline void uio_skip(struct uio *u, u64 n)
 
 /* --- inet.c ------------------------------------------------------------------- */
 extern const struct sock_ops tcp_ops;
-enum port_table { PORTS_TCP, PORTS_UDP };
+enum port_table { PORTS_TCP, PORTS_UDP, PORTS_UDPLITE };
 int inet_parse(struct sock *s, const union saddr *a, u32 len, struct inaddr *out);
 u32 inet_format(int family, const struct inaddr *a, union saddr *out);
 bool inet_is_any(const struct inaddr *a);

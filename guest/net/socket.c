@@ -123,9 +123,11 @@ int sock_create(int family, int type, int protocol, struct sock **out)
 			return -EPERM; /* only what the host's policy can express */
 		if (type != SOCK_STREAM && type != SOCK_DGRAM)
 			return -ESOCKTNOSUPPORT;
-		if (protocol && protocol != (type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP))
+		if (!protocol)
+			protocol = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+		if (type == SOCK_STREAM ? protocol != IPPROTO_TCP
+					: protocol != IPPROTO_UDP && protocol != IPPROTO_UDPLITE)
 			return -EPROTONOSUPPORT;
-		protocol = type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
 		ops = type == SOCK_STREAM ? &tcp_ops : &udp_ops;
 		break;
 	case AF_NETLINK:

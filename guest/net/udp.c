@@ -8,7 +8,10 @@
  * posted ahead; a datagram is copied out at its size and the slot is posted again
  * unless the queue is full. Slots are added while datagrams come in bursts.
  *
- * A queued message carries its sender as a struct inaddr in front of the payload.
+ * A queued message carries a struct sender in front of the payload.
+ *
+ * UDP-Lite is UDP with a checksum that may cover less. On the way through memory nothing is lost, so inside the guest the two differ
+ * in their ports only; the ring does not know it, so there is none to the outside.
  */
 #include "guest/net/sock.h"
 #include "guest/restored.h"
@@ -20,6 +23,11 @@
 #define BURST_N	     4
 #define LOCAL_PEERS  64u
 #define SKB_OVERHEAD 256u /* charged per message, so that empty ones count */
+
+struct sender {
+	struct inaddr addr;
+	u16 ttl, tos; /* as in struct msginfo */
+};
 
 struct hudp;
 struct slot {
@@ -51,6 +59,16 @@ struct udptx {
 	u32 len;
 	u8 data[];
 };
+
+static bool is_lite(const struct sock *s)
+{
+	return s->protocol == IPPROTO_UDPLITE;
+}
+
+static enum port_table port_table(const struct sock *s)
+{
+	return is_lite(s) ? PORTS_UDPLITE : PORTS_UDP;
+}
 
 /* --- receiving ------------------------------------------------------------------------ */
 
@@ -131,7 +149,8 @@ static void slot_done(struct ring_req *req, const struct ring_cqe *cqe)
 			from = s->remote;
 		if (inet_is_local(&from) && !from_host(h, &from))
 			h->peers[h->n_peers++ % LOCAL_PEERS] = from;
-		struct skb *b = skb_new(n, &from, sizeof(from));
+		struct sender head = {.addr = from};
+		struct skb *b = skb_new(n, &head, sizeof(head));
 		if (b) {
 			memcpy(skb_payload(b), sl->buf, n);
 			b->len = n;
@@ -164,8 +183,11 @@ static s64 udp_recv(struct sock *s, struct uio *u, struct msginfo *m)
 	s64 ret = m->flags & MSG_TRUNC ? (s64)b->len : (s64)want;
 	if (want < b->len)
 		m->out_flags |= MSG_TRUNC;
-	struct inaddr from;
-	memcpy(&from, b->data, sizeof(from));
+	struct sender head;
+	memcpy(&head, b->data, sizeof(head));
+	struct inaddr from = head.addr;
+	m->ttl = head.ttl;
+	m->tos = head.tos;
 	if (m->from)
 		m->from_len = inet_format(s->family, &from, m->from);
 	if (s->pktinfo) {
@@ -314,12 +336,13 @@ static s64 send_host(struct sock *s, struct uio *u, const struct inaddr *to, boo
 
 /* --- loopback, sending --------------------------------------------------------------------- */
 
-static s64 send_local(struct sock *s, struct uio *u, const struct inaddr *to)
+static s64 send_local(struct sock *s, struct uio *u, const struct inaddr *to, const struct msginfo *m)
 {
-	struct inaddr from = s->local;
+	struct sender from = {s->local, m->ttl ? m->ttl : (u16)(s->ttl + 1),
+			      m->tos ? m->tos : (u16)(s->tos + 1)};
 	u32 len = (u32)u->left;
-	if (inet_is_any(&from))
-		memcpy(from.ip, to->ip, 16);
+	if (inet_is_any(&from.addr))
+		memcpy(from.addr.ip, to->ip, 16);
 	struct skb *b = skb_new(len, &from, sizeof(from));
 	if (!b)
 		return -ENOBUFS;
@@ -328,7 +351,7 @@ static s64 send_local(struct sock *s, struct uio *u, const struct inaddr *to)
 		skb_free(b);
 		return -EFAULT;
 	}
-	struct sock *t = inet_find(PORTS_UDP, to, &from);
+	struct sock *t = inet_find(port_table(s), to, &from.addr);
 	if (t && !queue_full(t)) {
 		deliver(t, b);
 		return len;
@@ -346,7 +369,7 @@ static int autobind(struct sock *s)
 	struct inaddr any = {.port = 0};
 	if (s->family == AF_INET)
 		any.ip[10] = any.ip[11] = 0xff;
-	return inet_bind_port(s, PORTS_UDP, &any);
+	return inet_bind_port(s, port_table(s), &any);
 }
 
 /* 0.0.0.0 and :: mean this host. */
@@ -394,8 +417,8 @@ static s64 udp_send(struct sock *s, struct uio *u, struct msginfo *m)
 	if (r)
 		return r;
 	if (inet_is_local(&to) && !from_host(s->host, &to))
-		return send_local(s, u, &to);
-	if (!inet_has_link())
+		return send_local(s, u, &to, m);
+	if (!inet_has_link() || is_lite(s))
 		return -ENETUNREACH;
 	return send_host(s, u, &to, !m->to && s->state == S_CONNECTED, m);
 }
@@ -410,11 +433,11 @@ static int udp_bind(struct sock *s, const union saddr *a, u32 len)
 		return r;
 	if (s->bound)
 		return -EINVAL;
-	r = inet_bind_port(s, PORTS_UDP, &in);
+	r = inet_bind_port(s, port_table(s), &in);
 	if (r)
 		return r;
 	s->named = !inet_is_any(&s->local);
-	if (inet_port_forwarded(s->local.port)) {
+	if (!is_lite(s) && inet_port_forwarded(s->local.port)) {
 		r = open_host(s, s->family == AF_INET);
 		if (r)
 			log_line(LOG_WARN, "UDP port %u is not reachable from the host: error %d",
@@ -444,7 +467,7 @@ static int udp_connect(struct sock *s, const union saddr *a, u32 len, bool nonbl
 		return r;
 	bool local = inet_is_local(&to) && !from_host(s->host, &to), v4 = inet_is_v4(&to);
 	if (!local) {
-		if (!inet_has_link())
+		if (!inet_has_link() || is_lite(s))
 			return -ENETUNREACH;
 		if (s->host && ((struct hudp *)s->host)->domain != (v4 ? AF_INET : AF_INET6))
 			close_host(s);
