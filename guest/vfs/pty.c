@@ -32,6 +32,7 @@ enum { LINE_END = 0x100, END_OF_FILE = 0x200 };
 struct pty {
 	struct inode inode; /* of the slave; holds the pty's memory */
 	u32 index;
+	u32 uid, gid; /* of the slave: who opened the master, and tty */
 	bool master_open, locked, slave_was_open;
 	u32 slaves;
 	struct termios tio;
@@ -697,6 +698,8 @@ int ptmx_open(struct inode *ino, struct file *f)
 		return -ENOMEM;
 	}
 	p->index = n;
+	p->uid = current->proc->euid;
+	p->gid = 5;
 	tty_init(&p->tty, &pty_tty_ops, MKDEV(136, n));
 	p->master_open = p->locked = true;
 	p->tio = fresh;
@@ -721,16 +724,23 @@ static int slave_getattr(struct inode *ino, struct kstat *st)
 	st->nlink = 1;
 	st->blksize = 1024;
 	st->rdev = MKDEV(136, p->index);
-	st->gid = 5;
+	st->uid = p->uid;
+	st->gid = p->gid;
 	st->atime_ns = st->mtime_ns = st->ctime_ns = (s64)real_ns();
 	return 0;
 }
 
 static int slave_setattr(struct inode *ino, const struct iattr *a)
 {
+	struct pty *p = container_of(ino, struct pty, inode);
+
 	if (a->valid & ATTR_MODE)
 		ino->mode = (ino->mode & ~07777u) | (a->mode & 07777);
-	return 0; /* ownership and times of a terminal have no effect here */
+	if (a->valid & ATTR_UID)
+		p->uid = a->uid;
+	if (a->valid & ATTR_GID)
+		p->gid = a->gid;
+	return 0; /* a terminal's times are not kept */
 }
 
 static int root_getattr(struct inode *ino, struct kstat *st)
