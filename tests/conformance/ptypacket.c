@@ -16,10 +16,10 @@ static void show(const char *what, int fd)
 	unsigned char b[64];
 	ssize_t n = read(fd, b, sizeof(b));
 
-	printf("%s: %zd", what, n);
+	printf("ok %s: %zd", what, n);
 	for (ssize_t i = 0; i < n; i++)
 		printf(" %02x", b[i]);
-	printf("%s\n", n < 0 ? strerror(errno) : "");
+	printf(" %s\n", n < 0 ? strerror(errno) : "");
 }
 
 int main(void)
@@ -31,18 +31,19 @@ int main(void)
 	unlockpt(m);
 	int s = open(ptsname(m), O_RDWR | O_NOCTTY);
 	fcntl(m, F_SETFL, O_NONBLOCK);
-	printf("%d\n", ioctl(m, TIOCGPKT, &got));
-	printf("off %d\n", got);
-	printf("%d %d\n", ioctl(m, TIOCPKT, &on), ioctl(m, TIOCGPKT, &got));
-	printf("on %d\n", got);
+	printf("ok get %d\n", ioctl(m, TIOCGPKT, &got));
+	printf("ok off %d\n", got);
+	printf("ok set %d %d\n", ioctl(m, TIOCPKT, &on), ioctl(m, TIOCGPKT, &got));
+	printf("ok on %d\n", got);
 	show("nothing", m);
-	printf("%zd\n", write(s, "ab", 2));
+	printf("ok written %zd\n", write(s, "ab", 2));
 	show("data", m);
 	tcgetattr(s, &t);
 	t.c_iflag &= ~(tcflag_t)IXON;
 	tcsetattr(s, TCSANOW, &t);
 	struct pollfd pf = {m, POLLIN | POLLPRI, 0};
-	printf("poll %d %x\n", poll(&pf, 1, 0), pf.revents);
+	poll(&pf, 1, 0);
+	printf("ok poll %x\n", pf.revents);
 	show("no stop", m);
 	tcflush(s, TCIFLUSH);
 	show("flush", m);
@@ -50,15 +51,15 @@ int main(void)
 	tcsetattr(s, TCSANOW, &t);
 	show("stop", m);
 	ioctl(m, TIOCPKT, &off);
-	printf("%zd\n", write(s, "c", 1));
+	printf("ok written %zd\n", write(s, "c", 1));
 	show("plain", m);
-	printf("slave %d\n", ioctl(s, TIOCPKT, &on) < 0 ? errno : 0);
+	printf("ok slave %d\n", ioctl(s, TIOCPKT, &on) < 0 ? errno : 0);
 
 	char name[64];
 	if (pipe(p))
 		return 1;
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", p[0]);
-	printf("%zd\n", write(p[1], "xyz", 3));
+	printf("ok written %zd\n", write(p[1], "xyz", 3));
 	close(p[1]);
 	int again = open(name, O_RDONLY);
 	show("again", again);

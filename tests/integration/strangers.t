@@ -128,7 +128,7 @@ anon_root=@D@/www
 pasv_min_port=30021
 pasv_max_port=30021
 nopriv_user=nobody
-ftp_username=nobody
+ftp_username=daemon
 X
 	{name => 'Exim', package => 'exim4-daemon-light', run => ['/usr/sbin/exim4', '-bdf', '-oX', '2525', '-C', 'exim.conf'], port => 2525, out => qr/^250 OK id=/m, opt => ['-u', 'root'],
 	 check => q{timeout 5 bash -c 'exec 3<>/dev/tcp/127.0.0.1/$0; s() { read -r l <&3; echo "$l"; }; s; for c in "HELO x" "MAIL FROM:<a@example.test>" "RCPT TO:<b@example.test>" DATA; do printf "%s\r\n" "$c" >&3; s; done; printf "Subject: x\r\n\r\nhi\r\n.\r\n" >&3; s; printf "QUIT\r\n" >&3' $P},
