@@ -20,7 +20,7 @@
  * most PROCESS_MAX births in an instance's life, and one at a time: while a child has not reported there is no other,
  * and one that does not report for BIRTH_MS ends the instance. A guest that switches wrongly hangs itself.
  * The clone may fail at the host although we agreed; the guest says so (PROCESS_STILLBORN), and is believed if the
- * host's list of our children has nobody that we do not know.
+ * host's list of our children has nobody that we do not know, or if there is no such list and it never asks again.
  *
  * None of them is reaped before the end, so no pid is used twice and a pid in a notification is whose it was. All are in
  * the session that the first one made, which the filter does not let them leave: who has not reported ends with the group.
@@ -109,9 +109,65 @@ static uint32_t index_of(const struct process_group *g, pid_t pid)
 
 /* --- births ------------------------------------------------------------------------ */
 
+static int read_children(const struct process_group *g, pid_t *pids, int max)
+{
+	char text[PROCESS_MAX * 24], *end, *at = text;
+	ssize_t n = g->children_fd < 0 ? -1 : pread(g->children_fd, text, sizeof(text) - 1, 0);
+	int found = 0;
+
+	if (n <= 0 || n == sizeof(text) - 1)
+		return -1;
+	for (text[n] = 0; found < max; at = end) {
+		pids[found] = (pid_t)strtol(at, &end, 10);
+		if (end == at)
+			return found;
+		found++;
+	}
+	return -1;
+}
+
+/* Before the first birth: what there is but the first one is not the guest's. We make none ourselves under our filter. */
+static void note_others(struct process_group *g)
+{
+	int n = read_children(g, g->others, PROCESS_OTHERS);
+
+	g->n_others = n < 0 ? 0 : (uint32_t)n;
+}
+
+static bool is_other(const struct process_group *g, pid_t pid)
+{
+	uint32_t i = 0;
+
+	while (i < g->n_others && g->others[i] != pid)
+		i++;
+	return i < g->n_others;
+}
+
+/* How many children has the host that we do not know? -1: it does not tell. */
+static int unknown_children(const struct process_group *g)
+{
+	pid_t pids[2 * PROCESS_MAX];
+	int n = read_children(g, pids, 2 * PROCESS_MAX), unknown = 0;
+
+	for (int i = 0; i < n; i++)
+		unknown += index_of(g, pids[i]) == g->n && !is_other(g, pids[i]);
+	return n < 0 ? -1 : unknown;
+}
+
+/* The birth that we agreed to came to nothing. */
+static void not_born(struct process_group *g)
+{
+	g->birth_ns = 0;
+	g->births--;
+}
+
 static void birth_asked(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
 {
-	if (notif->data.args[0] != PROCESS_CLONE_FLAGS || g->birth_ns || g->births == PROCESS_MAX - 1 ||
+	if (!g->births)
+		note_others(g);
+	else if (g->birth_ns && unknown_children(g) == 0)
+		not_born(g); /* a signal interrupted it, and the host asks anew */
+	if (notif->data.args[0] != PROCESS_CLONE_FLAGS || g->birth_ns || g->births >= PROCESS_MAX - 1 ||
 	    index_of(g, (pid_t)notif->pid) == g->n) {
 		answer(doorbell_fd, notif->id, 0, -EAGAIN);
 		return;
@@ -142,28 +198,16 @@ static void birth_reported(struct process_group *g, int doorbell_fd, const struc
 	let_go_on(doorbell_fd, notif->id);
 }
 
-/* Has the host a child of ours that we do not know? */
-static bool unknown_child(const struct process_group *g)
-{
-	char text[PROCESS_MAX * 24], *end, *at = text;
-	ssize_t n = g->children_fd < 0 ? -1 : pread(g->children_fd, text, sizeof(text) - 1, 0);
-
-	if (n <= 0)
-		return true; /* nobody can tell */
-	for (text[n] = 0;; at = end) {
-		long pid = strtol(at, &end, 10);
-
-		if (end == at)
-			return n == sizeof(text) - 1;
-		if (index_of(g, (pid_t)pid) == g->n)
-			return true;
-	}
-}
-
+/* The guest says so. If the host cannot tell it is believed, once: there will be no other birth. */
 static void stillborn(struct process_group *g)
 {
-	if (g->birth_ns && !unknown_child(g))
-		g->birth_ns = 0;
+	int unknown = unknown_children(g);
+
+	if (!g->birth_ns || unknown > 0)
+		return;
+	not_born(g);
+	if (unknown < 0)
+		g->births = PROCESS_MAX;
 }
 
 int group_patience_ms(const struct process_group *g)
@@ -230,7 +274,8 @@ bool group_serve(struct process_group *g, int doorbell_fd, const struct seccomp_
 
 void group_kick(const struct process_group *g)
 {
-	if (g->running < g->n)
+	/* A signal would interrupt a clone. Who wants the guest's attention tries again soon. */
+	if (g->running < g->n && !g->birth_ns)
 		syscall(SYS_pidfd_send_signal, g->p[g->running].pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
 }
 

@@ -13,6 +13,8 @@
 
 #include "abi/process.h"
 
+#define PROCESS_OTHERS 8
+
 struct guest_process {
 	pid_t pid;
 	int pidfd;
@@ -29,6 +31,9 @@ struct process_group {
 	uint64_t birth_ns; /* when to the one that has yet to report; 0: to none */
 	int deaths_fd; /* readable when one of them has died */
 	int children_fd; /* the host's list of our children, or -1 */
+	pid_t others
+		[PROCESS_OTHERS]; /* children of ours that are none of the guest's: those before the first birth */
+	uint32_t n_others;
 };
 
 /* The first one was started. 0 or -errno. */
