@@ -20,7 +20,7 @@ my $www = "<h1>hello from a file</h1>\n";
 # name, package; files: made in the working directory, '@D@' becomes its name; with: --with; opt: more options.
 # A tool: run, in (standard input), out (regexp). A server: run, port, check: a shell command on the host that sees $P (the
 # host's port) and is tried until its output matches `out`; need: programs that the check takes.
-# volume: a directory at /data. user: runs as. status: exit status of a tool, 0 if not given.
+# volume: a directory at /data. passive: a port that is the same inside and outside, '@Q@' in files. user: runs as. status: exit status of a tool, 0 if not given.
 my @table = (
 	# --- web servers, proxies, caches ---
 	{name => 'lighttpd', package => 'lighttpd', run => [qw(lighttpd -D -f lighttpd.conf)], port => 8080, out => qr/hello from a file/,
@@ -117,7 +117,7 @@ X
 	{name => 'rsync daemon', package => 'rsync', need => ['rsync'], run => [qw(rsync --daemon --no-detach --config=rsyncd.conf --port=8730)], port => 8730, volume => 1, out => qr/^same$/m,
 	 check => 'rsync -q @D@/rsyncd.conf rsync://127.0.0.1:$P/data/a && rsync -q rsync://127.0.0.1:$P/data/a @D@/back && cmp @D@/back @D@/rsyncd.conf && echo same',
 	 files => {'rsyncd.conf' => "use chroot = no\nuid = root\ngid = root\n[data]\npath = /data\nread only = no\n"}},
-	{name => 'vsftpd', package => 'vsftpd', need => ['curl'], run => [qw(vsftpd @D@/vsftpd.conf)], port => 2121, more_ports => [[30021, 30021]], out => qr/hello from a file/, note => 'passive mode: its data port is forwarded, too',
+	{name => 'vsftpd', package => 'vsftpd', need => ['curl'], run => [qw(vsftpd @D@/vsftpd.conf)], port => 2121, passive => 1, out => qr/hello from a file/, note => 'passive mode: its data port is forwarded, too',
 	 check => 'curl -sS --disable-epsv --ftp-skip-pasv-ip ftp://127.0.0.1:$P/index.html', prep => sub { chmod 0755, $_[0]; system("chown root $_[0]/vsftpd.conf; chmod 600 $_[0]/vsftpd.conf; chmod 555 $_[0]/www"); '' },
 	 files => {'www/index.html' => $www, 'vsftpd.conf' => <<'X'}},
 listen=YES
@@ -125,8 +125,8 @@ listen_port=2121
 background=NO
 anonymous_enable=YES
 anon_root=@D@/www
-pasv_min_port=30021
-pasv_max_port=30021
+pasv_min_port=@Q@
+pasv_max_port=@Q@
 nopriv_user=nobody
 ftp_username=daemon
 X
@@ -231,7 +231,7 @@ sub version { return (`dpkg-query -W -f '\${db:Status-Status} \${Version}' '$_[0
 # (ok, why)
 sub tool {
 	my ($r, $m, $dir, @opt) = @_;
-	my ($st, $out, $err) = run_out({in => $r->{in}, dir => $dir, timeout => 60}, $COWBELL, 'run', @opt, '--', @{$r->{run}});
+	my ($st, $out, $err) = run_out({in => $r->{in}, dir => $dir, timeout => 120}, $COWBELL, 'run', @opt, '--', @{$r->{run}});
 	return (1) if $st == ($r->{status} // 0) && $out =~ $r->{out};
 	return (0, "status $st\nout: " . substr($out, 0, 600) . "\nerr: " . substr($err, -1500));
 }
@@ -239,7 +239,7 @@ sub tool {
 sub server {
 	my ($r, $m, $dir, @opt) = @_;
 	my $port = free_port();
-	my $g = start_guest({dir => $dir}, $COWBELL, 'run', @opt, (map { ('-p', "127.0.0.1:$_->[0]:$_->[1]") } @{$r->{more_ports} // []}), '-p', "127.0.0.1:$port:$r->{port}", '--', @{$r->{run}});
+	my $g = start_guest({dir => $dir}, $COWBELL, 'run', @opt, '-p', "127.0.0.1:$port:$r->{port}", '--', @{$r->{run}});
 	my ($out, $ok, $end) = ('', 0, time + 90);
 	while (!$ok && time < $end) {
 		(undef, $out, my $err) = run_out({timeout => 10}, 'env', "P=$port", 'sh', '-c', $r->{check} =~ s/\@D\@/$dir/gr);
@@ -264,10 +264,10 @@ for my $r (@table) {
 	my $reason = !defined $version ? "$r->{package} is not installed" : @missing ? "not installed: @missing" : '';
 	for my $m (monitors()) {
 		SKIP: {
-			my ($dir, $volume) = (scratch(), scratch());
+			my ($dir, $volume, $passive) = (scratch(), scratch(), free_port());
 			for my $f (sort keys %{$r->{files} // {}}) {
 				system('mkdir', '-p', "$dir/" . ($f =~ m{^(.*)/} ? $1 : ''));
-				spew("$dir/$f", $r->{files}{$f} =~ s/\@D\@/$dir/gr);
+				spew("$dir/$f", $r->{files}{$f} =~ s/\@D\@/$dir/gr =~ s/\@Q\@/$passive/gr);
 			}
 			$reason ||= $r->{prep}->($dir, $volume) if $r->{prep};
 			if ($reason) {
@@ -276,6 +276,7 @@ for my $r (@table) {
 			}
 			my @opt = ('--monitor', $m, '-m', '1G', @{$r->{opt} // []}, map { ('--with', $_) } @{$r->{with} // []});
 			push @opt, '-v', "$volume:/data" if $r->{volume};
+			push @opt, '-p', "127.0.0.1:$passive:$passive" if $r->{passive};
 			my @cmd = map { s/\@D\@/$dir/gr } @{$r->{run}};
 			local $r->{run} = \@cmd;
 			my ($ok, $why) = $r->{port} ? server($r, $m, $dir, @opt) : tool($r, $m, $dir, @opt);
