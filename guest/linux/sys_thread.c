@@ -78,11 +78,14 @@ SYSCALL0(vfork)
 	return process_clone(&q);
 }
 
-/* Threads of one process always share these; between processes they may have been shared by clone. */
+/*
+ * Between processes these may have been shared by clone. One thread among several may have directories of its own,
+ * which threads and processes that it makes get; descriptors are always the whole process's.
+ */
 SYSCALL1(unshare, u64, flags)
 {
 	struct process *p = current->proc;
-	struct fs_context *fs;
+	struct fs_context *fs, **at;
 	struct fdtable *fds;
 
 	if (flags & ~(u64)(CLONE_FILES | CLONE_FS | CLONE_SYSVSEM))
@@ -90,10 +93,13 @@ SYSCALL1(unshare, u64, flags)
 				       p->as->refs == 1 && p->sighand->refs == 1
 			       ? 0
 			       : -EINVAL;
-	fs = flags & CLONE_FS ? fs_context_unshare(p->fs) : p->fs;
-	if (!fs)
-		return -ENOMEM;
-	p->fs = fs;
+	if (flags & CLONE_FS) {
+		at = current->own_fs ? &current->own_fs : &p->fs;
+		fs = at == &p->fs && p->n_threads > 1 ? fs_context_fork(*at) : fs_context_unshare(*at);
+		if (!fs)
+			return -ENOMEM;
+		*(p->n_threads > 1 ? &current->own_fs : at) = fs;
+	}
 	fds = flags & CLONE_FILES ? fdtable_unshare(p->fds) : p->fds;
 	if (!fds)
 		return -ENOMEM;

@@ -530,6 +530,11 @@ static int commit(struct exec *x)
 		return err;
 	}
 	/* The old program cannot go on from here. */
+	if (current->own_fs) {
+		fs_context_put(p->fs);
+		p->fs = current->own_fs;
+		current->own_fs = NULL;
+	}
 	thread_release_user(current);
 	process_drop_memory(p);
 	p->as = as;

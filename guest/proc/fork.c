@@ -94,6 +94,8 @@ static s64 clone_thread(const struct clone_req *q)
 		return -EAGAIN;
 	tid = t->tid;
 	inherit_thread(t, q);
+	if (current->own_fs)
+		fs_context_get(t->own_fs = current->own_fs);
 	if (q->flags & CLONE_PARENT_SETTID)
 		put_user(tid, (s32 *)q->ptid);
 	thread_go(t);
@@ -148,14 +150,16 @@ static void inherit_handlers(struct process *c, struct process *p, u64 flags)
 
 static bool inherit_files(struct process *c, struct process *p, u64 flags)
 {
+	struct fs_context *fs = current->own_fs ? current->own_fs : p->fs;
+
 	if (flags & CLONE_FILES)
 		fdtable_get(c->fds = p->fds);
 	else
 		c->fds = fdtable_fork(p->fds);
 	if (flags & CLONE_FS)
-		fs_context_get(c->fs = p->fs);
+		fs_context_get(c->fs = fs);
 	else
-		c->fs = fs_context_fork(p->fs);
+		c->fs = fs_context_fork(fs);
 	if (p->exe)
 		file_get(c->exe = p->exe);
 	if (p->exe_path)

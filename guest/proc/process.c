@@ -474,6 +474,9 @@ _Noreturn void thread_exit(void)
 		bool last = p->n_threads == 1;
 
 		thread_release_user(t);
+		if (t->own_fs)
+			fs_context_put(t->own_fs);
+		t->own_fs = NULL;
 		if (last && p == init_process)
 			instance_end(p);
 		if (last)

@@ -13,7 +13,7 @@
 
 struct fs_context *current_fs(void)
 {
-	return current->proc->fs;
+	return current->own_fs ? current->own_fs : current->proc->fs;
 }
 
 struct fs_context *fs_context_fork(struct fs_context *c)
