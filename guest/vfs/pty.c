@@ -34,6 +34,7 @@ struct pty {
 	u32 index;
 	u32 uid, gid; /* of the slave: who opened the master, and tty */
 	bool master_open, locked, slave_was_open;
+	bool halted; /* by Ctrl-S */
 	u32 slaves;
 	struct termios tio;
 	struct winsize ws;
@@ -191,12 +192,52 @@ static bool in_edit(struct pty *p, u8 c)
 	return true;
 }
 
+static void tell(struct pty *p, u8 what);
+
+/* Output of the slave goes on. */
+static void start_output(struct pty *p)
+{
+	if (!p->halted)
+		return;
+	p->halted = false;
+	tell(p, TIOCPKT_START);
+	waitq_wake_all(&p->out_wq, POLLOUT | POLLWRNORM);
+}
+
+static void stop_output(struct pty *p)
+{
+	if (p->halted)
+		return;
+	p->halted = true;
+	tell(p, TIOCPKT_STOP);
+}
+
+/* Ctrl-S and Ctrl-Q; true if c was one. */
+static bool in_flow(struct pty *p, u8 c)
+{
+	if (!(p->tio.c_iflag & IXON))
+		return false;
+	if (is_cc(p, c, VSTART)) {
+		start_output(p);
+		return true;
+	}
+	if (is_cc(p, c, VSTOP)) {
+		stop_output(p);
+		return true;
+	}
+	return false;
+}
+
 static void in_char(struct pty *p, u8 c)
 {
 	u32 iflag = p->tio.c_iflag;
 
 	if (iflag & ISTRIP)
 		c &= 0x7f;
+	if (in_flow(p, c))
+		return;
+	if (iflag & IXON && iflag & IXANY)
+		start_output(p);
 	if (c == '\r') {
 		if (iflag & IGNCR)
 			return;
@@ -205,8 +246,11 @@ static void in_char(struct pty *p, u8 c)
 	} else if (c == '\n' && iflag & INLCR) {
 		c = '\r';
 	}
-	if (lflag(p, ISIG) && in_signal(p, c))
+	if (lflag(p, ISIG) && in_signal(p, c)) {
+		if (iflag & IXON)
+			start_output(p);
 		return;
+	}
 	bool canon = lflag(p, ICANON);
 	if (canon && in_edit(p, c))
 		return;
@@ -351,6 +395,12 @@ static s64 slave_read(struct file *f, struct uio *u, u64 *pos)
 	return take_input(p, u);
 }
 
+/* Can the slave write a character, which may become two? */
+static bool has_room(const struct pty *p)
+{
+	return !p->halted && p->out_used + 2 <= OUT_SIZE;
+}
+
 static s64 slave_write(struct file *f, struct uio *u, u64 *pos)
 {
 	struct pty *p = f->priv;
@@ -363,12 +413,11 @@ static s64 slave_write(struct file *f, struct uio *u, u64 *pos)
 		u8 c;
 		if (!p->master_open)
 			return done ? done : -EIO;
-		if (p->out_used + 2 > OUT_SIZE) {
+		if (!has_room(p)) {
 			if (f->flags & O_NONBLOCK)
 				return done ? done : -EAGAIN;
 			waitq_wake(&p->out_wq, POLLIN | POLLRDNORM);
-			int r = wait_event(&p->out_wq, p->out_used + 2 <= OUT_SIZE || !p->master_open,
-					   NO_DEADLINE, true);
+			int r = wait_event(&p->out_wq, has_room(p) || !p->master_open, NO_DEADLINE, true);
 			if (r)
 				return done ? done : r;
 			continue;
@@ -389,7 +438,7 @@ static u32 slave_poll(struct file *f, struct poll_table *pt)
 	poll_on(pt, &p->in_wq);
 	poll_on(pt, &p->out_wq);
 	return (in_ready(p) ? POLLIN | POLLRDNORM : 0) |
-	       (p->out_used + 2 <= OUT_SIZE ? POLLOUT | POLLWRNORM : 0) |
+	       (has_room(p) ? POLLOUT | POLLWRNORM : 0) |
 	       (!p->master_open ? POLLHUP | POLLIN : 0);
 }
 
@@ -405,6 +454,8 @@ static s64 set_modes(struct pty *p, u64 arg, bool flush)
 	if ((p->tio.c_iflag ^ t.c_iflag) & IXON)
 		tell(p, t.c_iflag & IXON ? TIOCPKT_DOSTOP : TIOCPKT_NOSTOP);
 	p->tio = t;
+	if (!(t.c_iflag & IXON))
+		start_output(p);
 	if (flush) {
 		in_flush(p);
 		tell(p, TIOCPKT_FLUSHREAD);
@@ -483,6 +534,11 @@ static s64 common_ioctl(struct file *f, u32 cmd, u64 arg, bool master)
 					  : TIOCPKT_FLUSHREAD | TIOCPKT_FLUSHWRITE);
 		return 0;
 	case TCXONC:
+		if (arg == TCOOFF)
+			stop_output(p);
+		else if (arg == TCOON)
+			start_output(p);
+		return arg <= TCION ? 0 : -EINVAL;
 	case TCSBRK:
 	case TCSBRKP:
 		return 0;

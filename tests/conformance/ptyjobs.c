@@ -324,6 +324,40 @@ static void sizes(void)
 	signal(SIGWINCH, SIG_DFL);
 }
 
+/* The terminal comes to be writable, or not. */
+static bool writable(bool want)
+{
+	struct pollfd p = {tty, POLLOUT, 0};
+	for (int i = 0; i < 400 && (poll(&p, 1, 0) == 1) != want; i++)
+		ms(5);
+	return (poll(&p, 1, 0) == 1) == want;
+}
+
+/* Ctrl-S holds output up, Ctrl-Q lets it go. */
+static void flow(void)
+{
+	drain();
+	fcntl(tty, F_SETFL, O_NONBLOCK);
+	CHECK("flows", write(tty, "a", 1) == 1 && says("a"));
+	write(master, "\023", 1);
+	CHECK("ctrl_s", writable(false));
+	CHECK_ERR("not_writable", write(tty, "b", 1), EAGAIN);
+	write(master, "\021", 1);
+	CHECK("ctrl_q", writable(true) && write(tty, "c", 1) == 1 && says("c"));
+	CHECK("tcflow_off", tcflow(tty, TCOOFF) == 0 && write(tty, "d", 1) == -1 && errno == EAGAIN);
+	CHECK("tcflow_on", tcflow(tty, TCOON) == 0 && write(tty, "e", 1) == 1 && says("e"));
+	CHECK_ERR("tcflow_bad", tcflow(tty, 9), EINVAL);
+	write(master, "\023", 1);
+	CHECK("ctrl_s_again", writable(false));
+	signal(SIGINT, on);
+	got = 0;
+	write(master, "\003", 1);
+	CHECK("interrupt_restarts", arrives(SIGINT) && writable(true) && write(tty, "f", 1) == 1);
+	signal(SIGINT, SIG_DFL);
+	fcntl(tty, F_SETFL, 0);
+	drain();
+}
+
 /* All that a session leader and a stopped job see of the master's end. */
 static int out[2];
 static void hangup(void)
@@ -354,6 +388,7 @@ static void session(void)
 	keys();
 	background();
 	sizes();
+	flow();
 	hangup();
 	exit(conf_failures ? 1 : 0);
 }
