@@ -155,6 +155,7 @@ help:
 	@echo 'make bench-router   the platform'"'"'s router beside HAProxy and nginx'
 	@echo 'make bench-34000 APPS=34000   so many different apps delivered to a platform here'
 	@echo 'make fuzz       feed mutated files to the parsers (FUZZ_SECONDS=30);  make fuzz-ring: a hostile guest to the monitor'
+	@echo 'make stress     several CPUs with injected scheduling (STRESS_SECONDS=3600, STRESS_SEED=n repeats a round)'
 	@echo 'make format     clang-format all sources;  make lint: clang-format, clang-tidy, cppcheck'
 	@echo 'make platform   only the program of cowbell serve;  make objects: compile all, link nothing'
 	@echo 'make install    into $$(DESTDIR)$$(PREFIX), PREFIX=/usr/local;  make uninstall'
@@ -176,6 +177,10 @@ check:
 TESTS ?= $(sort $(wildcard tests/*.t tests/*/*.t))
 run-tests: all unit-tests
 	prove --exec '' $(PROVEFLAGS) $(sort $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/*_test.c))) $(TESTS)
+
+STRESS_SECONDS ?= 3600
+stress: all
+	STRESS_SECONDS=$(STRESS_SECONDS) prove -v tests/stress/smp.t
 
 check-svm: all
 	prove --exec '' tests/svm/run.t
@@ -357,6 +362,6 @@ clean:
 
 
 .PHONY: conformance conformance-fetch conformance-docs
-.PHONY: all platform objects clean help demo check run-tests check-svm bench bench-fork bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
+.PHONY: stress all platform objects clean help demo check run-tests check-svm bench bench-fork bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk

@@ -180,6 +180,7 @@ struct boot_info {
 	char hostname[65]; /* of a restored instance; NUL-terminated, empty: as it was */
 	uint32_t app_layer; /* the app's own layer: its number from 1 on, lowest first; 0: nobody asks */
 	uint64_t app_size; /* of that layer; its region may be larger, so that others fit there */
+	uint64_t chaos; /* not 0: a seed; the library OS preempts and delays at places that it decides (tests) */
 };
 
 enum boot_flag {

@@ -29,6 +29,7 @@
 #include "guest/mm/vma.h"
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
+#include "guest/proc/chaos.h"
 #include "guest/proc/internal.h"
 #include "guest/proc/smp.h"
 #include "guest/restored.h"
@@ -75,6 +76,7 @@ static void restored(void)
 	prefix_after_rest(true); /* which may wait for long */
 	forget_time_outside();
 	strace_on = boot->flags & BOOT_F_STRACE;
+	chaos_init();
 	v->kick = 1; /* the way back to the app looks at timers */
 	smp_start();
 	sched_update_tick();

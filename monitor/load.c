@@ -574,6 +574,7 @@ void load_surroundings(struct boot_info *bi, const struct guest_mem *m, const st
 	for (int i = 0; i < m->n_regions; i++)
 		bi->regions[i] = m->regions[i].r;
 	bi->n_vcpus = cfg->n_cpus > 1 ? (uint32_t)cfg->n_cpus : 1;
+	bi->chaos = cfg->chaos;
 	bi->app_layer = (uint32_t)cfg->app_layer;
 	bi->app_size = cfg->app_layer ? cfg->layer_size[cfg->app_layer - 1] : 0;
 }

@@ -63,6 +63,7 @@ struct monitor_given {
 struct monitor_config {
 	enum monitor_kind kind;
 	uint64_t ram_max;
+	uint64_t chaos; /* boot_info.chaos */
 	int n_cpus; /* virtual CPUs; 0: one. At most MONITOR_MAX_CPUS */
 	int n_layers;
 	int layer_fd[MONITOR_MAX_LAYERS];

@@ -13,7 +13,9 @@
 #include "abi/boot.h"
 #include "guest/linux/table.h"
 #include "guest/mm/mm.h"
-#include "guest/proc/proc.h"
+#include "guest/proc/chaos.h"
+
+bool dispatch_watched; /* calls are traced, or disturbed */
 
 /* One log line for each number that has no handler: bits of the numbers told. */
 static u64 missing_told[SYSCALL_MAX / 64];
@@ -46,6 +48,11 @@ static __attribute__((noinline, cold)) s64 dispatch_traced(struct regs *r, sysca
 {
 	s64 res;
 
+	if (chaos_on) {
+		chaos_syscall();
+		if (!strace_on)
+			return fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+	}
 	if ((u32)r->orig_rax == BOOT_NR_MAIN_MARK) /* ours, not the program's */
 		return fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
 	strace_enter(r);
@@ -62,7 +69,7 @@ void syscall_dispatch(struct regs *r)
 	s64 res;
 
 	stats->syscalls++;
-	if (unlikely(strace_on))
+	if (unlikely(dispatch_watched))
 		res = dispatch_traced(r, fn);
 	else
 		res = fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);

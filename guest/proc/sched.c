@@ -28,6 +28,7 @@
 #include "guest/linux/table.h"
 #include "guest/mm/mm.h"
 #include "guest/plat/ring.h"
+#include "guest/proc/chaos.h"
 #include "guest/proc/internal.h"
 #include "guest/proc/smp.h"
 
@@ -75,6 +76,7 @@ void sched_init(void)
 		panic("no memory for the first process");
 	boot_thread_init();
 	strace_on = boot->flags & BOOT_F_STRACE;
+	chaos_init();
 }
 
 u64 sched_slice_ns(const struct thread *t)
@@ -136,13 +138,18 @@ static bool may_run(const struct thread *t, const struct cpu *c)
 /* The first thread of the queue that c may run, or NULL. */
 static struct thread *first_for(const struct cpu *c)
 {
+	struct thread *first = NULL;
+
 	list_for_each (n, &run_queue) {
 		struct thread *t = list_entry(n, struct thread, run_node);
 
-		if (may_run(t, c))
+		if (!may_run(t, c))
+			continue;
+		first = first ? first : t;
+		if (likely(!chaos_on) || !chaos_skip())
 			return t;
 	}
-	return NULL;
+	return first;
 }
 
 /* An idle CPU for t, not CPU 0 if there is another; NULL: none. */
@@ -286,7 +293,7 @@ static struct thread *pick_next(struct thread *prev)
 		last_poll_ns = prev->last_ns = mono_ns();
 		this_cpu()->shared->kick = 0; /* the doorbell has just heard everything */
 	}
-	return smp() ? pick_now(this_cpu(), prev) : first_queued();
+	return smp() ? pick_now(this_cpu(), prev) : unlikely(chaos_on) ? first_for(this_cpu()) : first_queued();
 }
 
 void schedule(void)

@@ -39,6 +39,7 @@
 #include "guest/mm/pt.h"
 #include "guest/plat/plat.h"
 #include "guest/plat/ring.h"
+#include "guest/proc/chaos.h"
 #include "guest/proc/internal.h"
 
 #define SMP_STACK_SIZE (16u << 10)
@@ -165,7 +166,11 @@ static void unlock(struct cpu *c)
 {
 	u32 mask = sched_wake_mask();
 
+	if (unlikely(chaos_on))
+		chaos_window();
 	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+	if (unlikely(chaos_on))
+		chaos_window();
 	if (mask)
 		call(BOOT_CALL_POKE, mask);
 }
@@ -178,6 +183,8 @@ void smp_unlock(void)
 void smp_enter(void)
 {
 	__atomic_store_n(&this_cpu()->in_user, 0, __ATOMIC_RELEASE);
+	if (unlikely(chaos_on))
+		chaos_window();
 	smp_lock();
 }
 

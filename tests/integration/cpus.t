@@ -1,0 +1,161 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: ISC
+# --cpus N: what the program sees of its CPUs, that they compute at the same time, and that snapshots do not care how many there are.
+use strict;
+use warnings;
+use FindBin;
+use File::Temp qw(tempdir);
+use Test::More;
+
+my $top = "$FindBin::Bin/../..";
+my $cowbell = $ENV{COWBELL} // "$top/build/release/cowbell";
+my $dir = tempdir(CLEANUP => 1);
+
+sub run {
+	my @args = map { quotemeta } @_;
+	my $out = `timeout -k 5 120 $cowbell run @args 2>&1 </dev/null`;
+	return ($? >> 8, $out);
+}
+
+my ($rc, $out) = run('--monitor', 'process', '--cpus', 2, '/bin/true');
+is($rc, 125, 'process: more than one CPU is refused');
+like($out, qr/process. has one CPU only/, '... and it says why');
+($rc, $out) = run('--cpus', 17, '/bin/true');
+is($rc, 125, 'at most 16');
+($rc, $out) = run('--monitor', 'process', '--cpus', 1, '/bin/true');
+is($rc, 0, 'process: one CPU is what it has');
+
+unless (-w '/dev/kvm') {
+	diag('/dev/kvm cannot be used: the rest is not tested here');
+	done_testing();
+	exit;
+}
+
+open(my $c, '>', "$dir/cpus.c") or die;
+print $c <<'C';
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/membarrier.h>
+static volatile int turn;
+static volatile unsigned long count[4];
+/* Two threads that hand a word to and fro without any system call: at once on two CPUs, or hardly ever. */
+static void *pass(void *a) { int me = (int)(long)a; for (int i = 0; i < 200000; i++) { while (turn != me) ; turn = !me; } return 0; }
+static void *spin(void *a) { for (;;) count[(long)a]++; }
+int main(int argc, char **argv)
+{
+	cpu_set_t s;
+	pthread_t t[4];
+	int n = sysconf(_SC_NPROCESSORS_ONLN);
+	if (argc > 1) { /* for snapshots */
+		for (long i = 0; i < 3; i++) pthread_create(&t[i], 0, spin, (void *)i);
+		for (int r = 0; r < 12; r++) {
+			unsigned long o[4];
+			memcpy(o, (void *)count, sizeof(o));
+			usleep(200000);
+			for (int i = 0; i < 3; i++) if (count[i] == o[i] && r) { usleep(2000000); if (count[i] == o[i]) printf("thread %d does not run\n", i); }
+		}
+		printf("cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
+		fflush(stdout);
+		_exit(0);
+	}
+	sched_getaffinity(0, sizeof(s), &s);
+	printf("online %d allowed %d\n", n, CPU_COUNT(&s));
+	for (int i = 0; i < n; i++) {
+		unsigned cpu = 99;
+		CPU_ZERO(&s); CPU_SET(i, &s);
+		if (sched_setaffinity(0, sizeof(s), &s)) perror("setaffinity");
+		syscall(SYS_getcpu, &cpu, 0, 0);
+		printf("on %d: %d %u\n", i, sched_getcpu(), cpu);
+	}
+	CPU_ZERO(&s); CPU_SET(n, &s);
+	printf("no such CPU: %d\n", sched_setaffinity(0, sizeof(s), &s));
+	CPU_ZERO(&s); for (int i = 0; i < n; i++) CPU_SET(i, &s);
+	sched_setaffinity(0, sizeof(s), &s);
+	printf("membarrier %ld\n", syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0));
+	if (n > 1) {
+		for (long i = 0; i < 2; i++) pthread_create(&t[i], 0, pass, (void *)i);
+		for (int i = 0; i < 2; i++) pthread_join(t[i], 0);
+		puts("passed");
+	}
+}
+C
+close $c;
+is(system('gcc', '-O1', '-w', '-pthread', "$dir/cpus.c", '-o', "$dir/cpus"), 0, 'compiles');
+for my $n (1, 2, 3) {
+	($rc, $out) = run('--monitor', 'kvm', '--cpus', $n, "$dir/cpus");
+	my $want = "online $n allowed $n\n" . join('', map { "on $_: $_ $_\n" } 0 .. $n - 1) .
+		"no such CPU: -1\nmembarrier 0\n" . ($n > 1 ? "passed\n" : '');
+	is($out, $want, "kvm: $n CPUs");
+}
+($rc, $out) = run('--monitor', 'kvm', '--cpus', 2, 'sh', '-c',
+	'nproc; cat /sys/devices/system/cpu/online; grep -c ^processor /proc/cpuinfo; grep -c "^cpu[0-9]" /proc/stat; taskset -c 1 nproc');
+is($out, "2\n0-1\n2\n2\n1\n", 'kvm: files and tools say so');
+
+my $snap = "$dir/s.snap";
+($rc, $out) = run('--monitor', 'kvm', '--cpus', 2, '--snapshot-at', '1s', '-o', $snap, "$dir/cpus", 's');
+like($out, qr/cpus 2/, 'kvm: a snapshot of threads that compute on two CPUs; they go on');
+for my $how (['kvm', 1], ['kvm', 2], ['kvm', 3], ['process', 1]) {
+	($rc, $out) = run('--monitor', $how->[0], '--cpus', $how->[1], '--snapshot', $snap);
+	is($out, "cpus $how->[1]\n", "restored under $how->[0] with $how->[1] CPUs");
+}
+
+my %program = (
+	go => ['go', "go build -o \$D/p \$D/p.go", "\$D/p", 'p.go', <<'P'],
+package main
+import ("fmt"; "runtime"; "sync"; "os")
+func main() {
+	var w sync.WaitGroup
+	sum := make([]uint64, 4)
+	for i := 0; i < 4; i++ { w.Add(1); go func(i int) { defer w.Done(); x := uint64(i); for k := 0; k < 20000000; k++ { x = x*6364136223846793005 + 1 }; sum[i] = x }(i) }
+	w.Wait()
+	c := make(chan int); d := make(chan int)
+	go func() { for v := range c { d <- v + 1 }; close(d) }()
+	t := 0
+	for i := 0; i < 1000; i++ { c <- i; t += <-d }
+	close(c)
+	fmt.Println("cpus", runtime.NumCPU(), t, len(os.Args))
+}
+P
+	java => ['javac', "javac -d \$D \$D/P.java", "java -cp \$D P", 'P.java', <<'P'],
+import java.util.concurrent.*;
+public class P { public static void main(String[] a) throws Exception {
+	int n = Runtime.getRuntime().availableProcessors();
+	ExecutorService e = Executors.newFixedThreadPool(4);
+	Future<Long>[] f = new Future[4];
+	for (int i = 0; i < 4; i++) { final long s = i; f[i] = e.submit(() -> { long x = s; for (int k = 0; k < 20000000; k++) x = x * 6364136223846793005L + 1; return x; }); }
+	long t = 0; for (Future<Long> r : f) t ^= r.get();
+	e.shutdown(); System.gc();
+	System.out.println("cpus " + n + (t != 0 ? " done" : ""));
+} }
+P
+	node => ['node', '', "node \$D/p.js", 'p.js', <<'P'],
+const { Worker, isMainThread, parentPort } = require('worker_threads');
+if (isMainThread) {
+	let left = 2;
+	for (let i = 0; i < 2; i++) { const w = new Worker(__filename); w.on('message', m => { if (!--left) console.log('cpus', require('os').cpus().length, m); }); w.postMessage(i); }
+} else parentPort.once('message', s => { let x = s; for (let k = 0; k < 2e7; k++) x = (x * 1664525 + 1013904223) >>> 0; parentPort.postMessage('done'); });
+P
+);
+for my $lang (sort keys %program) {
+	my ($need, $build, $cmd, $file, $text) = @{$program{$lang}};
+SKIP: {
+		skip("no $need here", 1) if system("command -v $need >/dev/null 2>&1");
+		open(my $f, '>', "$dir/$file") or die;
+		print $f $text;
+		close $f;
+		$ENV{D} = $dir;
+		$ENV{GOCACHE} = "$dir/gocache";
+		skip("$lang does not build", 1) if $build && system("$build >/dev/null 2>&1");
+		my $c = $cmd;
+		$c =~ s/\$D/$dir/g;
+		($rc, $out) = run('--monitor', 'kvm', '--cpus', 2, '-m', '1G', split(' ', $c));
+		like($out, qr/^cpus 2/m, "$lang: workers on two CPUs");
+	}
+}
+done_testing();
