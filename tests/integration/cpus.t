@@ -10,6 +10,7 @@ use Test::More;
 my $top = "$FindBin::Bin/../..";
 my $cowbell = $ENV{COWBELL} // "$top/build/release/cowbell";
 my $dir = tempdir(CLEANUP => 1);
+chdir $dir;
 
 sub run {
 	my @args = map { quotemeta } @_;
@@ -122,7 +123,7 @@ func main() {
 	fmt.Println("cpus", runtime.NumCPU(), t, len(os.Args))
 }
 P
-	java => ['javac', "javac -d \$D \$D/P.java", "java -cp \$D P", 'P.java', <<'P'],
+	java => ['javac', "javac -d \$D \$D/P.java", "java -cp . P", 'P.java', <<'P'],
 import java.util.concurrent.*;
 public class P { public static void main(String[] a) throws Exception {
 	int n = Runtime.getRuntime().availableProcessors();
