@@ -437,8 +437,7 @@ static u32 slave_poll(struct file *f, struct poll_table *pt)
 
 	poll_on(pt, &p->in_wq);
 	poll_on(pt, &p->out_wq);
-	return (in_ready(p) ? POLLIN | POLLRDNORM : 0) |
-	       (has_room(p) ? POLLOUT | POLLWRNORM : 0) |
+	return (in_ready(p) ? POLLIN | POLLRDNORM : 0) | (has_room(p) ? POLLOUT | POLLWRNORM : 0) |
 	       (!p->master_open ? POLLHUP | POLLIN : 0);
 }
 
