@@ -68,6 +68,7 @@ HOST_SYSCALL(process, madvise);
 #define HUGE	    (2ull << 20)
 #define FIRST_RAM   (64ull << 20)
 #define CHILD_STACK (16u << 10)
+#define LATE_MAX    1000u
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10u
@@ -107,6 +108,7 @@ struct backend_ctx {
 	struct child child;
 	struct stub_report failed_step; /* result 0: none */
 	volatile sig_atomic_t want_divert;
+	uint32_t late; /* turns since a new guest process should have reported */
 	bool unproven; /* restored, and not known to be behind its filter yet */
 };
 
@@ -412,6 +414,10 @@ static int wait_for_guest(struct backend_ctx *c, struct pollfd p[3])
 	int ms = group_patience_ms(&c->group);
 	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
 
+	/* Too late. It may have been us who were stopped: what has happened is looked at, but not for ever. */
+	c->late = ms ? 0 : c->late + 1;
+	if (c->late > LATE_MAX)
+		return 0;
 	p[2].revents = 0;
 	return ppoll(p, c->group.n > 1 ? 3 : 2, ms < 0 ? NULL : &t, NULL);
 }

@@ -22,6 +22,7 @@ HOLD(struct cpu, thread, 8); /* current_thread() */
 HOLD(struct cpu, syscall_entry, 16);
 HOLD(struct cpu, exc_stack_top, BOOT_CPU_EXC_STACK);
 HOLD(struct cpu, stack_guard, BOOT_CPU_GUARD);
+HOLD(struct cpu, shared, 120); /* tests/hostile/guest.c */
 HOLD(struct cpu, id, BOOT_CPU_ID);
 _Static_assert(sizeof(struct cpu) <= 2048, "the page's end takes exception frames");
 /* entry.S pushes and pops the frame in this order */
