@@ -281,7 +281,7 @@ for my $r (@table) {
 			local $r->{run} = \@cmd;
 			my ($ok, $why) = $r->{port} ? server($r, $m, $dir, @opt) : tool($r, $m, $dir, @opt);
 			ok($ok, "$m $n") or diag($why);
-			my $line = join ' ', map { /[^\w.:,=\/+-]/ ? "'$_'" : $_ } @{$r->{run}};
+			my $line = join ' ', map { /[^\w.:,=\/+-]/ ? "'$_'" : $_ } map { s/\Q$dir\E\///gr } @{$r->{run}};
 			push @rows, join("\t", $n, $r->{package}, $version, $m, $ok ? 'ok' : 'FAILED', $line, $r->{note} // '');
 			results() if $ENV{COWBELL_RESULTS};
 		}
