@@ -19,7 +19,7 @@ def parse(suite, unit, status, text):
     cases = {}
     for result, name in re.findall(r"^\[(ok|err|skip|ignore|exception)\]: (.*)$", re.sub(r"\x1b\[[0-9;]*m", "", text), re.M):
         name = re.sub(r" \(\d+ ms\)$| in tests/\S+\.tcl$", "", name)
-        case = "%s/%s" % (unit, re.sub(r"[\d.]+(?=ms\b)|#\d+(?! regression)|(?<=CYCLE )\d+|(?<=x = )\d+", "N", name))
+        case = "%s/%s" % (unit, re.sub(r"[\d.]+(?=ms\b)|#\d+\b(?!:? *regression)|(?<=CYCLE )\d+|(?<=x = )\d+", "N", name))
         r = {"ok": "pass", "skip": "skip", "ignore": "skip"}.get(result, "fail")
         if cases.get(case) != "fail":
             cases[case] = r
