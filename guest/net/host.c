@@ -671,6 +671,11 @@ static void new_child(struct sock *l, u32 handle, u64 peer)
 	}
 	h->handle = handle;
 	host_push_options(c, handle);
+	if (l->reuseport) {
+		struct sock *other = inet_group_pick(l, PORTS_TCP, h->no_remote ? NULL : &c->remote);
+		if (other->n_accept < MAX(other->backlog, 64u))
+			l = other;
+	}
 	if (sock_acceptq_push(l, c, true)) {
 		rx_post(h);
 	} else {
@@ -775,6 +780,23 @@ fail:
 	return (int)r;
 }
 
+/* SO_REUSEPORT: one of a group has the host's socket for all. It goes, another one takes it over. */
+static bool pass_on(struct sock *s, struct hlisten *hl)
+{
+	struct sock *heir = s->reuseport ? inet_group_next(s, PORTS_TCP) : NULL;
+	if (!heir || heir->host)
+		return false;
+	hl->s = heir;
+	heir->host = hl;
+	if (hl->armed) {
+		sock_get(heir);
+		sock_put(s);
+	} else {
+		host_accept_more(heir);
+	}
+	return true;
+}
+
 /* The socket is no listener any more. */
 void host_unlisten(struct sock *s)
 {
@@ -782,6 +804,8 @@ void host_unlisten(struct sock *s)
 	if (!hl)
 		return;
 	s->host = NULL;
+	if (pass_on(s, hl))
+		return;
 	hl->dead = true;
 	ktimer_cancel(&hl->retry);
 	host_close_handle(hl->handle); /* cancels ACCEPT */

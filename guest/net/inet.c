@@ -212,35 +212,93 @@ void inet_unbind(struct sock *s)
 	list_del(&s->port_node);
 }
 
+/* How well a socket fits a packet; 0: not at all. */
+static int fit(const struct sock *t, enum port_table tab, const struct inaddr *to, const struct inaddr *from)
+{
+	int score = 1;
+
+	if (t->local.port != to->port || (tab == PORTS_TCP && t->state != S_LISTEN))
+		return 0;
+	if (inet_is_any(&t->local)) {
+		if (t->family == AF_INET ? !inet_is_v4(to) : inet_is_v4(to) && t->v6only)
+			return 0;
+		score += t->family == AF_INET;
+	} else if (memcmp(t->local.ip, to->ip, 16)) {
+		return 0;
+	} else {
+		score += 2;
+	}
+	if (tab != PORTS_TCP && t->state == S_CONNECTED) {
+		if (!from || t->remote.port != from->port || memcmp(t->remote.ip, from->ip, 16))
+			return 0;
+		score += 4;
+	}
+	return score;
+}
+
 struct sock *inet_find(enum port_table tab, const struct inaddr *to, const struct inaddr *from)
 {
 	struct sock *best = NULL;
 	int best_score = 0;
+
 	list_for_each (it, &ports[tab]) {
 		struct sock *t = list_entry(it, struct sock, port_node);
-		if (t->local.port != to->port || (tab == PORTS_TCP && t->state != S_LISTEN))
-			continue;
-		int score = 1;
-		if (inet_is_any(&t->local)) {
-			if (t->family == AF_INET ? !inet_is_v4(to) : inet_is_v4(to) && t->v6only)
-				continue;
-			score += t->family == AF_INET;
-		} else if (memcmp(t->local.ip, to->ip, 16)) {
-			continue;
-		} else {
-			score += 2;
-		}
-		if (tab != PORTS_TCP && t->state == S_CONNECTED) {
-			if (!from || t->remote.port != from->port || memcmp(t->remote.ip, from->ip, 16))
-				continue;
-			score += 4;
-		}
+		int score = fit(t, tab, to, from);
+
 		if (score > best_score) {
 			best = t;
 			best_score = score;
 		}
 	}
-	return best;
+	return best && best->reuseport ? inet_group_pick(best, tab, from) : best;
+}
+
+static bool same_group(const struct sock *s, const struct sock *t)
+{
+	return t->reuseport && !t->closed && t->state == s->state && t->family == s->family &&
+	       !memcmp(&t->local, &s->local, sizeof(t->local));
+}
+
+struct sock *inet_group_next(const struct sock *s, enum port_table tab)
+{
+	list_for_each (it, &ports[tab]) {
+		struct sock *t = list_entry(it, struct sock, port_node);
+
+		if (t != s && same_group(s, t))
+			return t;
+	}
+	return NULL;
+}
+
+/* FNV-1a: the same peer always comes to the same one, as on Linux. */
+static u32 peer_hash(const struct inaddr *a)
+{
+	u32 h = 2166136261u;
+
+	for (u32 i = 0; i < 16; i++)
+		h = (h ^ a->ip[i]) * 16777619u;
+	h = (h ^ (a->port & 0xff)) * 16777619u;
+	h = (h ^ a->port >> 8) * 16777619u;
+	return h ^ h >> 16;
+}
+
+struct sock *inet_group_pick(struct sock *s, enum port_table tab, const struct inaddr *from)
+{
+	static u32 turn;
+	u32 n = 0, i;
+
+	list_for_each (it, &ports[tab])
+		n += same_group(s, list_entry(it, struct sock, port_node));
+	if (n < 2 || s->state == S_CONNECTED)
+		return s;
+	i = (from ? peer_hash(from) : turn++) % n;
+	list_for_each (it, &ports[tab]) {
+		struct sock *t = list_entry(it, struct sock, port_node);
+
+		if (same_group(s, t) && !i--)
+			return t;
+	}
+	return s;
 }
 
 bool inet_port_forwarded(u16 port)
@@ -327,7 +385,7 @@ static int tcp_listen(struct sock *s, int backlog)
 
 static int connect_local(struct sock *s, const struct inaddr *to, bool nonblock)
 {
-	struct sock *c, *l = inet_find(PORTS_TCP, to, NULL);
+	struct sock *c, *l = inet_find(PORTS_TCP, to, &s->local);
 	int err = ECONNREFUSED;
 	if (!l)
 		goto refused;

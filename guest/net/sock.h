@@ -244,6 +244,9 @@ int inet_bind_port(struct sock *s, enum port_table t, const struct inaddr *want)
 void inet_unbind(struct sock *s);
 struct sock *inet_find(enum port_table t, const struct inaddr *to,
 		       const struct inaddr *from); /* best receiver */
+/* SO_REUSEPORT: s, or another one with its address that has the option, by the peer; without a peer each in turn. */
+struct sock *inet_group_pick(struct sock *s, enum port_table t, const struct inaddr *from);
+struct sock *inet_group_next(const struct sock *s, enum port_table t); /* any other one of them, or NULL */
 bool inet_port_forwarded(u16 port);
 bool inet_is_hidden(const struct sock *s); /* it listens, and its port's host socket is nobody's */
 bool inet_has_link(void); /* may it talk to anyone outside? */
