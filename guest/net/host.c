@@ -652,6 +652,8 @@ static void new_child(struct sock *l, u32 handle, u64 peer)
 	struct sock *c = sock_new(l->family, SOCK_STREAM, IPPROTO_TCP, &host_stream_ops);
 	struct hconn *h = c ? conn_new(c) : NULL;
 	if (!h) {
+		if (c)
+			list_del(&c->all_node);
 		kfree(c);
 		host_close_handle(handle);
 		return;

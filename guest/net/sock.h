@@ -177,6 +177,8 @@ struct sock {
 	struct ucred peer_cred;
 	struct inaddr local, remote;
 	struct list port_node; /* in the port table while bound */
+	struct list all_node; /* in all_socks */
+	u32 uid; /* who made it */
 	struct file *file; /* borrowed, NULL before and after it has one */
 	void *host; /* host.c, udp.c: ring state */
 	void *un; /* unix.c, netlink.c */
@@ -186,6 +188,7 @@ struct sock {
 
 /* --- socket.c --------------------------------------------------------------- */
 extern const struct file_ops sock_fops;
+extern struct list all_socks;
 struct sock *sock_new(int family, int type, int protocol, const struct sock_ops *ops);
 static inline void sock_get(struct sock *s)
 {

@@ -39,6 +39,8 @@ void skb_free(struct skb *b)
 	kfree(b);
 }
 
+struct list all_socks = LIST_INIT(all_socks);
+
 struct sock *sock_new(int family, int type, int protocol, const struct sock_ops *ops)
 {
 	struct sock *s = kzalloc(sizeof(*s));
@@ -59,6 +61,8 @@ struct sock *sock_new(int family, int type, int protocol, const struct sock_ops 
 	list_init(&s->acceptq);
 	list_init(&s->accept_node);
 	list_init(&s->port_node);
+	s->uid = current && current->proc ? current->proc->fsuid : 0;
+	list_add_tail(&all_socks, &s->all_node);
 	return s;
 }
 
@@ -82,6 +86,7 @@ void sock_put(struct sock *s)
 		s->ops->destroy(s);
 	if (s->peer)
 		sock_put(s->peer);
+	list_del(&s->all_node);
 	kfree(s);
 }
 

@@ -408,7 +408,7 @@ static const struct pent sys_entries[] = {P_DIR("fs", fs_entries), P_DIR("kernel
 
 /* --- net --------------------------------------------------------------------------------------------- */
 
-/* Tables of sockets are net/'s to write; it may define these. Without them only the heading is shown. */
+/* Tables of sockets are net/'s to write (net/show.c); unit tests without it show the heading. */
 void net_show_sockets(struct text *t, int family, int type) __attribute__((weak));
 
 static void socket_table(struct text *t, int family, int type)
