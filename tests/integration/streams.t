@@ -109,7 +109,7 @@ sub input_stays {
 	is($out, "got one\ntwo\nthree\n", "$m: the rest of a pipe stays");
 	($st, $out, $err) = sh($m, '($C true; cat) < lines');
 	is($out, "one\ntwo\nthree\n", "$m: who does not read takes nothing");
-	($st, $out, $err) = sh($m, '(echo abcdef; sleep 2; echo more; sleep 0.5; echo end) | $C python3 poll.py');
+	($st, $out, $err) = sh($m, '(echo abcdef; sleep 4; echo more; sleep 0.5; echo end) | $C python3 poll.py');
 	is($err, "1 b'ab' 1 b'cdef\\n' 0\nEAGAIN\nb'more\\nend\\n' end\n", "$m: poll, EAGAIN, edges");
 }
 
