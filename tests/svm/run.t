@@ -39,7 +39,7 @@ for my $m ('virt/lib/irqbypass', 'arch/x86/kvm/kvm', 'arch/x86/kvm/kvm-amd') {
 
 # The guest's root: the conformance programs, linked statically, as one image.
 my $root = "$tmp/root";
-sh('mkdir', '-p', map { "$root/$_" } qw(t tmp dev proc sys etc bin));
+sh('mkdir', '-p', map { "$root/$_" } qw(t tmp dev proc sys etc bin usr/bin));
 chmod 01777, "$root/tmp";
 sh('cp', "$rd/bin/busybox", "$root/bin/busybox");
 symlink 'busybox', "$root/bin/sh";
