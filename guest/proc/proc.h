@@ -190,7 +190,7 @@ struct process {
 	u64 dead_nvcsw, dead_nivcsw;
 	u64 dead_user_ns, dead_sys_ns, start_ns, minflt, majflt;
 	u32 personality, securebits, keepcaps, child_subreaper;
-	s32 oom_score_adj; /* kept and shown; a single program leaves nothing to choose from */
+	s32 oom_score_adj; /* who is ended first when memory is short (oom.c) */
 	char comm[16];
 };
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* Locks between processes: POSIX records, open file descriptions, flock; over fork, dup, exec, close and death. */
-#include "conf.h"
+#include "child.h"
 #include <sched.h>
 #include <sys/file.h>
-#include <sys/wait.h>
 
 static int pa[2], pb[2]; /* parent to child, child to parent */
 
@@ -29,25 +28,6 @@ static struct flock who(int fd, int cmd, int type, off_t start, off_t len)
 	if (fcntl(fd, cmd, &fl))
 		fl.l_type = 77;
 	return fl;
-}
-static pid_t run(int (*fn)(void))
-{
-	fflush(stdout);
-	pid_t p = fork();
-	if (!p)
-		_exit(fn());
-	return p;
-}
-static int wait_for(pid_t p)
-{
-	int st = -1;
-	if (waitpid(p, &st, 0) != p)
-		return 255;
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
-}
-static int child(int (*fn)(void))
-{
-	return wait_for(run(fn));
 }
 static int fd;
 static pid_t parent;

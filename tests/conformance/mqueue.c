@@ -1,31 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /* POSIX message queues: names, attributes, order, waiting, notification, poll; between processes. */
-#include "conf.h"
+#include "child.h"
 #include <mqueue.h>
 #include <poll.h>
-#include <sys/wait.h>
 
 static char name[64], other[64];
 static mqd_t q;
-static pid_t run(int (*fn)(void))
-{
-	fflush(stdout);
-	pid_t p = fork();
-	if (!p)
-		_exit(fn());
-	return p;
-}
-static int wait_for(pid_t p)
-{
-	int st = -1;
-	if (waitpid(p, &st, 0) != p)
-		return 255;
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
-}
-static int child(int (*fn)(void))
-{
-	return wait_for(run(fn));
-}
 static struct timespec in_ms(long ms)
 {
 	struct timespec t;

@@ -1,29 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /* Shared memory between processes: anonymous, files, memfd and its seals, POSIX shared memory. */
-#include "conf.h"
+#include "child.h"
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #define PG 4096ul
-static pid_t run(int (*fn)(void))
-{
-	fflush(stdout);
-	pid_t p = fork();
-	if (!p)
-		_exit(fn());
-	return p;
-}
-static int wait_for(pid_t p)
-{
-	int st = -1;
-	if (waitpid(p, &st, 0) != p)
-		return 255;
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
-}
-static int child(int (*fn)(void))
-{
-	return wait_for(run(fn));
-}
 static char *map(size_t n, int prot, int flags, int fd)
 {
 	char *p = mmap(NULL, n, prot, flags, fd, 0);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /* System V shared memory, semaphores and message queues: between processes, over fork, exec and death. */
-#include "conf.h"
+#include "child.h"
 #include <sched.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
-#include <sys/wait.h>
 
 union semun {
 	int val;
@@ -26,25 +25,6 @@ static void hear(int fd)
 	char c;
 	if (read(fd, &c, 1) != 1)
 		_exit(91);
-}
-static pid_t run(int (*fn)(void))
-{
-	fflush(stdout);
-	pid_t p = fork();
-	if (!p)
-		_exit(fn());
-	return p;
-}
-static int wait_for(pid_t p)
-{
-	int st = -1;
-	if (waitpid(p, &st, 0) != p)
-		return 255;
-	return WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
-}
-static int child(int (*fn)(void))
-{
-	return wait_for(run(fn));
 }
 static key_t key;
 
