@@ -85,14 +85,16 @@ SYSCALL0(vfork)
 SYSCALL1(unshare, u64, flags)
 {
 	struct process *p = current->proc;
+	const u64 alone = CLONE_THREAD | CLONE_VM | CLONE_SIGHAND; /* nothing to do for who is */
 	struct fs_context *fs, **at;
 	struct fdtable *fds;
 
-	if (flags & ~(u64)(CLONE_FILES | CLONE_FS | CLONE_SYSVSEM))
-		return flags & (CLONE_THREAD | CLONE_VM | CLONE_SIGHAND) && p->n_threads == 1 &&
-				       p->as->refs == 1 && p->sighand->refs == 1
-			       ? 0
-			       : -EINVAL;
+	if (flags & ~(alone | CLONE_FILES | CLONE_FS | CLONE_SYSVSEM))
+		return -EINVAL;
+	if (flags & alone && (p->n_threads > 1 || p->as->refs > 1 || p->sighand->refs > 1))
+		return -EINVAL;
+	if (flags & CLONE_FILES && p->n_threads > 1)
+		return -EINVAL; /* not offered */
 	if (flags & CLONE_FS) {
 		at = current->own_fs ? &current->own_fs : &p->fs;
 		fs = at == &p->fs && p->n_threads > 1 ? fs_context_fork(*at) : fs_context_unshare(*at);
@@ -132,7 +134,7 @@ SYSCALL3(get_robust_list, s32, tid, u64 *, uhead, u64 *, ulen)
 	return put_user(len, ulen) || put_user(t->robust_list, uhead) ? -EFAULT : 0;
 }
 
-/* Restartable sequences speed up what one CPU need not do; glibc goes on without. */
+/* Restartable sequences are not offered; glibc goes on without. */
 SYSCALL4(rseq, void *, area, u32, len, int, flags, u32, sig)
 {
 	return -ENOSYS;

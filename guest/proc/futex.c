@@ -2,9 +2,9 @@
 /*
  * Futexes: who waits on which word of memory.
  *
- * A waiter lies on its own kernel stack and in the bucket of its key. One CPU
- * and no preemption make "compare the word, then queue" atomic by itself. A
- * waiter that is taken out of its bucket has been woken; requeue only changes
+ * A waiter lies on its own kernel stack and in the bucket of its key. One CPU at a time
+ * is in the library OS, and none is preempted there: whoever stores to the word and then wakes finds who compared it
+ * before, queued. A waiter that is taken out of its bucket has been woken; requeue only changes
  * its key and bucket.
  *
  * The table is allocated at the first wait: a single-threaded program has none.
