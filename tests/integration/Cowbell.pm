@@ -62,9 +62,16 @@ sub spew {
 	close $f;
 }
 
+# The first of n consecutive ports (1 unless told) that nobody has. Not from the kernel's ephemeral range: there a connection made
+# in the meantime, or one that ended a minute ago, may have any of them.
 sub free_port {
-	my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1') or die "port: $!";
-	return $s->sockport;
+	my $n = $_[0] // 1;
+	for (1 .. 1000) {
+		my $first = 10000 + int rand 20000;
+		my @held = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => $first + $_) // () } 0 .. $n - 1;
+		return $first if @held == $n;
+	}
+	die "no $n consecutive ports are free";
 }
 
 # run_out({in => text, dir => D, timeout => s}, command...): (status, stdout, stderr)

@@ -96,7 +96,7 @@ for my $m (monitors()) {
 	is(get($port), '3 ok', "$m: the original has not noticed");
 
 	# names, ports, monitors
-	my $p = free_port();
+	my $p = free_port(3);
 	($st, $out, $err) = cow('clone', 'orig', '--volumes', 'share', '-n', '3', '--name', 'copy', '-p', "127.0.0.1:$p:8000", '--json');
 	is($st, 0, "$m: three with a name and a port") or diag $err;
 	my $list = eval { decode_json($out) } // [];
@@ -118,7 +118,7 @@ for my $m (monitors()) {
 	cow('run', '-d', '--monitor', $m, '--name', 'bare', './count');
 	sleep 0.3;
 	for my $to (monitors()) {
-		$p = free_port();
+		$p = free_port(2);
 		($st, $out, $err) = cow('clone', 'bare', '--monitor', $to, '-n', '2', '-p', "127.0.0.1:$p:8000");
 		is($st, 0, "$m to $to: copies with a port that the original does not forward") or diag $err;
 		like(get($p + $_), qr/^1 /, "$m to $to: copy $_ is reached there") for 0, 1;

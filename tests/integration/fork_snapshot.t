@@ -251,7 +251,7 @@ my ($st, $out, $err) = cow('run', '-d', '--monitor', $monitors[0], '--name', 'mv
 is($st, 0, 'one runs in the background') or diag $err;
 wait_http(undef, "http://127.0.0.1:$port/", 60);
 my @before = workers_of($port);
-my $p = free_port();
+my $p = free_port(3);
 ($st, $out, $err) = cow('clone', 'mv', '-n', '3', '--name', 'copy', '-p', "127.0.0.1:$p:8000", '--json');
 is($st, 0, 'three clones of a running one') or diag $err;
 my %rand;
