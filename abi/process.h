@@ -23,6 +23,11 @@
  * births. A new one is born by clone, in the midst of nothing: its first two calls are prctl and PROCESS_WAIT. One of
  * them has the CPU and gives it to another by PROCESS_SWITCH; all others wait in that doorbell. The death of any of them is
  * the instance's.
+ *
+ * Several CPUs. Each host process has a thread for each CPU, its seat there: the first thread is the seat of the CPU that made the
+ * host process, the others it makes before its first wait. What is said of host processes above then is said for each
+ * CPU of its seats: one of them has the CPU, the others wait. The filter allows two calls more, sched_yield and
+ * sigaltstack(new, NULL).
  */
 #ifndef COWBELL_ABI_PROCESS_H
 #define COWBELL_ABI_PROCESS_H
@@ -34,6 +39,8 @@
 /* A child of the monitor, that shares nothing with its maker but open files: CLONE_PARENT | CLONE_FILES | CLONE_FS. */
 #define PROCESS_CLONE_FLAGS 0x8600ull
 #define PROCESS_MAX	    64 /* host processes of an instance */
+/* Another thread: CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM. */
+#define PROCESS_SEAT_FLAGS 0x50f00
 
 /*
  * No Linux system call has this number. It waits until the monitor answers. Its first argument says what is wanted:
@@ -46,8 +53,9 @@
  *
  *   PROCESS_SWITCH j          host process j goes on, the caller waits until another one switches to it. j may be one
  *                             that was born and has not come to its wait
- *   PROCESS_WAIT              a new host process waits likewise
+ *   PROCESS_WAIT n            a new host process, or a new thread of one, waits likewise; it is CPU n's seat there
  *   PROCESS_STILLBORN         a clone failed: there is no new one
+ *   PROCESS_CPU what arg      several CPUs: enum boot_call (abi/boot.h)
  *   PROCESS_PIECES gpa n      a restored instance: write up to n of struct process_piece to gpa. How many
  *
  * All but the first return -errno for what is not RAM and touch nothing else, so they may be called anywhere.
@@ -60,6 +68,7 @@
 #define PROCESS_SWITCH	    4
 #define PROCESS_WAIT	    5
 #define PROCESS_STILLBORN   6
+#define PROCESS_CPU	    7
 
 /*
  * Pages of a restored instance's RAM as its snapshot stores them: by gpa, without overlap. Until one of them is filled the

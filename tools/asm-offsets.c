@@ -14,6 +14,9 @@ void offsets(void)
 	OFFSET(CPU_SCRATCH, struct cpu, scratch);
 	OFFSET(CPU_SHARED, struct cpu, shared);
 	OFFSET(CPU_NEED_RESCHED, struct cpu, need_resched);
+	OFFSET(CPU_HANDOVER, struct cpu, handover);
+	OFFSET(CPU_FORGET_VA, struct cpu, forget_va);
+	OFFSET(CPU_FORGET_LEN, struct cpu, forget_len);
 
 	OFFSET(THREAD_KSTACK_TOP, struct thread, kstack_top);
 	OFFSET(THREAD_KSTACK_SP, struct thread, kstack_sp);

@@ -65,6 +65,8 @@ struct plat {
 	void (*flush_all)(void);
 	void (*cpu_call)(u32 what, u64 arg);
 	void (*cpu_forget)(struct cpu *c);
+	/* Optional. Before the others of n CPUs are started: how many there can be. */
+	u32 (*cpus_prepare)(u32 n);
 };
 
 extern const struct plat *plat;

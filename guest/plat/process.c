@@ -30,6 +30,9 @@
  * itself a struct regs beside the frame. The host has reset the live vector
  * registers; the app's are in the frame and are copied to thread->xstate.
  *
+ * Several CPUs: what the handler does itself it does without the library OS's lock, or, if it interrupted the library OS,
+ * perhaps with it. So the app's misses are handled in process_trap(), and others map a stack's page at most (`alone`).
+ *
  * SIGSYS is an unpatched system call of the app: the filter lets calls pass
  * only from the gate. The kick signal finds either the app, and diverts it, or
  * the library OS, which will see vcpu.kick on its way out.
@@ -48,6 +51,7 @@
 #include "guest/plat/plat.h"
 #include "guest/plat/process.h"
 #include "guest/proc/proc.h"
+#include "guest/proc/smp.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -384,18 +388,27 @@ static void process_die(void)
 	process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
 }
 
-/* One CPU: the monitor says so in boot information. */
+/* Others changed what this CPU's host process maps. */
 static void process_flush_all(void)
 {
+	host_forget_gone();
+	drop_stale(here);
 }
 
 static void process_cpu_call(u32 what, u64 arg)
 {
-	panic("process: there is one CPU");
+	if (what == BOOT_CALL_YIELD) {
+		process_gate(__NR_sched_yield, 0, 0, 0, 0, 0, 0);
+		return;
+	}
+	if (what == BOOT_CALL_START)
+		host_start_cpu(cpus[arg]);
+	process_gate(PROCESS_DOORBELL_NR, PROCESS_CPU, what, arg, 0, 0, 0);
 }
 
 static void process_cpu_forget(struct cpu *c)
 {
+	c->host = 0;
 }
 
 /* --- restored ------------------------------------------------------------------- */
@@ -527,6 +540,7 @@ static void process_restored(struct aspace *as)
 	bool fresh;
 
 	process_gate(__NR_munmap, PROCESS_STUB_VA, PROCESS_STUB_SIZE, 0, 0, 0, 0);
+	this_cpu()->host = 0;
 	find_missing();
 	if (map_stretches(&boot_as, boot->vmap_va, boot->vmap_va + boot->vmap_size, 0))
 		process_gate(__NR_exit_group, 1, 0, 0, 0, 0, 0);
@@ -552,6 +566,7 @@ const struct plat plat_process = {
 	.flush_all = process_flush_all,
 	.cpu_call = process_cpu_call,
 	.cpu_forget = process_cpu_forget,
+	.cpus_prepare = hosts_prepare,
 };
 
 /* --- misses --------------------------------------------------------------------- */
@@ -628,8 +643,10 @@ static bool file_miss(struct aspace *as, u64 va, u64 e)
 /*
  * A page fault of the host at addr. True: the page table allows the access, and now the host does too.
  * False: it is mm's; *error gets PF_PRESENT as hardware walking the page table would have set it.
+ * `alone`: this CPU does not have the lock, it is on its way from or to the app. All it touches there is the stack of its thread,
+ * whose entry nobody changes; neighbours may be about to go.
  */
-static bool mirror_miss(u64 addr, u64 *error)
+static bool mirror_miss(u64 addr, u64 *error, bool alone)
 {
 	struct aspace libos = {.root = GPA(boot->cr3_gpa)}, *as = here->as;
 	u64 va = PAGE_DOWN(addr), at = va, e, n;
@@ -639,15 +656,15 @@ static bool mirror_miss(u64 addr, u64 *error)
 		return physmap_miss(addr);
 	if (addr - boot->vmap_va < boot->vmap_size)
 		as = &libos;
-	else if (!as || addr >= BOOT_TASK_SIZE)
+	else if (alone || !as || addr >= BOOT_TASK_SIZE)
 		return false;
 	e = pt_lookup(as->root, va);
 	*error = (*error & ~(u64)PF_PRESENT) | (e & PTE_P ? PF_PRESENT : 0);
 	if (!entry_allows(e, *error))
 		return false;
-	if (!(*error & PF_WRITE) && any_missing(pte_gpa(e), PAGE_SIZE) && file_miss(as, va, e))
+	if (!alone && !(*error & PF_WRITE) && any_missing(pte_gpa(e), PAGE_SIZE) && file_miss(as, va, e))
 		return true;
-	n = neighbours(as, &at, e);
+	n = alone ? 1 : neighbours(as, &at, e);
 	e -= va - at;
 	n = fill_frames(pte_gpa(e), n, at);
 	if (!n)
@@ -710,6 +727,11 @@ static _Noreturn void leave_for_thread(const struct sigcontext *sc, int vector, 
 
 void process_trap(struct regs *r, int vector, u64 error, u64 addr)
 {
+	if (this_cpu()->smp) {
+		smp_enter();
+		if (vector == TRAP_PF && mirror_miss(addr, &error, false))
+			return;
+	}
 	if (vector == TRAP_SYSCALL)
 		syscall_trapped(r);
 	else
@@ -752,7 +774,9 @@ void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
 		      (u64)sc->rip);
 	if (vector == TRAP_PF) {
 		addr = sc->cr2;
-		if (mirror_miss(addr, &error))
+		/* Of several CPUs the app's misses need the lock, and are handled behind it. */
+		if ((libos || !this_cpu()->smp) &&
+		    mirror_miss(addr, &error, this_cpu()->smp && !smp_locked()))
 			return;
 	}
 	if (libos)

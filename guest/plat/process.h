@@ -7,6 +7,7 @@
 #include "guest/base.h"
 
 struct aspace;
+struct cpu;
 
 /* Through the gate (arch/x86_64/process.S). */
 s64 process_gate(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
@@ -24,9 +25,11 @@ struct host {
 	struct range
 		gone; /* of the library OS's half: unmapped in the host process that did it, not here yet */
 	u64 used; /* when it got the CPU last, as a count of handovers */
+	u32 seats; /* for CPUs below that; counted only with several */
 };
 
-extern struct host *here; /* the host process that runs this */
+extern struct host hosts[PROCESS_MAX];
+#define here (&hosts[this_cpu()->host]) /* the host process that runs this */
 
 /* The one that mirrors `as`, or NULL. */
 struct host *host_of(const struct aspace *as);
@@ -41,5 +44,10 @@ void host_stale(struct host *h, u64 va, u64 len);
 void hosts_gone(u64 va, u64 len);
 /* A restored instance: there is only the one that the monitor made. */
 void hosts_restored(void);
+/* Several CPUs: make what n of them need; how many there can be. Then each is started. */
+u32 hosts_prepare(u32 n);
+void host_start_cpu(struct cpu *c);
+/* Drop what is gone of the library OS's half. */
+void host_forget_gone(void);
 
 #endif

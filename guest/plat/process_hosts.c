@@ -8,10 +8,15 @@
  * as->plat says which one an address space has; the instance's restore makes that void (`epoch`).
  *
  * One of them has the CPU. All share the library OS's memory, stacks included, so a switch is: leave the registers in
- * process_context, ring for the other one, and wait; it goes on where we stopped (arch/x86_64/process.S).
+ * struct cpu, ring for the other one, and wait; it goes on where we stopped (arch/x86_64/process.S).
  *
  * What changes while a host process waits is noted in its struct: `stale` of the app's half is dropped when it runs
  * next, `gone` of the library OS's half even before it touches a stack. What is new is not noted: a miss brings it.
+ *
+ * Several CPUs. A host process has a seat for each CPU, a thread that waits unless that CPU is in this host process. `here`
+ * is the CPU's own. What is noted for a host process in which another CPU is, is dropped by that one when it next has
+ * the lock; if the app runs there, it is brought in for that. No host process is taken over from an address space that
+ * another CPU has; there are at least as many as CPUs (hosts_prepare), so that always one can be had.
  */
 #include "guest/plat/process.h"
 
@@ -21,21 +26,28 @@
 #include "abi/boot.h"
 #include "guest/arch/x86_64/arch.h"
 #include "guest/mm/mm.h"
+#include "guest/mm/frame.h"
 #include "guest/proc/proc.h"
+#include "guest/proc/smp.h"
 
 /* process.S */
 void process_handover(u64 host);
 extern const u64 process_born_slot[];
-struct arch_frozen process_context; /* of the switch that is under way */
-struct range_arg {
-	u64 va, len;
-} process_forget; /* what the next one unmaps before it loads the context */
+s64 process_make_seat(u64 n);
+u32 process_n_seats = 1;
+struct process_seat {
+	u64 gs;
+	stack_t ss;
+} process_seats[BOOT_MAX_VCPUS];
+_Static_assert(sizeof(struct process_seat) == 32 && sizeof(stack_t) == 24, "process.S");
+_Static_assert(sizeof(struct arch_frozen) == sizeof(((struct cpu *)0)->handover), "process.S");
 
-static struct host hosts[PROCESS_MAX];
+#define SIGNAL_STACK_ORDER 2
+
+struct host hosts[PROCESS_MAX];
 static u32 n_hosts = 1, epoch = 1;
 static u64 handovers;
 static bool refused; /* the host gives no more of them */
-struct host *here = &hosts[0];
 
 static void range_add(struct range *r, u64 lo, u64 hi)
 {
@@ -76,16 +88,28 @@ static struct host *give_birth(void)
 		return NULL;
 	}
 	n_hosts++;
-	*h = (struct host){.gone = here->gone};
+	*h = (struct host){.gone = here->gone, .seats = process_n_seats};
 	return h;
 }
 
+/* Another CPU is in it and may go on there without asking, or it has no seat for this one. */
+static bool engaged(const struct host *h)
+{
+	if (!smp())
+		return false;
+	for (u32 i = 0; i < n_cpus; i++)
+		if (cpus[i] != this_cpu() && &hosts[cpus[i]->host] == h && h->as && cpus[i]->as == h->as)
+			return true;
+	return h->seats < n_cpus;
+}
+
+/* There are at least as many of them as CPUs, so that one is left. */
 static struct host *oldest(void)
 {
 	struct host *h = NULL;
 
 	for (u32 i = 0; i < n_hosts; i++)
-		if (&hosts[i] != here && (!h || hosts[i].used < h->used))
+		if (&hosts[i] != here && !engaged(&hosts[i]) && (!h || hosts[i].used < h->used))
 			h = &hosts[i];
 	return h ? h : here;
 }
@@ -95,7 +119,7 @@ static struct host *unused(void)
 	if (!here->as)
 		return here;
 	for (u32 i = 0; i < n_hosts; i++)
-		if (!hosts[i].as)
+		if (!hosts[i].as && !engaged(&hosts[i]))
 			return &hosts[i];
 	return NULL;
 }
@@ -139,7 +163,60 @@ void hosts_restored(void)
 	memset(hosts, 0, sizeof(hosts));
 	n_hosts = 1;
 	refused = false;
-	here = &hosts[0];
+	process_n_seats = 1;
+	this_cpu()->host = 0;
+}
+
+/* --- seats -------------------------------------------------------------------------- */
+
+/* In the direct map, which is the same in all host processes and stays: signals find it without a miss. */
+static bool seat_describe(struct cpu *c)
+{
+	const size_t size = PAGE_SIZE << SIGNAL_STACK_ORDER;
+
+	if (!c->signal_stack_top) {
+		gpa_t g = frame_alloc(SIGNAL_STACK_ORDER, true);
+
+		if (g.v == GPA_NONE.v)
+			return false;
+		c->signal_stack_top = (u64)frame_ptr(g) + size;
+	}
+	process_seats[c->id] = (struct process_seat){
+		(u64)c, {.ss_sp = (void *)(c->signal_stack_top - size), .ss_size = size}};
+	return true;
+}
+
+/* How many of n CPUs there can be: seats for them here, and as many host processes, each of which makes its own. */
+u32 hosts_prepare(u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++)
+		if (!seat_describe(cpus[i]))
+			n = i;
+	for (i = 1; i < n; i++)
+		if (process_make_seat(i) < 0) {
+			process_gate(PROCESS_DOORBELL_NR, PROCESS_STILLBORN, 0, 0, 0, 0, 0);
+			n = i;
+		}
+	if (n < 2)
+		return 1;
+	process_n_seats = here->seats = n;
+	for (i = 1; i < n && give_birth(); i++)
+		;
+	return i;
+}
+
+/* CPU c begins where the caller is, with its idle thread's stack, at its first instruction. */
+void host_start_cpu(struct cpu *c)
+{
+	struct arch_frozen *f = (struct arch_frozen *)c->handover;
+	u64 *top = (u64 *)c->shared->gpr[4];
+
+	*--top = c->shared->rip;
+	*f = (struct arch_frozen){.rsp = (u64)top};
+	c->forget_len = 0;
+	c->host = this_cpu()->host;
 }
 
 /* --- turns -------------------------------------------------------------------------- */
@@ -150,21 +227,49 @@ void host_switch(struct host *h)
 		return;
 	if (current && current->xstate)
 		arch_xstate_save(current);
-	process_forget = (struct range_arg){h->gone.lo, h->gone.hi - h->gone.lo};
+	this_cpu()->forget_va = h->gone.lo;
+	this_cpu()->forget_len = h->gone.hi - h->gone.lo;
 	h->gone = (struct range){0};
 	h->used = ++handovers;
-	here = h;
+	this_cpu()->host = (u32)(h - hosts);
 	process_handover((u64)(h - hosts));
+}
+
+/* CPUs that are in h look at what was noted when they next take the lock. */
+static void tell_cpus(const struct host *h)
+{
+	for (u32 i = 0; i < n_cpus; i++)
+		if (cpus[i] != this_cpu() && &hosts[cpus[i]->host] == h)
+			cpus[i]->flush = true;
 }
 
 void host_stale(struct host *h, u64 va, u64 len)
 {
 	range_add(&h->stale, va, va + len);
+	if (!smp())
+		return;
+	tell_cpus(h);
+	if (h->as)
+		smp_quiesce(h->as);
 }
 
+/* Who is in another host process has no use for that before it has the lock. */
 void hosts_gone(u64 va, u64 len)
 {
-	for (u32 i = 0; i < n_hosts; i++)
-		if (&hosts[i] != here)
-			range_add(&hosts[i].gone, va, va + len);
+	for (u32 i = 0; i < n_hosts; i++) {
+		if (&hosts[i] == here)
+			continue;
+		range_add(&hosts[i].gone, va, va + len);
+		if (smp())
+			tell_cpus(&hosts[i]);
+	}
+}
+
+void host_forget_gone(void)
+{
+	struct range r = here->gone;
+
+	here->gone = (struct range){0};
+	if (r.hi)
+		process_gate(__NR_munmap, r.lo, r.hi - r.lo, 0, 0, 0, 0);
 }

@@ -212,6 +212,10 @@ struct cpu {
 	struct thread *idle; /* runs when nothing else does; only with several CPUs */
 	struct aspace *as; /* current address space (aspace_active) */
 	u64 cr3; /* kvm.c */
+	u64 handover[9]; /* process.S: struct arch_frozen of the switch that is under way */
+	u64 forget_va, forget_len; /* what the next host process unmaps before it loads that */
+	u32 host; /* process_hosts.c: the number of the host process that this CPU is in */
+	u64 signal_stack_top; /* process_hosts.c: of CPUs > 0, and of CPU 0 where a CPU > 0 made the host process */
 	u64 busy_ns; /* counted only with several CPUs */
 	/* smp.c */
 	u32 in_user; /* runs the app, or is on its way there without the lock */

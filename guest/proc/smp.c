@@ -175,6 +175,11 @@ static void unlock(struct cpu *c)
 		call(BOOT_CALL_POKE, mask);
 }
 
+bool smp_locked(void)
+{
+	return __atomic_load_n(&lock, __ATOMIC_RELAXED) == this_cpu()->id + 1;
+}
+
 void smp_unlock(void)
 {
 	unlock(this_cpu());
@@ -481,8 +486,10 @@ void smp_start(void)
 	if (cpus[0]->idle)
 		while (n < want && (cpus[n] || cpu_new(n)))
 			n++;
+	if (n > 1 && plat->cpus_prepare)
+		n = plat->cpus_prepare(n);
 	if (n < want)
-		log_line(LOG_WARN, "no memory for %u CPUs: there are %u", want, n);
+		log_line(LOG_WARN, "no room for %u CPUs: there are %u", want, n);
 	n_cpus = n;
 	cpus[0]->smp = n > 1;
 	cpus[0]->in_user = 0;

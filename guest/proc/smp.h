@@ -24,6 +24,7 @@ void smp_leave(void);
 /* Around a wait in the monitor, by an idle thread: others may have the library OS meanwhile. */
 void smp_unlock(void);
 void smp_lock(void);
+bool smp_locked(void); /* by this CPU */
 /* The idle thread has nothing to run: sleep until there may be something. */
 void smp_idle(void);
 

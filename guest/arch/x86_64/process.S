@@ -10,11 +10,13 @@
  * thread's kernel stack by process_continue(), and the frame is forgotten.
  * Further signals may nest on the exception stack below the frame.
  *
- * From one host process to another (guest/plat/process_hosts.c). All share the library OS's stacks, so one that waits or is
+ * From one host process to another (guest/plat/process_hosts.c), on one CPU: from its seat in one to that in the other. All share the library OS's stacks, so one that waits or is
  * born must not touch any: its rsp points at a constant word, the address where the gate's `ret` goes on. What the
- * one before left in process_context is loaded there, by whichever has been given the CPU.
+ * one before left in struct cpu is loaded there, by whichever has been given the CPU.
  */
+#include "abi/libos.h"
 #include "abi/process.h"
+#include "gen/asm-offsets.h"
 #include "guest/arch/x86_64/arch.h"
 
 .macro FUNC name
@@ -72,16 +74,25 @@ FUNC process_continue
 	.popsection
 .endm
 
+.macro SEAT_CLONE
+	mov $56, %eax
+	mov $PROCESS_SEAT_FLAGS, %edi
+	lea process_seat_slot(%rip), %rsi
+	xor %edx, %edx
+	xor %r10d, %r10d
+	xor %r8d, %r8d
+.endm
+
 /*
  * void process_handover(u64 host): host process `host` goes on; the call returns there, and it is a later one's
  * return that this one goes on with.
  */
 FUNC process_handover
 	mov %rdi, %rsi
-	lea process_context(%rip), %rdi
+	mov %gs:BOOT_CPU_SELF, %rdi
+	add $CPU_HANDOVER, %rdi
 	call arch_freeze		/* rsp, rip: as after this call; not used */
-	lea process_context(%rip), %rdi
-	mov %rsp, 48(%rdi)
+	mov %rsp, %gs:CPU_HANDOVER+48
 	mov $PROCESS_DOORBELL_NR, %eax
 	mov $PROCESS_SWITCH, %edi
 	GATE process_arrive
@@ -90,14 +101,15 @@ FUNC process_handover
 process_arrive:
 	test %rax, %rax
 	js process_over
-	mov process_forget+8(%rip), %rsi	/* what is not there any more, perhaps the stack */
+	mov %gs:CPU_FORGET_LEN, %rsi	/* what is not there any more, perhaps the stack */
 	test %rsi, %rsi
 	jz process_arrived
-	mov process_forget(%rip), %rdi
+	mov %gs:CPU_FORGET_VA, %rdi
 	mov $11, %eax			/* munmap */
 	GATE process_arrived
 process_arrived:
-	lea process_context(%rip), %rdi
+	mov %gs:BOOT_CPU_SELF, %rdi
+	add $CPU_HANDOVER, %rdi
 	mov 64(%rdi), %rcx
 	wrfsbase %rcx
 	mov (%rdi), %rbx
@@ -121,8 +133,53 @@ process_born:
 process_mortal:
 	test %rax, %rax
 	js process_over
+	xor %ebx, %ebx
+process_next_seat:			/* one for each other CPU; this one is the maker's */
+	cmp process_n_seats(%rip), %ebx
+	jae process_complete
+	cmp %gs:BOOT_CPU_ID, %ebx
+	je process_seat_made
+	SEAT_CLONE
+	GATE process_seat_cloned
+process_seat_cloned:
+	test %rax, %rax
+	js process_over
+process_seat_made:
+	inc %ebx
+	jmp process_next_seat
+process_complete:
 	mov $PROCESS_DOORBELL_NR, %eax
 	mov $PROCESS_WAIT, %edi
+	mov %gs:BOOT_CPU_ID, %esi
+	GATE process_arrive
+
+/* s64 process_make_seat(u64 n): the seat of CPU n in this host process */
+FUNC process_make_seat
+	push %rbx
+	mov %edi, %ebx
+	SEAT_CLONE
+	call 1b
+	pop %rbx
+	ret
+
+/* Where clone returns in a new thread: ebx says whose seat it is. */
+process_seat_born:
+	mov %ebx, %eax
+	shl $5, %eax
+	lea process_seats(%rip), %rdi
+	add %rax, %rdi
+	mov (%rdi), %rax
+	wrgsbase %rax
+	add $8, %rdi
+	xor %esi, %esi
+	mov $131, %eax			/* sigaltstack */
+	GATE process_seat_ready
+process_seat_ready:
+	test %rax, %rax
+	js process_over
+	mov $PROCESS_DOORBELL_NR, %eax
+	mov $PROCESS_WAIT, %edi
+	mov %ebx, %esi
 	GATE process_arrive
 
 process_over:
@@ -136,5 +193,7 @@ process_over:
 	.hidden process_born_slot
 process_born_slot:
 	.quad process_born
+process_seat_slot:
+	.quad process_seat_born
 
 	.section .note.GNU-stack, "", @progbits
