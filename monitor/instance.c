@@ -356,6 +356,12 @@ static void tell_started(struct instance *in)
 	in->cfg->started(in->cfg->started_arg, &st);
 }
 
+static bool hook_cpus(void *arg)
+{
+	(void)arg;
+	return smp_serve();
+}
+
 /* --- the working set of a snapshot ------------------------------------------------------ */
 
 /* The first answer has gone out, or all is over: what was touched up to now is what the next run needs early. */
@@ -644,7 +650,7 @@ static int assemble(struct instance *in)
 	in->mem.restored = in->restored;
 	enum boot_plat plat = kvm ? BOOT_PLAT_KVM : BOOT_PLAT_PROCESS;
 	struct ring_server_hooks hooks = {in,		hook_grow, hook_release, hook_huge,
-					  hook_stopped, hook_app,  hook_answered};
+					  hook_stopped, hook_app,  hook_cpus,	 hook_answered};
 	int r;
 
 	r = in->backend->mem_create(&in->mem, cfg->ram_max);
@@ -707,7 +713,7 @@ int monitor_run(const struct monitor_config *cfg)
 	in->backend = choose(cfg);
 	if (!in->backend)
 		return EXIT_MONITOR;
-	if (cfg->n_cpus > 1 && !in->backend->cpu_run) {
+	if (cfg->n_cpus > 1 && !in->backend->cpu_run && !in->backend->cpus_serve) {
 		say("--cpus %d: the monitor `%s` has one CPU only", cfg->n_cpus, in->backend->name);
 		return EXIT_MONITOR;
 	}

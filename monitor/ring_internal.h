@@ -112,6 +112,7 @@ struct ring_server {
 	const struct monitor_config *cfg;
 	struct guest_mem *mem;
 	struct ring_server_hooks hooks;
+	int cpus_fd; /* or -1 */
 	struct ring_page *page;
 	int epfd, evfd;
 

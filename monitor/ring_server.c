@@ -45,6 +45,7 @@ HOST_SYSCALL(core, write);
 
 #define EPOLL_TAG_INTERRUPT UINT64_MAX
 #define EPOLL_TAG_OUTSIDE   (UINT64_MAX - 1)
+#define EPOLL_TAG_CPUS	    (UINT64_MAX - 2)
 _Static_assert(RS_LATE_SIZE >= RS_MAX_REQS + RS_LATE_TAKE + RING_ENTRIES + RS_MAX_EVENTS + RS_ACCEPT_BATCH,
 	       "bound");
 _Static_assert((RS_LATE_SIZE & (RS_LATE_SIZE - 1)) == 0, "masked");
@@ -366,6 +367,10 @@ static void on_event(struct ring_server *rs, const struct epoll_event *e)
 		rs->outside = true;
 		return;
 	}
+	if (e->data.u64 == EPOLL_TAG_CPUS) {
+		rs->interrupted |= rs->hooks.cpus(rs->hooks.arg);
+		return;
+	}
 	if (e->data.u64 >> 32 == RS_TAG_PORT) {
 		net_turn_away(rs, id);
 		return;
@@ -435,6 +440,8 @@ static void drain_at_exit(struct ring_server *rs)
 	if (rs->outside_fd >= 0) /* nobody serves it now */
 		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, rs->outside_fd, NULL);
 	rs->outside_fd = -1;
+	if (rs->cpus_fd >= 0)
+		epoll_ctl(rs->epfd, EPOLL_CTL_DEL, rs->cpus_fd, NULL);
 
 	for (;;) {
 		bool console = false, socket = false;
@@ -618,6 +625,16 @@ int ring_server_poll_fd(struct ring_server *rs)
 	return rs->epfd;
 }
 
+int ring_server_watch_cpus(struct ring_server *rs, int fd)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = EPOLL_TAG_CPUS};
+
+	if (epoll_ctl(rs->epfd, EPOLL_CTL_ADD, fd, &e))
+		return -errno;
+	rs->cpus_fd = fd;
+	return 0;
+}
+
 int ring_server_watch(struct ring_server *rs, int fd)
 {
 	struct epoll_event e = {.events = EPOLLIN, .data.u64 = EPOLL_TAG_OUTSIDE};
@@ -674,7 +691,7 @@ struct ring_server *ring_server_new(const struct monitor_config *cfg, struct gue
 		return NULL;
 	}
 	*rs = (struct ring_server){
-		.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1, .outside_fd = -1};
+		.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1, .outside_fd = -1, .cpus_fd = -1};
 	rs->uid = geteuid();
 	rs->gid = getegid();
 	/* large, zeroed by mmap, and touched only as far as used */

@@ -19,6 +19,7 @@ struct ring_server_hooks {
 	void (*huge)(void *arg, uint64_t gpa, uint64_t len);
 	void (*stopped)(void *arg, int sig); /* RING_OP_STOP */
 	int (*app)(void *arg); /* RING_READY_APP: 0 when it is there; -errno */
+	bool (*cpus)(void *arg); /* ring_server_watch_cpus(): true: the wait is over */
 	void (*answered)(void *arg); /* once: a peer was answered, and now the guest goes to sleep */
 };
 
@@ -52,6 +53,8 @@ void ring_server_event(struct ring_server *rs, uint32_t event, uint64_t detail);
 void ring_server_interrupt(struct ring_server *rs);
 /* A descriptor that is readable when a turn would complete something: lets instance.c kick a computing guest. */
 int ring_server_poll_fd(struct ring_server *rs);
+/* hooks.cpus is called when this descriptor is readable. */
+int ring_server_watch_cpus(struct ring_server *rs, int fd);
 /* A turn that sleeps also returns when this descriptor is readable. */
 int ring_server_watch(struct ring_server *rs, int fd);
 /* Was it, in the last turn? */

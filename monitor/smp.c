@@ -13,6 +13,9 @@
  * `poked` before it sleeps. So one of them sees the other, and no poke is lost. The guest may be on its way
  * to sleep when it is poked: that is why running does not clear `poked`. At worst one sleep too many is left out.
  *
+ * Under the process monitor the other CPUs are threads of the guest, and the backend serves them without threads of ours
+ * (process_cpus.c): in run(), or from the ring's wait by smp_serve(). Then this file only passes on what they want.
+ *
  * Signals: only SIG_POKE reaches these threads. All of the guest's words are hostile: they can disturb this instance, no more.
  */
 #include "monitor/smp.h"
@@ -69,6 +72,7 @@ struct smp_cpu {
 static struct {
 	struct instance *in;
 	int n;
+	bool alone; /* without threads: the backend serves the other CPUs when it is told to */
 	struct smp_cpu cpu[BOOT_MAX_VCPUS];
 	uint32_t asked, served; /* turns of the ring; futex: served */
 	uint32_t died; /* number of a CPU */
@@ -324,6 +328,12 @@ int smp_prepare(struct instance *in, int n_cpus)
 	smp.in = in;
 	if (n_cpus <= 1)
 		return 0;
+	if (in->backend->cpus_serve) {
+		smp.n = n_cpus;
+		smp.alone = true;
+		smp.cpu[0].shared = in->vcpu;
+		return ring_server_watch_cpus(in->rs, in->backend->cpus_fd(in->ctx));
+	}
 	sigfillset(&sa.sa_mask);
 	sigaction(SIG_POKE, &sa, NULL);
 	sem_init(&smp.ready, 0, 0);
@@ -346,7 +356,7 @@ int smp_prepare(struct instance *in, int n_cpus)
 
 void smp_ready(void)
 {
-	for (int i = 1; i < smp.n; i++)
+	for (int i = 1; i < smp.n && !smp.alone; i++)
 		while (sem_wait(&smp.ready))
 			continue;
 }
@@ -358,16 +368,36 @@ int smp_cpus(void)
 
 /* --- for the loop --------------------------------------------------------------------- */
 
+/* What the backend has heard from the others since. */
+static bool hear(void)
+{
+	uint32_t wants = smp.alone ? smp.in->backend->cpus_want(smp.in->ctx) : 0;
+
+	if (wants & CPUS_POKE0)
+		smp.cpu[0].poked = smp.cpu[0].nudged = 1;
+	if (wants & CPUS_RING)
+		smp.asked = smp.served + 1;
+	return wants;
+}
+
+bool smp_serve(void)
+{
+	smp.in->backend->cpus_serve(smp.in->ctx);
+	return hear();
+}
+
 void smp_cpu0_runs(void)
 {
 	if (smp.n > 1)
 		goes(&smp.cpu[0], WHERE_GUEST);
+	hear();
 }
 
 void smp_cpu0_turns(void)
 {
 	if (smp.n > 1)
 		goes(&smp.cpu[0], WHERE_ASLEEP);
+	hear();
 }
 
 bool smp_cpu0_poked(void)
@@ -387,6 +417,11 @@ bool smp_wants_ring(void)
 
 void smp_ring_served(void)
 {
+	if (smp.alone) {
+		smp.served = smp.asked;
+		smp.in->backend->cpus_served(smp.in->ctx);
+		return;
+	}
 	/* Whoever asked before the turn began; a later one finds that it is not yet there. */
 	__atomic_add_fetch(&smp.served, 1, __ATOMIC_SEQ_CST);
 	syscall(SYS_futex, &smp.served, FUTEX_WAKE_PRIVATE, BOOT_MAX_VCPUS, NULL, NULL, 0);
@@ -399,7 +434,7 @@ bool smp_call0(void)
 
 	if (smp.n == 1)
 		return false;
-	what = __atomic_load_n(&c->shared->call, __ATOMIC_RELAXED);
+	what = smp.alone ? BOOT_CALL_NONE : __atomic_load_n(&c->shared->call, __ATOMIC_RELAXED);
 	if (what == BOOT_CALL_NONE)
 		return false;
 	__atomic_store_n(&c->shared->call, BOOT_CALL_NONE, __ATOMIC_RELAXED);

@@ -11,6 +11,7 @@ struct instance;
 /* Threads for CPUs 1..n-1, which wait for the guest to start theirs; before the filter, which is then for all threads. */
 int smp_prepare(struct instance *in, int n_cpus);
 int smp_cpus(void); /* how many there are, with CPU 0 */
+bool smp_serve(void); /* hooks.cpus of the ring server: another CPU may want something */
 void smp_ready(void); /* all have given up what seccomp_lock_monitor() takes */
 
 /* For the loop, which runs CPU 0. Before CPU 0 runs and while it is in a turn: where others find it. */

@@ -94,7 +94,18 @@ struct backend {
 	enum run_reason (*cpu_run)(struct backend_ctx *ctx, int n, struct run_info *info);
 	void (*cpu_divert)(struct backend_ctx *ctx, int n);
 	void (*cpu_interrupt)(struct backend_ctx *ctx, int n);
+	/*
+	 * Or, where they need no threads: run() serves them beside CPU 0, and returns RUN_KICKED if they want something of the loop.
+	 * cpus_fd: readable when they want to be served while CPU 0 waits; cpus_serve does that. cpus_want: enum cpus_want since
+	 * it was asked last. cpus_served: the ring was served for them.
+	 */
+	int (*cpus_fd)(struct backend_ctx *ctx);
+	void (*cpus_serve)(struct backend_ctx *ctx);
+	uint32_t (*cpus_want)(struct backend_ctx *ctx);
+	void (*cpus_served)(struct backend_ctx *ctx);
 };
+
+enum cpus_want { CPUS_POKE0 = 1 /* CPU 0 */, CPUS_RING = 2 /* a turn of it */ };
 
 extern const struct backend backend_kvm, backend_process;
 

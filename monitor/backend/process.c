@@ -49,6 +49,7 @@
 #include <unistd.h>
 
 #include "abi/process.h"
+#include "monitor/backend/process_cpus.h"
 #include "monitor/backend/process_group.h"
 #include "monitor/backend/process_stub.h"
 #include "monitor/lazy.h"
@@ -102,6 +103,8 @@ struct backend_ctx {
 	enum state state;
 	int doorbell_fd, sock, wake_fd;
 	struct process_group group;
+	struct process_cpus cpus;
+	uint32_t n_cpus;
 	uint64_t doorbell_id; /* RANG: what to answer */
 	uint64_t exits;
 	const char *const *step_names;
@@ -215,7 +218,7 @@ static int spawn(struct backend_ctx *c)
 		    child, &pidfd);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	return pid < 0 ? -err : group_init(&c->group, pid, pidfd);
+	return pid < 0 ? -err : group_init(&c->group, pid, pidfd, c->n_cpus);
 }
 
 /* What the child says: the doorbell's descriptor, or which step failed and how. */
@@ -258,7 +261,7 @@ static int start_child(struct backend_ctx *c, const struct load_plan *plan)
 		child->fds[child->n_fds++] = c->m->regions[i].host_fd;
 	for (int i = 0; i < c->m->n_files; i++)
 		child->fds[child->n_fds++] = c->m->files[i];
-	child->stub_fd = stub_file(c->m, plan, pair[1], &c->step_names);
+	child->stub_fd = stub_file(c->m, plan, pair[1], c->n_cpus > 1, &c->step_names);
 	r = child->stub_fd < 0 ? child->stub_fd : spawn(c);
 	if (child->stub_fd >= 0)
 		close(child->stub_fd);
@@ -277,12 +280,15 @@ static int process_create(struct backend_ctx **out, struct guest_mem *m, const s
 	c->m = m;
 	c->unproven = m->restored;
 	c->vcpu = (struct boot_vcpu *)(m->ram + plan->vcpu_gpa);
-	c->doorbell_fd = c->sock = -1;
+	c->n_cpus = bi->n_vcpus < BOOT_MAX_VCPUS ? bi->n_vcpus : BOOT_MAX_VCPUS;
+	c->doorbell_fd = c->sock = c->cpus.fd = c->cpus.timer_fd = -1;
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	bi->ram_fd = m->ram_fd;
 	for (int i = 0; i < m->n_regions; i++)
 		m->regions[i].r.fd = bi->regions[i].fd = m->regions[i].host_fd;
 	r = c->wake_fd < 0 ? -errno : start_child(c, plan);
+	if (!r)
+		r = cpus_init(&c->cpus, (int)c->n_cpus, &c->group, c->vcpu);
 	if (r)
 		backend_process.destroy(c);
 	else
@@ -337,6 +343,7 @@ static bool first_run(struct backend_ctx *c)
 		return false;
 	}
 	munmap(c->child.stack, CHILD_STACK);
+	cpus_open(&c->cpus, c->doorbell_fd);
 	ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (uint64_t)SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	r = write(c->sock, "", 1);
 	c->state = RUNNING;
@@ -358,7 +365,7 @@ static void divert(struct backend_ctx *c)
 	c->want_divert = 0;
 	/* A child that has yet to go on finds vcpu.kick by itself. */
 	if (c->state == RUNNING)
-		group_kick(&c->group);
+		group_kick(&c->group, 0);
 }
 
 /* Bits for n pages to gpa; pages of the array itself are in RAM then. */
@@ -390,26 +397,49 @@ static bool take_doorbell(struct backend_ctx *c)
 {
 	struct seccomp_notif notif = {0};
 	const uint64_t *arg = (const uint64_t *)notif.data.args;
+	uint32_t host = 0, cpu = 0;
+	int64_t value;
 
 	if (ioctl(c->doorbell_fd, SECCOMP_IOCTL_NOTIF_RECV, &notif) ||
 	    group_serve(&c->group, c->doorbell_fd, &notif))
 		return false;
-	c->doorbell_id = notif.id;
-	c->state = RANG;
 	c->unproven = false;
-	if (arg[0] == PROCESS_FILL)
-		answer_doorbell(c, lazy_ask(c->m, arg[1], arg[2]));
-	else if (arg[0] == PROCESS_MISSING)
-		answer_doorbell(c, tell_missing(c, arg[1], arg[2], arg[3]));
-	else if (arg[0] == PROCESS_PIECES)
-		answer_doorbell(c, tell_pieces(c, arg[1], arg[2]));
-	else
+	if (c->n_cpus > 1 && !group_who(&c->group, (pid_t)notif.pid, &host, &cpu)) {
+		group_answer(c->doorbell_fd, notif.id, 0, -EINVAL);
+		return false;
+	}
+	switch (arg[0]) {
+	case PROCESS_FILL:
+		value = lazy_ask(c->m, arg[1], arg[2]);
+		break;
+	case PROCESS_MISSING:
+		value = tell_missing(c, arg[1], arg[2], arg[3]);
+		break;
+	case PROCESS_PIECES:
+		value = tell_pieces(c, arg[1], arg[2]);
+		break;
+	case PROCESS_CPU:
+		if (c->n_cpus > 1) {
+			c->exits++;
+			cpus_call(&c->cpus, cpu, host, &notif);
+			return false;
+		} /* fall through */
+	default:
+		if (cpu || c->state == RANG) {
+			group_answer(c->doorbell_fd, notif.id, 0, -EINVAL);
+			return false;
+		}
+		c->doorbell_id = notif.id;
+		c->state = RANG;
 		c->exits++;
-	return c->state == RANG;
+		return true;
+	}
+	group_answer(c->doorbell_fd, notif.id, value, 0);
+	return false;
 }
 
 /* The deaths matter only where there is more than the one whose end closes the doorbell. */
-static int wait_for_guest(struct backend_ctx *c, struct pollfd p[3])
+static int wait_for_guest(struct backend_ctx *c, struct pollfd p[4])
 {
 	int ms = group_patience_ms(&c->group);
 	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
@@ -418,15 +448,16 @@ static int wait_for_guest(struct backend_ctx *c, struct pollfd p[3])
 	c->late = ms ? 0 : c->late + 1;
 	if (c->late > LATE_MAX)
 		return 0;
-	p[2].revents = 0;
-	return ppoll(p, c->group.n > 1 ? 3 : 2, ms < 0 ? NULL : &t, NULL);
+	p[2].revents = p[3].revents = 0;
+	return ppoll(p, c->n_cpus > 1 ? 4 : c->group.n > 1 ? 3 : 2, ms < 0 ? NULL : &t, NULL);
 }
 
 static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 {
-	struct pollfd p[3] = {{.events = POLLIN},
+	struct pollfd p[4] = {{.events = POLLIN},
 			      {.fd = c->wake_fd, .events = POLLIN},
-			      {.fd = c->group.deaths_fd, .events = POLLIN}};
+			      {.fd = c->group.deaths_fd, .events = POLLIN},
+			      {.fd = c->cpus.timer_fd, .events = POLLIN}};
 
 	if (c->state == DEAD)
 		return died(c, info);
@@ -458,8 +489,12 @@ static enum run_reason process_run(struct backend_ctx *c, struct run_info *info)
 			(void)r;
 			return RUN_KICKED;
 		}
+		if (p[3].revents)
+			cpus_time(&c->cpus);
 		if (p[0].revents & POLLIN && take_doorbell(c))
 			return RUN_DOORBELL;
+		if (c->cpus.wants)
+			return RUN_KICKED;
 		if (p[0].revents & (POLLHUP | POLLERR | POLLNVAL) || p[2].revents)
 			return died(c, info);
 	}
@@ -479,6 +514,45 @@ static void process_kick(struct backend_ctx *c)
 	__atomic_store_n(&c->vcpu->kick, 1, __ATOMIC_RELAXED);
 	c->want_divert = 1;
 	process_interrupt(c);
+}
+
+/* --- several CPUs -------------------------------------------------------------------------- */
+
+static int process_cpus_fd(struct backend_ctx *c)
+{
+	return c->cpus.fd;
+}
+
+/* While CPU 0 waits in its doorbell. A death is seen by the next run(). */
+static void process_cpus_serve(struct backend_ctx *c)
+{
+	struct pollfd p[3] = {{.fd = c->doorbell_fd, .events = POLLIN},
+			      {.fd = c->cpus.timer_fd, .events = POLLIN},
+			      {.fd = c->group.deaths_fd, .events = POLLIN}};
+	struct timespec none = {0, 0};
+
+	if (ppoll(p, 3, &none, NULL) <= 0)
+		return;
+	if (p[1].revents)
+		cpus_time(&c->cpus);
+	if (p[0].revents & POLLIN)
+		take_doorbell(c);
+	if (p[0].revents & (POLLHUP | POLLERR | POLLNVAL) || p[2].revents ||
+	    group_patience_ms(&c->group) == 0)
+		c->cpus.wants |= CPUS_POKE0;
+}
+
+static uint32_t process_cpus_want(struct backend_ctx *c)
+{
+	uint32_t wants = c->cpus.wants;
+
+	c->cpus.wants = 0;
+	return wants;
+}
+
+static void process_cpus_served(struct backend_ctx *c)
+{
+	cpus_served(&c->cpus);
 }
 
 /* --- memory ------------------------------------------------------------------------------ */
@@ -511,8 +585,7 @@ static void process_huge(struct backend_ctx *c, uint64_t gpa, uint64_t len)
 
 static int process_guest_syscalls(struct backend_ctx *c)
 {
-	(void)c;
-	return stub_allowed_calls();
+	return stub_allowed_calls(c->n_cpus > 1);
 }
 
 static void process_touched(struct backend_ctx *c, uint8_t *state, uint64_t pages)
@@ -530,6 +603,7 @@ static void process_destroy(struct backend_ctx *c)
 	int fds[] = {c->doorbell_fd, c->sock, c->wake_fd};
 
 	group_destroy(&c->group);
+	cpus_close(&c->cpus);
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -550,5 +624,9 @@ const struct backend backend_process = {
 	.guest_syscalls = process_guest_syscalls,
 	.exits = process_exits,
 	.touched = process_touched,
+	.cpus_fd = process_cpus_fd,
+	.cpus_serve = process_cpus_serve,
+	.cpus_want = process_cpus_want,
+	.cpus_served = process_cpus_served,
 	.destroy = process_destroy,
 };

@@ -13,6 +13,9 @@
  *   WAIT      its second call: it waits for its turn for the first time
  *   SWITCH j  whoever has the CPU gives it to j, and waits
  *
+ * With several CPUs each host process has a thread for each of them, its seat, which it makes by clone(PROCESS_SEAT_FLAGS) before its
+ * first wait; a seat is known by its first WAIT, which says for which CPU it is. Turns are given for each CPU by itself.
+ *
  *      clone             prctl              WAIT            SWITCH to it
  *   --------> awaited ----------> (mortal) ------> waiting <------------> running
  *
@@ -51,8 +54,10 @@ HOST_SYSCALL(process, pidfd_open);
 HOST_SYSCALL(process, pidfd_send_signal);
 HOST_SYSCALL(process, pread64);
 HOST_SYSCALL(process, waitid);
+HOST_SYSCALL(smp, tgkill);
 
-#define BIRTH_MS 10000
+#define BIRTH_MS      10000
+#define SPARE_THREADS 4
 #ifndef P_PIDFD
 #define P_PIDFD 3
 #endif
@@ -72,16 +77,19 @@ static int watch(struct process_group *g, int pidfd)
 	return epoll_ctl(g->deaths_fd, EPOLL_CTL_ADD, pidfd, &e) ? -errno : 0;
 }
 
-int group_init(struct process_group *g, pid_t pid, int pidfd)
+int group_init(struct process_group *g, pid_t pid, int pidfd, uint32_t n_cpus)
 {
-	*g = (struct process_group){.n = 1, .wanted = -1, .p[0] = {.pid = pid, .pidfd = pidfd}};
+	*g = (struct process_group){
+		.n = 1, .n_cpus = n_cpus, .p[0] = {.pid = pid, .pidfd = pidfd, .seat[0].tid = pid}};
+	for (uint32_t i = 0; i < n_cpus; i++)
+		g->cpu[i].wanted = -1;
 	/* Of this thread: the host keeps them by thread. */
 	g->children_fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 	g->deaths_fd = epoll_create1(EPOLL_CLOEXEC);
 	return g->deaths_fd < 0 ? -errno : watch(g, pidfd);
 }
 
-static void answer(int doorbell_fd, uint64_t id, int64_t value, int error)
+void group_answer(int doorbell_fd, uint64_t id, int64_t value, int error)
 {
 	struct seccomp_notif_resp r = {.id = id, .val = value, .error = error};
 
@@ -100,11 +108,32 @@ static uint32_t index_of(const struct process_group *g, pid_t pid)
 {
 	uint32_t i = 0;
 
-	if (g->running < g->n && g->p[g->running].pid == pid)
-		return g->running;
+	if (g->cpu[0].running < g->n && g->p[g->cpu[0].running].pid == pid)
+		return g->cpu[0].running;
 	while (i < g->n && g->p[i].pid != pid)
 		i++;
 	return i;
+}
+
+/* Whose seat the thread is: of which host process, for which CPU. */
+static bool seat_of(const struct process_group *g, pid_t tid, uint32_t *host, uint32_t *cpu)
+{
+	for (uint32_t c = 0; c < g->n_cpus; c++)
+		if (g->cpu[c].running < g->n && g->p[g->cpu[c].running].seat[c].tid == tid) {
+			*host = g->cpu[c].running;
+			*cpu = c;
+			return true;
+		}
+	for (*host = 0; *host < g->n; ++*host)
+		for (*cpu = 0; *cpu < g->n_cpus; ++*cpu)
+			if (g->p[*host].seat[*cpu].tid == tid)
+				return true;
+	return false;
+}
+
+bool group_who(const struct process_group *g, pid_t tid, uint32_t *host, uint32_t *cpu)
+{
+	return seat_of(g, tid, host, cpu) && g->cpu[*cpu].running == *host;
 }
 
 /* --- births ------------------------------------------------------------------------ */
@@ -161,15 +190,39 @@ static void not_born(struct process_group *g)
 	g->births--;
 }
 
+/*
+ * A thread for another CPU. The host may fail to make it, or a signal make it ask anew, so a few more are granted than there are
+ * CPUs; who has no seat has nothing.
+ */
+static void thread_asked(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
+{
+	uint32_t who = index_of(g, (pid_t)notif->pid), cpu;
+
+	if (who == g->n && !seat_of(g, (pid_t)notif->pid, &who, &cpu))
+		who = g->n;
+	if (g->n_cpus == 1 || who == g->n || g->p[who].threads_asked >= g->n_cpus - 1 + SPARE_THREADS) {
+		group_answer(doorbell_fd, notif->id, 0, -EAGAIN);
+		return;
+	}
+	g->p[who].threads_asked++;
+	let_go_on(doorbell_fd, notif->id);
+}
+
 static void birth_asked(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
 {
+	uint32_t host, cpu;
+
+	if (notif->data.args[0] == PROCESS_SEAT_FLAGS) {
+		thread_asked(g, doorbell_fd, notif);
+		return;
+	}
 	if (!g->births)
 		note_others(g);
 	else if (g->birth_ns && unknown_children(g) == 0)
 		not_born(g); /* a signal interrupted it, and the host asks anew */
 	if (notif->data.args[0] != PROCESS_CLONE_FLAGS || g->birth_ns || g->births >= PROCESS_MAX - 1 ||
-	    index_of(g, (pid_t)notif->pid) == g->n) {
-		answer(doorbell_fd, notif->id, 0, -EAGAIN);
+	    !seat_of(g, (pid_t)notif->pid, &host, &cpu)) {
+		group_answer(doorbell_fd, notif->id, 0, -EAGAIN);
 		return;
 	}
 	g->births++;
@@ -189,7 +242,7 @@ static void birth_reported(struct process_group *g, int doorbell_fd, const struc
 	if (fd < 0 || ioctl(doorbell_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &notif->id) || watch(g, fd)) {
 		if (fd >= 0)
 			close(fd);
-		answer(doorbell_fd, notif->id, 0, -EPERM);
+		group_answer(doorbell_fd, notif->id, 0, -EPERM);
 		return;
 	}
 	*p = (struct guest_process){.pid = (pid_t)notif->pid, .pidfd = fd};
@@ -222,28 +275,68 @@ int group_patience_ms(const struct process_group *g)
 
 /* --- turns --------------------------------------------------------------------------- */
 
-static void give_turn(struct process_group *g, int doorbell_fd, uint32_t to)
+void group_turn(struct process_group *g, int doorbell_fd, uint32_t cpu, uint32_t to)
 {
-	struct guest_process *p = &g->p[to];
+	struct guest_seat *s = &g->p[to].seat[cpu];
 
-	g->running = to;
-	g->wanted = p->waits ? -1 : (int32_t)to; /* it may have yet to come to its wait */
-	if (!p->waits)
+	g->cpu[cpu].running = to;
+	g->cpu[cpu].wanted = s->waits ? -1 : (int32_t)to; /* it may have yet to come to its wait */
+	if (!s->waits)
 		return;
-	p->waits = false;
-	answer(doorbell_fd, p->id, 0, 0);
+	s->waits = false;
+	group_answer(doorbell_fd, s->id, 0, 0);
 }
 
-static void begin_wait(struct process_group *g, uint32_t who, uint64_t id)
+static void begin_wait(struct guest_seat *s, uint64_t id)
 {
-	g->p[who].waits = true;
-	g->p[who].id = id;
+	s->waits = true;
+	s->id = id;
+}
+
+/* The host process that the thread is of; g->n: none of the guest's. It waits for our answer, so its number is its own. */
+static uint32_t process_of(const struct process_group *g, pid_t tid)
+{
+	uint32_t i = index_of(g, tid);
+
+	if (i < g->n || g->n_cpus == 1)
+		return i;
+	for (i = 0; i < g->n; i++)
+		if (g->p[i].threads_asked && !syscall(SYS_tgkill, g->p[i].pid, tid, 0))
+			return i;
+	return g->n;
+}
+
+/* A new process, or thread, takes its seat. */
+static int seat_taken(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
+{
+	const uint64_t cpu = notif->data.args[1];
+	const pid_t tid = (pid_t)notif->pid;
+	uint32_t who, had;
+	struct guest_seat *s;
+
+	if (cpu >= g->n_cpus)
+		return -EINVAL;
+	if (!seat_of(g, tid, &who, &had)) {
+		who = process_of(g, tid);
+		if (who == g->n || g->p[who].seat[cpu].tid ||
+		    ioctl(doorbell_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &notif->id))
+			return -EINVAL;
+	} else if (had != cpu) {
+		return -EINVAL;
+	}
+	s = &g->p[who].seat[cpu];
+	s->tid = tid;
+	begin_wait(s, notif->id);
+	if (g->cpu[cpu].wanted == (int32_t)who)
+		group_turn(g, doorbell_fd, (uint32_t)cpu, who);
+	return 0;
 }
 
 bool group_serve(struct process_group *g, int doorbell_fd, const struct seccomp_notif *notif)
 {
 	const uint64_t what = notif->data.args[0], to = notif->data.args[1];
-	uint32_t who;
+	uint32_t who, cpu;
+	int r;
 
 	if (notif->data.nr == SYS_clone) {
 		birth_asked(g, doorbell_fd, notif);
@@ -255,28 +348,33 @@ bool group_serve(struct process_group *g, int doorbell_fd, const struct seccomp_
 	}
 	if (what != PROCESS_SWITCH && what != PROCESS_WAIT && what != PROCESS_STILLBORN)
 		return false;
-	who = index_of(g, (pid_t)notif->pid);
 	if (what == PROCESS_STILLBORN) {
 		stillborn(g);
-		answer(doorbell_fd, notif->id, 0, 0);
-	} else if (who == g->n || (what == PROCESS_SWITCH && (to >= PROCESS_MAX || to == who))) {
-		answer(doorbell_fd, notif->id, 0, -EINVAL);
-	} else if (what == PROCESS_SWITCH) {
-		begin_wait(g, who, notif->id);
-		give_turn(g, doorbell_fd, (uint32_t)to);
+		group_answer(doorbell_fd, notif->id, 0, 0);
+	} else if (what == PROCESS_WAIT) {
+		r = seat_taken(g, doorbell_fd, notif);
+		if (r)
+			group_answer(doorbell_fd, notif->id, 0, r);
+	} else if (!seat_of(g, (pid_t)notif->pid, &who, &cpu) || to >= PROCESS_MAX || to == who) {
+		group_answer(doorbell_fd, notif->id, 0, -EINVAL);
 	} else {
-		begin_wait(g, who, notif->id);
-		if (g->wanted == (int32_t)who)
-			give_turn(g, doorbell_fd, who);
+		begin_wait(&g->p[who].seat[cpu], notif->id);
+		group_turn(g, doorbell_fd, cpu, (uint32_t)to);
 	}
 	return true;
 }
 
-void group_kick(const struct process_group *g)
+void group_kick(const struct process_group *g, uint32_t cpu)
 {
+	const struct guest_process *p = &g->p[g->cpu[cpu].running];
+
 	/* A signal would interrupt a clone. Who wants the guest's attention tries again soon. */
-	if (g->running < g->n && !g->birth_ns)
-		syscall(SYS_pidfd_send_signal, g->p[g->running].pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
+	if (g->cpu[cpu].running >= g->n || g->birth_ns)
+		return;
+	if (g->n_cpus == 1)
+		syscall(SYS_pidfd_send_signal, p->pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
+	else if (p->seat[cpu].tid && !p->seat[cpu].waits)
+		syscall(SYS_tgkill, p->pid, p->seat[cpu].tid, PROCESS_KICK_SIGNAL);
 }
 
 /* --- deaths ---------------------------------------------------------------------------- */

@@ -11,22 +11,34 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "abi/boot.h"
 #include "abi/process.h"
 
 #define PROCESS_OTHERS 8
 
+struct guest_seat {
+	pid_t tid; /* 0: there is none yet */
+	bool waits; /* in PROCESS_WAIT or PROCESS_SWITCH, to be answered by `id` */
+	uint64_t id;
+};
+
 struct guest_process {
 	pid_t pid;
 	int pidfd;
-	bool waits; /* in PROCESS_WAIT or PROCESS_SWITCH, to be answered by `id` */
-	uint64_t id;
+	uint32_t threads_asked; /* how often we said yes */
+	struct guest_seat seat[BOOT_MAX_VCPUS]; /* a thread for each CPU */
+};
+
+struct guest_cpu {
+	uint32_t running; /* who has it, as far as we were told */
+	int32_t wanted; /* who gets it when its seat begins to wait; -1: nobody */
 };
 
 struct process_group {
 	struct guest_process p[PROCESS_MAX];
 	uint32_t n; /* 0: the first one was never started */
-	uint32_t running; /* who has the CPU, as far as we were told */
-	int32_t wanted; /* who gets it when it begins to wait; -1: nobody */
+	uint32_t n_cpus;
+	struct guest_cpu cpu[BOOT_MAX_VCPUS];
 	uint32_t births; /* how often we said yes */
 	uint64_t birth_ns; /* when to the one that has yet to report; 0: to none */
 	int deaths_fd; /* readable when one of them has died */
@@ -37,7 +49,12 @@ struct process_group {
 };
 
 /* The first one was started. 0 or -errno. */
-int group_init(struct process_group *g, pid_t pid, int pidfd);
+int group_init(struct process_group *g, pid_t pid, int pidfd, uint32_t n_cpus);
+/* Who rings: host process and CPU, which has to be running there. False: nobody who may. */
+bool group_who(const struct process_group *g, pid_t tid, uint32_t *host, uint32_t *cpu);
+/* CPU `cpu` goes on in host process `to`. */
+void group_turn(struct process_group *g, int doorbell_fd, uint32_t cpu, uint32_t to);
+void group_answer(int doorbell_fd, uint64_t id, int64_t value, int error);
 /*
  * What a guest process asked for, unless it is the doorbell's other business: handled, and answered if that is due. False:
  * it is not for the group. `notif` is a copy that the host made.
@@ -48,7 +65,7 @@ int group_patience_ms(const struct process_group *g);
 /* The pidfd of one that died, or of the first one. */
 int group_dead(const struct process_group *g);
 /* A signal to the one that has the CPU. */
-void group_kick(const struct process_group *g);
+void group_kick(const struct process_group *g, uint32_t cpu);
 /* Ends and reaps all of them, whether they reported or not. */
 void group_destroy(struct process_group *g);
 

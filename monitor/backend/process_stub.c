@@ -208,6 +208,7 @@ static void limit(struct builder *b, int resource, uint64_t value)
 struct program {
 	struct sock_filter f[192];
 	unsigned n;
+	bool several; /* CPUs */
 };
 
 static void emit(struct program *p, struct sock_filter f)
@@ -313,7 +314,22 @@ static void require_arg(struct program *p, unsigned arg, uint32_t value)
 static void rule_clone(struct program *p, const struct guest_mem *m)
 {
 	(void)m;
+	if (p->several) {
+		emit(p, LD_LO(args[0]));
+		emit(p, JEQ(PROCESS_SEAT_FLAGS, 0, 3));
+		emit(p, LD_HI(args[0]));
+		emit(p, JEQ(0, 0, 1));
+		emit(p, RET(SECCOMP_RET_ALLOW));
+	}
 	require_arg(p, 0, PROCESS_CLONE_FLAGS);
+	emit(p, RET(SECCOMP_RET_ALLOW));
+}
+
+/* A new thread's exception stack; what was there before is nobody's business. */
+static void rule_sigaltstack(struct program *p, const struct guest_mem *m)
+{
+	(void)m;
+	require_arg(p, 1, 0);
 	emit(p, RET(SECCOMP_RET_ALLOW));
 }
 
@@ -331,6 +347,7 @@ static void rule_allow(struct program *p, const struct guest_mem *m)
 	emit(p, RET(SECCOMP_RET_ALLOW));
 }
 
+#define SEVERAL_CALLS 2 /* the last ones are for several CPUs only */
 static const struct {
 	uint32_t nr;
 	void (*rule)(struct program *p, const struct guest_mem *m);
@@ -344,11 +361,13 @@ static const struct {
 	{SYS_exit_group, rule_allow},
 	{SYS_clone, rule_clone},
 	{SYS_prctl, rule_prctl},
+	{SYS_sigaltstack, rule_sigaltstack},
+	{SYS_sched_yield, rule_allow},
 };
 
-int stub_allowed_calls(void)
+int stub_allowed_calls(bool several)
 {
-	return sizeof(gate_calls) / sizeof(gate_calls[0]);
+	return (int)(sizeof(gate_calls) / sizeof(gate_calls[0])) - (several ? 0 : SEVERAL_CALLS);
 }
 
 static void filter_gate(struct program *p, const struct guest_mem *m, uint64_t gate_ret)
@@ -362,7 +381,7 @@ static void filter_gate(struct program *p, const struct guest_mem *m, uint64_t g
 	emit(p, JEQ(gate_ret >> 32, 1, 0));
 	emit(p, RET(SECCOMP_RET_TRAP));
 	emit(p, LD(nr));
-	for (unsigned i = 0; i < sizeof(gate_calls) / sizeof(gate_calls[0]); i++) {
+	for (unsigned i = 0; i < (unsigned)stub_allowed_calls(p->several); i++) {
 		unsigned at = p->n;
 
 		emit(p, JEQ(gate_calls[i].nr, 0, 0));
@@ -491,9 +510,10 @@ static void stage_doorbell(struct builder *b, const struct guest_mem *m, int soc
 	STEP("wait for the monitor", read, sock, data_va(b, &msg->byte), 1)->min = 1;
 }
 
-static void stage_lock(struct builder *b, const struct guest_mem *m, const struct load_plan *plan, int sock)
+static void stage_lock(struct builder *b, const struct guest_mem *m, const struct load_plan *plan, int sock,
+		       bool several)
 {
-	struct program p = {.n = 0};
+	struct program p = {.several = several};
 	uint64_t regions = 0;
 
 	for (int i = 0; i < m->n_regions; i++)
@@ -547,7 +567,7 @@ static int write_file(const uint8_t *image, size_t size)
 	return -EIO;
 }
 
-int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock,
+int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock, bool several,
 	      const char *const **step_names)
 {
 	size_t size = 0x1000 + sizeof(struct stub_data);
@@ -568,7 +588,7 @@ int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock,
 	stage_memory(b, m, plan);
 	stage_signals(b, plan);
 	stage_doorbell(b, m, sock);
-	stage_lock(b, m, plan, sock);
+	stage_lock(b, m, plan, sock, several);
 	memset(&b->d->steps[b->n], 0xff, sizeof(struct step));
 	elf_headers(image, sizeof(struct stub_data));
 	fd = b->full ? -E2BIG : write_file(image, size);

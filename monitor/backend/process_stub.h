@@ -19,12 +19,12 @@ struct stub_report { /* what a stub that failed sends over its socket: result < 
 
 /*
  * An ELF file in a memfd that makes the guest process of `m` and `plan`, talking over `sock` (a number in the
- * child's table). Descriptor, or -errno. *step_names: one name for each step, for messages.
+ * child's table). several: of CPUs. Descriptor, or -errno. *step_names: one name for each step, for messages.
  */
-int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock,
+int stub_file(const struct guest_mem *m, const struct load_plan *plan, int sock, bool several,
 	      const char *const **step_names);
 
 /* Number of host calls that the guest's filter lets through. */
-int stub_allowed_calls(void);
+int stub_allowed_calls(bool several);
 
 #endif
