@@ -16,7 +16,7 @@
  *             of a region's descriptor or of a snapshot's (PROCESS_PIECES); below BOOT_LIBOS_TOP
  *   munmap, mprotect, madvise(POPULATE_READ, POPULATE_WRITE, COLLAPSE)
  *   rt_sigreturn, exit_group
- *   clone(PROCESS_CLONE_FLAGS), prctl(PR_SET_PDEATHSIG, SIGKILL): notifications, as the doorbell is
+ *   clone(PROCESS_CLONE_FLAGS) (-EBUSY: with several CPUs, the one before has yet to report), prctl(PR_SET_PDEATHSIG, SIGKILL): notifications, as the doorbell is
  *   PROCESS_DOORBELL_NR
  *
  * Each address space of the guest may have a host process of its own. They are numbered from 0, the first one, in the order of their

@@ -81,7 +81,10 @@ static struct host *give_birth(void)
 
 	if (n_hosts == PROCESS_MAX || refused)
 		return NULL;
-	r = process_gate(__NR_clone, PROCESS_CLONE_FLAGS, (u64)process_born_slot, 0, 0, 0, 0);
+	/* Several CPUs: the one before, which another CPU made, has yet to report. The monitor waits for that no longer than it may. */
+	while ((r = process_gate(__NR_clone, PROCESS_CLONE_FLAGS, (u64)process_born_slot, 0, 0, 0, 0)) ==
+	       -EBUSY)
+		process_gate(__NR_sched_yield, 0, 0, 0, 0, 0, 0);
 	if (r < 0) {
 		process_gate(PROCESS_DOORBELL_NR, PROCESS_STILLBORN, 0, 0, 0, 0, 0);
 		refused = true;

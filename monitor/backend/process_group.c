@@ -220,6 +220,10 @@ static void birth_asked(struct process_group *g, int doorbell_fd, const struct s
 		note_others(g);
 	else if (g->birth_ns && unknown_children(g) == 0)
 		not_born(g); /* a signal interrupted it, and the host asks anew */
+	if (g->n_cpus > 1 && g->birth_ns && g->n + 1 < PROCESS_MAX) {
+		group_answer(doorbell_fd, notif->id, 0, -EBUSY); /* to be asked again */
+		return;
+	}
 	if (notif->data.args[0] != PROCESS_CLONE_FLAGS || g->birth_ns || g->births >= PROCESS_MAX - 1 ||
 	    !seat_of(g, (pid_t)notif->pid, &host, &cpu)) {
 		group_answer(doorbell_fd, notif->id, 0, -EAGAIN);
