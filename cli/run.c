@@ -78,7 +78,7 @@ static const struct option_def run_options[] = {
 	{OPT_MONITOR, 0, "monitor", "auto|kvm|process",
 	 "what runs the program: a KVM virtual machine, or a confined\n"
 	 "process (weaker; needs nothing). auto: kvm where it can be used"},
-	{OPT_CPUS, 0, "cpus", "N", "virtual CPUs, 1 to 16 (1); more than one with the kvm monitor only"},
+	{OPT_CPUS, 0, "cpus", "N", "virtual CPUs, 1 to 16 (1)"},
 	{OPT_MEMORY, 'm', "memory", "SIZE", "limit of its memory, such as 64M or 2G (512M); grows on demand"},
 	{OPT_ENV, 'e', "env", "K=V", "environment variable; K alone takes the value from here"},
 	{OPT_ENV_FILE, 0, "env-file", "FILE", "environment variables, one K=V a line; -e wins"},

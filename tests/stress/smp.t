@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: ISC
-# The stress of smp.c with injected scheduling, for STRESS_SECONDS in all: on several CPUs under kvm most of the time, on one
-# under both monitors the rest, each round with another seed.
+# The stress of smp.c with injected scheduling, for STRESS_SECONDS in all: on several CPUs and on one, under both monitors, each
+# round with another seed.
 # STRESS_SEED repeats a round that failed: the seed stands in its name.
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ my $bin = "$dir/smp";
 system($ENV{CC} // 'gcc', '-O1', '-pthread', "$FindBin::Bin/smp.c", '-o', $bin) and BAIL_OUT('smp.c does not compile');
 chdir $dir;
 
-my @kinds = (['process']);
+my @kinds = (['process', '--cpus', 2], ['process', '--cpus', 4], ['process']);
 unshift @kinds, ['kvm', '--cpus', 2], ['kvm', '--cpus', 4], ['kvm'] if -w '/dev/kvm';
 my $end = time + $seconds;
 my $each = int($seconds / 10);
