@@ -367,6 +367,80 @@ static void clone_ring(void)
 	}
 }
 
+/* --- several CPUs ------------------------------------------------------------------ */
+
+static void gate_altstack(void)
+{
+	stack_t st = {.ss_flags = SS_DISABLE};
+
+	gate(SYS_sigaltstack, (long)&st, 0, 0, 0, 0, 0);
+}
+
+static void gate_altstack_old(void)
+{
+	stack_t st;
+
+	gate(SYS_sigaltstack, 0, (long)&st, 0, 0, 0, 0);
+}
+
+static void gate_yield(void)
+{
+	gate(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
+static void gate_thread_flags(void)
+{
+	gate(SYS_clone, PROCESS_SEAT_FLAGS | 0x2000, 0, 0, 0, 0, 0);
+}
+
+static volatile long seats_had;
+
+/* A thread that claims seats that are taken, or that there are not, and asks for what only a seat may have. */
+static void thread_claims(void)
+{
+	for (long i = -1; i < 20; i++)
+		seats_had += gate(PROCESS_DOORBELL_NR, PROCESS_WAIT, i, 0, 0, 0, 0) >= 0;
+	seats_had += gate(PROCESS_DOORBELL_NR, PROCESS_FILL, 0, 1, 0, 0, 0) >= 0;
+	seats_had += gate(PROCESS_DOORBELL_NR, PROCESS_CPU, BOOT_CALL_POKE, 3, 0, 0, 0) >= 0;
+	seats_had += gate(PROCESS_DOORBELL_NR, PROCESS_SWITCH, 1, 0, 0, 0, 0) >= 0;
+	seats_had += gate(PROCESS_DOORBELL_NR, PROCESS_RING, 0, 0, 0, 0, 0) >= 0;
+	child_spins();
+}
+
+static void thread_flood(void)
+{
+	int n = 0;
+
+	memset(child_stack, 0, sizeof(child_stack));
+	started = *(volatile char *)thread_claims & *(volatile char *)child_spins & 0;
+	seats_had = 0;
+	for (int i = 0; i < 1000; i++) {
+		uint64_t *sp = &child_stack[n % PROCESS_MAX][504];
+
+		sp[0] = (uint64_t)thread_claims;
+		n += gate(SYS_clone, PROCESS_SEAT_FLAGS, (long)sp, 0, 0, 0, 0) > 0;
+	}
+	while (started < n)
+		;
+	if (n > 8)
+		printf("%d threads were born\n", n);
+	if (seats_had)
+		printf("%ld times a thread without a seat was heard\n", seats_had);
+}
+
+/* Calls of a CPU with what no library OS would say. Some make it sleep: not for long. */
+static void cpu_calls(void)
+{
+	static const long args[] = {0, 1, 2, 15, 16, 99, -2, 1l << 31, 1l << 32, 1l << 62};
+
+	for (long what = -1; what < 9; what++)
+		for (unsigned i = 0; i < sizeof(args) / sizeof(args[0]); i++)
+			if (what != BOOT_CALL_IDLE || args[i] < 100)
+				gate(PROCESS_DOORBELL_NR, PROCESS_CPU, what, args[i], 0, 0, 0);
+	for (long i = 0; i < 20; i++)
+		gate(PROCESS_DOORBELL_NR, PROCESS_SWITCH, i + PROCESS_MAX, 0, 0, 0, 0);
+}
+
 /* To one that will never be. */
 static void switch_nobody(void)
 {
@@ -540,6 +614,12 @@ static const struct {
 	{"clone-spin-loop", clone_spin_loop},
 	{"clone-exit", clone_exit},
 	{"clone-ring", clone_ring},
+	{"gate-altstack", gate_altstack},
+	{"gate-altstack-old", gate_altstack_old},
+	{"gate-yield", gate_yield},
+	{"gate-thread-flags", gate_thread_flags},
+	{"thread-flood", thread_flood},
+	{"cpu-calls", cpu_calls},
 	{"switch-nobody", switch_nobody},
 	{"wait-forever", wait_forever},
 	{"gate-unmap-all", gate_unmap_all},

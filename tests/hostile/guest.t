@@ -24,7 +24,10 @@ my %cases = (
 	'raw-syscalls' => ['process kvm', 0, qr//],
 	(map { ("gate-$_" => ['process', 159, $forbidden]) }
 		qw(openat ptrace ftruncate mmap-private mmap-anonymous mmap-image-writable mmap-above mmap-other-fd prot-bits
-			clone-thread clone-child clone-high clone3 fork futex prctl-dumpable prctl-signal setpgid)),
+			clone-thread clone-child clone-high clone3 fork futex prctl-dumpable prctl-signal setpgid altstack yield)),
+	(map { ("gate-$_" => ['process', 159, $forbidden, '--cpus', 2]) } qw(altstack-old thread-flags)),
+	'thread-flood' => ['process', 0, qr/^\z/, '--cpus', 2, '--timeout', '20s'],
+	'cpu-calls' => ['process', 0, qr/^\z/, '--cpus', 2, '--timeout', '20s'],
 	'prctl-again' => ['process', 0, qr//],
 	'clone-flood' => ['process', 0, qr//],
 	'clone-silent' => ['process', 125, qr/a new guest process did not report/],
