@@ -67,6 +67,15 @@ void log_raw(const char *fmt, ...)
 	ring_call_nosleep(&sqe, NULL, NULL);
 }
 
+/* CPU 0's doorbell is for the ring; another CPU has to say so. */
+static void raw_doorbell(void)
+{
+	if (this_cpu()->id && plat->cpu_call)
+		plat->cpu_call(BOOT_CALL_RING, 0);
+	else
+		plat->doorbell();
+}
+
 /* Put one request behind whatever is in the submission ring and ring. No completion is looked at. */
 static void raw_submit(const struct ring_sqe *sqe)
 {
@@ -74,11 +83,11 @@ static void raw_submit(const struct ring_sqe *sqe)
 	u32 tail = r->ctl.sq_tail;
 
 	if (tail - r->ctl.sq_head >= RING_ENTRIES)
-		plat->doorbell();
+		raw_doorbell();
 	r->sq[tail % RING_ENTRIES] = *sqe;
 	__atomic_store_n(&r->ctl.sq_tail, tail + 1, __ATOMIC_RELEASE);
 	r->ctl.wait = 0;
-	plat->doorbell();
+	raw_doorbell();
 }
 
 _Noreturn void panic(const char *fmt, ...)

@@ -31,7 +31,7 @@
  * registers; the app's are in the frame and are copied to thread->xstate.
  *
  * Several CPUs: what the handler does itself it does without the library OS's lock, or, if it interrupted the library OS,
- * perhaps with it. So the app's misses are handled in process_trap(), and others map a stack's page at most (`alone`).
+ * perhaps with it. So the app's misses are handled in process_trap(), and others map one page of the library OS's own (`alone`).
  *
  * SIGSYS is an unpatched system call of the app: the filter lets calls pass
  * only from the gate. The kick signal finds either the app, and diverts it, or
@@ -577,13 +577,14 @@ static bool entry_allows(u64 e, u64 error)
 }
 
 /* The direct map: only frames that were not filled at the start are not there. */
-static bool physmap_miss(u64 addr)
+static bool physmap_miss(u64 addr, bool alone)
 {
 	u64 pfn = (addr - boot->physmap_va) >> PAGE_SHIFT, n;
 
 	if (!n_missing || pfn >= lazy_frames.n)
 		return false;
-	n = fill_frames(GPA(pfn << PAGE_SHIFT), MIRROR_AROUND - pfn % MIRROR_AROUND, 0);
+	/* Alone: the library OS's own, which nobody has to fill. */
+	n = fill_frames(GPA(pfn << PAGE_SHIFT), alone ? 1 : MIRROR_AROUND - pfn % MIRROR_AROUND, 0);
 	if (!n)
 		panic("process: the monitor cannot read the snapshot");
 	if (host_mmap(boot->physmap_va + (pfn << PAGE_SHIFT), GPA(pfn << PAGE_SHIFT), n << PAGE_SHIFT,
@@ -653,7 +654,7 @@ static bool mirror_miss(u64 addr, u64 *error, bool alone)
 	int prot;
 
 	if (addr - boot->physmap_va < boot->ram_max)
-		return physmap_miss(addr);
+		return physmap_miss(addr, alone);
 	if (addr - boot->vmap_va < boot->vmap_size)
 		as = &libos;
 	else if (alone || !as || addr >= BOOT_TASK_SIZE)
@@ -671,7 +672,10 @@ static bool mirror_miss(u64 addr, u64 *error, bool alone)
 		panic("process: the monitor cannot read the snapshot");
 	prot = PLAT_R | (e & PTE_W ? PLAT_W : 0) | (e & PTE_NX ? 0 : PLAT_X);
 	if (host_mmap(at, pte_gpa(e), n * PAGE_SIZE, prot, false)) {
-		drop_app_mappings();
+		if (alone) /* and whoever has the lock may be busy with what was mapped of files: it is no error if that is gone */
+			process_gate(__NR_munmap, 0, BOOT_TASK_SIZE, 0, 0, 0, 0);
+		else
+			drop_app_mappings();
 		if (host_mmap(at, pte_gpa(e), n * PAGE_SIZE, prot, false))
 			panic("process: the host has no more room for mappings");
 	}

@@ -137,6 +137,11 @@ struct host *host_for(struct aspace *as, bool *fresh)
 {
 	struct host *h = host_of(as);
 
+	if (h && smp() && h->seats < n_cpus) { /* it had that before there were several CPUs */
+		h->as = NULL;
+		range_add(&h->stale, 0, BOOT_TASK_SIZE);
+		h = NULL;
+	}
 	*fresh = !h;
 	if (h)
 		return h;
