@@ -57,6 +57,7 @@ enum where { WHERE_GUEST, WHERE_ASLEEP };
 
 struct smp_cpu {
 	struct instance *in;
+	struct backend_ctx *ctx; /* CPU n > 0, once it runs; the instance's own goes when that ends, which these threads outlive */
 	int n;
 	pid_t tid;
 	uint32_t where; /* enum where; CPU 0: asleep is a turn of the ring */
@@ -105,9 +106,9 @@ static void on_poke(int sig, siginfo_t *info, void *context)
 		return;
 	if (info->si_code == SI_TIMER)
 		c->timer_armed = 0;
-	if (c->n)
-		c->in->backend->cpu_interrupt(c->in->ctx, c->n);
-	else if (c->in->ctx)
+	if (c->n && c->ctx)
+		c->in->backend->cpu_interrupt(c->ctx, c->n);
+	else if (!c->n && c->in->ctx)
 		c->in->backend->interrupt(c->in->ctx);
 }
 
@@ -241,7 +242,7 @@ static void look(struct smp_cpu *c, bool ticked)
 		__atomic_or_fetch(&c->shared->kick, 1, __ATOMIC_RELAXED);
 	kick = __atomic_load_n(&c->shared->kick, __ATOMIC_SEQ_CST);
 	if (kick)
-		b->cpu_divert(c->in->ctx, c->n);
+		b->cpu_divert(c->ctx, c->n);
 	arm_timer(c, kick);
 }
 
@@ -254,11 +255,10 @@ static void run_loop(struct smp_cpu *c)
 
 		goes(c, WHERE_GUEST);
 		if (take(&c->nudged))
-			b->cpu_interrupt(c->in->ctx,
-					 c->n); /* it returns at once, with registers to look at */
+			b->cpu_interrupt(c->ctx, c->n); /* it returns at once, with registers to look at */
 		look(c, was_armed && !c->timer_armed);
 		was_armed = true;
-		switch (b->cpu_run(c->in->ctx, c->n, &c->info)) {
+		switch (b->cpu_run(c->ctx, c->n, &c->info)) {
 		case RUN_DOORBELL:
 			what = __atomic_load_n(&c->shared->call, __ATOMIC_RELAXED);
 			__atomic_store_n(&c->shared->call, BOOT_CALL_NONE, __ATOMIC_RELAXED);
@@ -287,7 +287,8 @@ static void *cpu_thread(void *arg)
 	sem_post(&smp.ready);
 	while (r || !__atomic_load_n(&c->started, __ATOMIC_ACQUIRE))
 		futex_wait(&c->started, 0, UINT64_MAX);
-	r = c->in->backend->cpu_start(c->in->ctx, c->n);
+	c->ctx = c->in->ctx;
+	r = c->in->backend->cpu_start(c->ctx, c->n);
 	if (r)
 		snprintf(c->info.why, sizeof(c->info.why), "CPU %d cannot start: %s", c->n, strerror(-r));
 	else
