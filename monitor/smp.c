@@ -57,7 +57,8 @@ enum where { WHERE_GUEST, WHERE_ASLEEP };
 
 struct smp_cpu {
 	struct instance *in;
-	struct backend_ctx *ctx; /* CPU n > 0, once it runs; the instance's own goes when that ends, which these threads outlive */
+	struct backend_ctx *
+		ctx; /* CPU n > 0, once it runs; the instance's own goes when that ends, which these threads outlive */
 	int n;
 	pid_t tid;
 	uint32_t where; /* enum where; CPU 0: asleep is a turn of the ring */

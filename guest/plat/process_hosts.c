@@ -25,8 +25,8 @@
 
 #include "abi/boot.h"
 #include "guest/arch/x86_64/arch.h"
-#include "guest/mm/mm.h"
 #include "guest/mm/frame.h"
+#include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
 #include "guest/proc/smp.h"
 
