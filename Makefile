@@ -150,6 +150,7 @@ help:
 	@echo 'make conformance-docs   docs/conformance.md from what is known;  conformance-fetch: get the suites'
 	@echo 'make bench      measure native, bubblewrap, kvm and process side by side'
 	@echo 'make bench-fork     new processes: fork with 100 MB, posix_spawn, beside native ones'
+	@echo 'make bench-cpus     what a second CPU brings: C, Go, Java, Node, faults, system calls'
 	@echo 'make bench-images   build and import of images, beside other tools'
 	@echo 'make bench-snapshots   starts from snapshots, beside every other way to start an app'
 	@echo 'make bench-router   the platform'"'"'s router beside HAProxy and nginx'
@@ -210,6 +211,11 @@ bench-fork:
 	tools/deps build bench
 	$(MAKE) all
 	bench/forks.py $(BENCHFLAGS)
+
+bench-cpus:
+	tools/deps build bench
+	$(MAKE) all
+	bench/cpus.py $(BENCHFLAGS)
 
 bench-images:
 	tools/deps build bench
@@ -362,6 +368,6 @@ clean:
 
 
 .PHONY: conformance conformance-fetch conformance-docs
-.PHONY: stress all platform objects clean help demo check run-tests check-svm bench bench-fork bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
+.PHONY: stress all platform objects clean help demo check run-tests check-svm bench bench-fork bench-cpus bench-images bench-snapshots bench-34000 bench-router install uninstall format lint fuzz fuzz-ring
 -include $(wildcard $(GUEST_OBJ:.o=.d) $(HOST_OBJ:.o=.d) $(PLATFORM_OBJ:.o=.d))
 -include tests/unit/unit.mk

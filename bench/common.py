@@ -11,7 +11,7 @@ BENCH = os.path.join(TOP, "bench")
 BIN = os.path.join(TOP, "build", "bench")
 COWBELL = os.environ.get("COWBELL", os.path.join(TOP, "build", "release", "cowbell"))
 PYTHON = "/usr/bin/python3"
-PROGRAMS = ["getppid", "clock", "churn", "chase", "hello", "hello_server", "spawn", "forks"]
+PROGRAMS = ["getppid", "clock", "churn", "chase", "hello", "hello_server", "spawn", "forks", "cpus"]
 SCRIPTS = ["cpu.py", "http_app.py", "http_app.js", "holds_100mb.py", "runtime_base.py"]
 
 
