@@ -2,21 +2,10 @@
 # SPDX-License-Identifier: ISC
 # A terminal is a terminal: modes, size, Ctrl-C, Ctrl-\, Ctrl-Z and fg, background jobs, line editing.
 # Each case has a pty of its own and, but for the first, an interactive bash in it.
-import fcntl, os, pty, re, select, shutil, signal, struct, subprocess, sys, tempfile, termios, time
+import os, shutil, signal, subprocess, sys, termios, time
 
-TOP = os.path.abspath(os.path.dirname(os.path.abspath(__file__)) + '/../..')
-COWBELL = os.environ.get('COWBELL', TOP + '/build/release/cowbell')
-DIR = tempfile.mkdtemp(prefix='cowbell-tty-')
-count = failed = 0
-
-
-def ok(name, good, why=''):
-    global count, failed
-    count += 1
-    failed += not good
-    print('%sok %d - %s' % ('' if good else 'not ', count, name), flush=True)
-    if not good and why:
-        print('\n'.join('# ' + l for l in repr(why)[-600:].split('\\n')), flush=True)
+sys.dont_write_bytecode = True
+from terminals import COWBELL, DIR, Term, finish, monitors, ok, shell, skip, until
 
 
 def states(k):
@@ -30,105 +19,6 @@ def states(k):
 def half_stopped(pid):
     """Children of pid whose first thread is stopped and another one is not."""
     return [k for k in children(pid) if state(k) == 'T' and set(states(k)) != {'T'}]
-
-
-def skip(name, why):
-    global count
-    count += 1
-    print('ok %d - %s # SKIP %s' % (count, name, why), flush=True)
-
-
-class Term:
-    """A program on a pty of its own, as its session's leader."""
-
-    def __init__(self, argv, rows=30, cols=100):
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            os.chdir(DIR)
-            os.environ.update(TERM='xterm', PS1='$$ ', HISTFILE='')
-            os.execvp(argv[0], argv)
-        self.size(rows, cols)
-        self.text = ''
-        self.status = None
-
-    def size(self, rows, cols):
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, cols, 0, 0))
-
-    def modes(self):
-        a = termios.tcgetattr(self.fd)
-        return a[:4] + [a[6]]
-
-    def lflag(self, bit):
-        return bool(termios.tcgetattr(self.fd)[3] & bit)
-
-    def send(self, s):
-        os.write(self.fd, s.encode())
-
-    def wait(self, pattern, seconds=15):
-        """What was read up to the end of the first match is taken; None: it did not come."""
-        end = time.monotonic() + seconds
-        while True:
-            m = re.search(pattern, self.text)
-            if m:
-                self.text = self.text[m.end():]
-                return m
-            if time.monotonic() > end:
-                return None
-            if select.select([self.fd], [], [], 0.1)[0]:
-                try:
-                    b = os.read(self.fd, 65536)
-                except OSError:
-                    b = b''
-                if not b:
-                    m = re.search(pattern, self.text)
-                    return m
-                self.text += b.decode(errors='replace')
-
-    def told(self, what, seconds=10):
-        """A shell tells of its jobs before a prompt only: ask for prompts until it does."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.send('\n')
-            if self.wait(what, 0.5):
-                return True
-        return False
-
-    def until(self, what, seconds=10):
-        end = time.monotonic() + seconds
-        while not what() and time.monotonic() < end:
-            time.sleep(0.02)
-        return bool(what())
-
-    def end(self, seconds=10):
-        """Exit status as a shell tells it; 'stuck' if it had to be killed."""
-        end = time.monotonic() + seconds
-        while self.status is None and time.monotonic() < end:
-            p, st = os.waitpid(self.pid, os.WNOHANG)
-            if p:
-                self.status = 128 + os.WTERMSIG(st) if os.WIFSIGNALED(st) else os.WEXITSTATUS(st)
-                break
-            if select.select([self.fd], [], [], 0.02)[0]:
-                try:
-                    self.text += os.read(self.fd, 65536).decode(errors='replace')
-                except OSError:
-                    time.sleep(0.02)
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.status = 'stuck'
-        return self.status
-
-    def close(self):
-        if self.status is None:
-            self.end(0)
-        os.close(self.fd)
-
-
-def shell():
-    t = Term(['bash', '--norc', '--noprofile', '--noediting', '-i'])
-    t.send("PS1='rea''dy> '\n")
-    t.wait(r'ready> ')
-    return t
 
 
 def state(pid):
@@ -274,7 +164,6 @@ int main(int argc, char **argv)
 if subprocess.call(['gcc', '-O1', DIR + '/t.c', '-o', DIR + '/t']):
     print('1..0 # SKIP no C compiler')
     sys.exit(0)
-CACHE = os.environ['XDG_CACHE_HOME'] = tempfile.mkdtemp(prefix='cowbell-tty-')
 
 T_LINE = termios.ICANON | termios.ECHO
 
@@ -302,7 +191,7 @@ def direct(m):
         t = Term(run + ['./t', 'raw'])
         before = t.modes()
         t.wait('\nraw\r\n|^raw\r\n')
-        israw = t.until(lambda: not t.lflag(T_LINE), 5)
+        israw = until(lambda: not t.lflag(T_LINE), 5)
         if len(how) > 1:
             os.kill(t.pid, getattr(signal, 'SIG' + how))
         else:
@@ -346,10 +235,10 @@ def direct(m):
 
     t = Term(run + ['./t', 'raw'])
     t.wait('raw')
-    t.until(lambda: not t.lflag(T_LINE))
+    until(lambda: not t.lflag(T_LINE))
     everyone = [t.pid] + children(t.pid)
     os.close(t.fd)
-    ok(m + ': a terminal that goes away ends the program', t.until(lambda: not any(state(p) not in ('', 'Z') for p in everyone)))
+    ok(m + ': a terminal that goes away ends the program', until(lambda: not any(state(p) not in ('', 'Z') for p in everyone)))
     os.waitpid(t.pid, os.WNOHANG)
 
     # nobody could continue it: Linux does not stop a session without a shell, nor do we
@@ -372,49 +261,48 @@ def jobs(m):
     kid = (children(t.pid) or [0])[0]
     everyone = [kid] + children(kid)
     t.send('\x1a')
-    good = started and t.wait('Stopped') and t.until(lambda: state(kid) == 'T')
+    good = started and t.wait('Stopped') and until(lambda: state(kid) == 'T')
     used = [cpu(p) for p in everyone]
     time.sleep(0.5)
     ok(m + ': Ctrl-Z stops cowbell and the guest', good and [cpu(p) for p in everyone] == used, t.text)
     t.send('fg\n')
     time.sleep(0.3)
-    ok(m + ': fg goes on', t.until(lambda: [cpu(p) for p in everyone] != used), t.text)
+    ok(m + ': fg goes on', until(lambda: [cpu(p) for p in everyone] != used), t.text)
     t.send('\x03')
-    t.wait('ready> ')
+    t.prompt()
     t.send('echo st=$?\n')
     ok(m + ': and Ctrl-C still ends it', t.wait('st=130'), t.text)
-    t.wait('ready> ')
+    t.prompt()
 
     t.send(cmd + './t raw\n')
     t.wait('\nraw\r\n|^raw\r\n')
-    t.until(lambda: not t.lflag(T_LINE))
+    until(lambda: not t.lflag(T_LINE))
     t.send('z')
-    good = t.wait('Stopped') and t.wait('ready> ') and t.lflag(T_LINE)
+    good = t.wait('Stopped') and t.prompt() and t.lflag(T_LINE)
     ok(m + ': a program in raw mode stops itself: the shell has its terminal', good, t.text)
     t.send('fg\n')
-    good = t.wait(r't raw') and t.until(lambda: not t.lflag(T_LINE))
+    good = t.wait(r't raw') and until(lambda: not t.lflag(T_LINE))
     t.send('y')
     ok(m + ': fg brings raw mode back', good and t.wait('<79>'), t.text)
     t.send('q')
-    ok(m + ': and its end takes it away', t.wait('left raw') and t.wait('ready> ') and t.lflag(T_LINE), t.text)
+    ok(m + ': and its end takes it away', t.wait('left raw') and t.prompt() and t.lflag(T_LINE), t.text)
 
     t.send(cmd + './t cont\n')
     t.wait('waiting\r\n')
     t.send('\x1a')
-    good = t.wait('Stopped') and t.wait('ready> ')
+    good = t.wait('Stopped') and t.prompt()
     t.send('bg\n')
     ok(m + ': bg: the program sees SIGCONT and goes on', good and t.wait('continued'), t.text)
     # Its end must have been told before another job stops: bash may forget one of two that come at a time.
-    t.told('Done')
-    t.wait('ready> ')
+    t.asked('', 'Done')
 
     t.send(cmd + './t line &\n')
     good = t.wait(r'line\?\r\n')
     t.send('\n')
-    good = good and t.until(lambda: [k for k in children(t.pid) if state(k) == 'T'])
+    good = good and until(lambda: [k for k in children(t.pid) if state(k) == 'T'])
     # The shell must know, too, before fg. It hears of it when the last thread has stopped (KVM has one
     # of its own in the process), which may be after the first.
-    good = good and t.told('Stopped')
+    good = good and t.asked('', 'Stopped')
     half = [] if good else half_stopped(t.pid)
     if half:
         # Linux counts a process as stopped when its last thread is; KVM's own worker thread in it sometimes
@@ -425,9 +313,7 @@ def jobs(m):
             os.kill(k, signal.SIGKILL)
     else:
         ok(m + ': a background job that reads the terminal stops', good, t.text + str([states(k) for k in children(t.pid)]))
-    t.send("echo in''step\n")  # past all those prompts
-    t.wait(r'instep\r\n')
-    t.wait('ready> ')
+    t.settle()
     if not half:
         t.send('fg\n')
         t.wait(r't line\r\n')
@@ -435,18 +321,18 @@ def jobs(m):
         good = t.wait('line: one')
         t.send('\x04')
         ok(m + ': and reads in the foreground', good and t.wait('end of file'), t.text)
-        t.wait('ready> ')
+        t.prompt()
 
     t.send('echo piped | ' + cmd + './t line | cat\n')
     ok(m + ': in a pipeline', t.wait('line: piped') and t.wait('end of file'), t.text)
-    t.wait('ready> ')
+    t.prompt()
     t.send(cmd + './t raw\n')
     t.wait('\nraw\r\n|^raw\r\n')
     kid = (children(t.pid) or [0])[0]
     everyone = [kid] + children(kid)
     if kid:
         os.kill(kid, signal.SIGKILL)
-    ok(m + ': kill -9 leaves no process behind', kid and t.until(lambda: not any(state(p) not in ('', 'Z') for p in everyone)))
+    ok(m + ': kill -9 leaves no process behind', kid and until(lambda: not any(state(p) not in ('', 'Z') for p in everyone)))
     t.send('exit\n')
     t.end()
     t.close()
@@ -484,7 +370,7 @@ def programs(m):
         t.close()
         t = Term(run + ['busybox', 'vi', '/tmp/x'])
         before = t.modes()
-        good = t.wait('~') and t.until(lambda: not t.lflag(T_LINE))
+        good = t.wait('~') and until(lambda: not t.lflag(T_LINE))
         t.send('ihallo\x1b')
         good = good and t.wait('hallo')
         t.send(':wq\r')
@@ -494,14 +380,8 @@ def programs(m):
         skip(m + ': busybox', 'not installed')
 
 
-for m in os.environ.get('COWBELL_MONITORS', 'process,kvm').split(','):
-    if m == 'kvm' and not os.access('/dev/kvm', os.W_OK):
-        print('# /dev/kvm cannot be used: the kvm monitor is not tested here')
-        continue
+for m in monitors():
     direct(m)
     jobs(m)
     programs(m)
-for d in (DIR, CACHE):
-    shutil.rmtree(d, ignore_errors=True)
-print('1..%d' % count)
-sys.exit(failed != 0)
+finish()
