@@ -5,6 +5,12 @@
  * Layout, from the top of the app's half downwards: main stack (22 random bits
  * of pages below the top), the mmap area (28), the position independent
  * program two thirds up (28), its heap within 1 GiB behind it (18).
+ *
+ * A fork takes few pages itself, but parent and child copy some as soon as they go on: stacks, the C library's data.
+ * So that many forks at once do not end in the death of somebody for a copied stack, each promises both FORK_PROMISE
+ * pages, and a fork that cannot leave free what was promised, and FORK_RESERVE beside it, is refused. A promise is used
+ * up by the pages that the address space takes (aspace_took), or ends with it. It keeps forks away, nobody else: what
+ * programs take without forking is still theirs to take, and the OOM killer's to answer for.
  */
 #include "guest/mm/frame.h"
 #include "guest/mm/pt.h"
@@ -13,11 +19,16 @@
 #include "guest/proc/smp.h"
 #include "guest/vfs/vfs.h"
 
-#define STACK_AREA (64ull << 30) /* random offset and largest stack fit well inside */
-#define STACK_BITS 22
-#define MMAP_BITS  28
-#define PIE_BITS   28
-#define BRK_BITS   18
+#define STACK_AREA   (64ull << 30) /* random offset and largest stack fit well inside */
+#define STACK_BITS   22
+#define MMAP_BITS    28
+#define PIE_BITS     28
+#define BRK_BITS     18
+
+#define FORK_RESERVE 256u /* frames that a fork leaves to others */
+#define FORK_PROMISE 12u
+
+static u64 n_promised; /* of all address spaces */
 
 static u64 random_pages(unsigned bits)
 {
@@ -56,10 +67,28 @@ void aspace_get(struct aspace *as)
 	as->refs++;
 }
 
+static void promise(struct aspace *as, u32 n)
+{
+	n_promised = n_promised - as->promised + n;
+	as->promised = n;
+}
+
+void aspace_took(struct aspace *as, u64 n)
+{
+	if (unlikely(as->promised))
+		promise(as, as->promised - (u32)MIN(n, as->promised));
+}
+
+bool aspace_fork_room(void)
+{
+	return frames_free() >= FORK_RESERVE + n_promised;
+}
+
 void aspace_put(struct aspace *as)
 {
 	if (--as->refs)
 		return;
+	promise(as, 0);
 	/* First of all nobody uses it any more: then nobody need be told what is taken out of it. */
 	for (u32 i = 0; i < n_cpus; i++)
 		if (cpus[i]->as == as) { /* others are idle, and forget it before they do anything */
@@ -87,6 +116,7 @@ void aspace_empty(struct aspace *as)
 	if (plat->aspace_free)
 		plat->aspace_free(as);
 	vma_unmap_range(as, 0, BOOT_TASK_SIZE);
+	promise(as, 0);
 }
 
 static int fork_vma(struct aspace *child, struct vma *v)
@@ -110,6 +140,8 @@ struct aspace *aspace_fork(struct aspace *as)
 
 	if (!c)
 		return NULL;
+	promise(as, FORK_PROMISE);
+	promise(c, FORK_PROMISE);
 	c->mmap_top = as->mmap_top;
 	c->mmap_bottom = as->mmap_bottom;
 	c->brk_start = as->brk_start;
@@ -127,7 +159,7 @@ struct aspace *aspace_fork(struct aspace *as)
 	memcpy(c->auxv, as->auxv, sizeof(c->auxv));
 	c->small_faults = as->small_faults;
 	list_for_each (n, &as->vmas) {
-		err = fork_vma(c, list_entry(n, struct vma, node));
+		err = aspace_fork_room() ? fork_vma(c, list_entry(n, struct vma, node)) : -ENOMEM;
 		if (err)
 			break;
 	}
@@ -147,6 +179,26 @@ void mm_empty(struct aspace *as)
 		if (!vma_shared(v) && !(v->flags & VMA_SPECIAL))
 			pt_unmap(as, v->start, v->end);
 	}
+}
+
+u64 aspace_private_pages(struct aspace *as)
+{
+	u64 pages = 0, tables = 0, at = ~0ull;
+
+	list_for_each (n, &as->vmas) {
+		struct vma *v = list_entry(n, struct vma, node);
+		struct pt_leaf l;
+
+		for (u64 va = v->start; pt_next(as, va, v->end, &l); va = l.va + (l.pages << PAGE_SHIFT)) {
+			if (pt_exclusive(l.entry, l.pages) && !vma_shared(v))
+				pages += l.pages;
+			if (l.pages == 1 && l.va / HUGE_SIZE != at) {
+				at = l.va / HUGE_SIZE;
+				tables++;
+			}
+		}
+	}
+	return pages + tables;
 }
 
 void mm_wipe_on_fork(struct aspace *as)

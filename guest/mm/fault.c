@@ -96,6 +96,7 @@ static u64 map_chunk(struct vma *v, u64 va, gpa_t g, u64 pages, bool touch)
 
 	if (done < pages)
 		frame_put_run(GPA(g.v + (done << PAGE_SHIFT)), pages - done);
+	aspace_took(v->as, done);
 	return done;
 }
 
@@ -396,6 +397,7 @@ static u64 copy_pages(struct vma *v, u64 va, u64 n)
 		memcpy(frame_ptr(GPA(g.v + (i << PAGE_SHIFT))),
 		       frame_ptr(pte_gpa(pt_lookup(v->as->root, va + (i << PAGE_SHIFT)))), PAGE_SIZE);
 	pt_replace(v->as, va, g, n, v->prot, true);
+	aspace_took(v->as, n);
 	return n;
 }
 

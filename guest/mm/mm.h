@@ -77,6 +77,7 @@ struct aspace {
 	u64 main_entry; /* true entry, where AT_ENTRY is the vDSO's mark of it; else 0 */
 	u32 refs;
 	u32 small_faults; /* answered by the smallest window so far */
+	u32 promised; /* pages that a fork left free for it and that it has not taken yet (aspace.c) */
 	bool emptied; /* mm_empty() was here */
 	void *plat; /* platform's own */
 };
@@ -94,7 +95,12 @@ u64 aspace_random_stack_top(struct aspace *as);
 u64 aspace_random_brk(struct aspace *as, u64 end);
 void aspace_get(struct aspace *as);
 void aspace_put(struct aspace *as);
-struct aspace *aspace_fork(struct aspace *as); /* copy-on-write copy */
+struct aspace *
+aspace_fork(struct aspace *as); /* copy-on-write copy; NULL: not enough memory for both to go on */
+/* Is there room for one more process beside what forks have promised? */
+bool aspace_fork_room(void);
+/* Pages that only `as` holds, with their tables: what its end would free. Looks at all of them. */
+u64 aspace_private_pages(struct aspace *as);
 /* The last user ends: all mappings go, the page table itself stays until aspace_put(). May sleep. */
 void aspace_empty(struct aspace *as);
 struct vma *vma_find(struct aspace *as, u64 va); /* first with end > va, or NULL */

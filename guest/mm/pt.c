@@ -17,8 +17,6 @@
 #include "guest/mm/frame.h"
 #include "guest/plat/plat.h"
 
-#define FORK_RESERVE 256u /* frames that a fork leaves to others */
-
 static u64 *table_ptr(gpa_t g)
 {
 	return (u64 *)(boot->physmap_va + g.v);
@@ -590,7 +588,7 @@ static u64 *child_entry(const struct forking *f, u64 va, unsigned level)
 {
 	u64 *e = entry_at(f->child->root, va, level, false);
 
-	if (e || frames_free() < FORK_RESERVE)
+	if (e || !aspace_fork_room())
 		return e;
 	return entry_at(f->child->root, va, level, true);
 }

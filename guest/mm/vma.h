@@ -58,6 +58,9 @@ void vma_unmap_range(struct aspace *as, u64 start, u64 end);
 /* RLIMIT_* of the process that uses `as` (sys_mm.c). */
 u64 mm_rlimit(struct aspace *as, int resource);
 
+/* aspace.c: `as` has taken n pages of its own. */
+void aspace_took(struct aspace *as, u64 n);
+
 /* fault.c: bring in [start, end) of one VMA, ahead of use. Best effort unless `must`; 0 or -ENOMEM, -EFAULT. */
 int mm_populate_vma(struct vma *v, u64 start, u64 end, bool write, bool must);
 /* What a new mapping gets at once. */

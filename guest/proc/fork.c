@@ -16,7 +16,7 @@
  * CLONE_VFORK: the parent's thread sleeps until the child execs or ends; only a fatal signal wakes it earlier.
  *
  * Limits: RLIMIT_NPROC as on Linux (threads of one user; root is exempt), PROCESSES_MAX and THREADS_MAX for
- * the instance: EAGAIN. Namespaces and control groups do not exist: EINVAL.
+ * the instance: EAGAIN. Too little memory for what parents and children will need at once (aspace.c): ENOMEM. Namespaces and control groups do not exist: EINVAL.
  */
 #include <linux/sched.h>
 
@@ -297,5 +297,7 @@ s64 process_clone(const struct clone_req *q)
 		return -EPERM;
 	if (!room_for_one(q->flags))
 		return -EAGAIN;
+	if (!(q->flags & CLONE_THREAD) && !aspace_fork_room())
+		return -ENOMEM;
 	return q->flags & CLONE_THREAD ? clone_thread(q) : clone_process(q);
 }

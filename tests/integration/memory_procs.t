@@ -29,6 +29,11 @@ for my $m (monitors()) {
 	is($out, "child ended with 0\n", "$m: a small child of a large program goes its way");
 	is($rc, 137, "$m: the program itself is the largest: that is the end");
 
+	($rc, $out, $err) = $run->('-m', '64M', '--', "$dir/t", 'crowd');
+	is($out, "some died of 9, the program lives
+", "$m: the program comes last, whatever it holds") or diag $err;
+	is($rc, 0, "$m: and ends as it wants");
+
 	($rc, $out, $err) = $run->('-m', '64M', '--', "$dir/t", 'adjust');
 	is($out, "volunteer died of 9\nbig one lives\n", "$m: oom_score_adj decides");
 
@@ -105,6 +110,26 @@ static void small(void)
 	}
 	say("child", p);
 	take(200);
+}
+static void crowd(void)
+{
+	char *mine = take(20);
+	int died = 0, st;
+	for (int i = 0; i < 8; i++)
+		if (!fork()) {
+			take(8);
+			for (;;)
+				pause();
+		}
+	while (!died) {
+		if (wait(&st) < 0)
+			break;
+		died = WIFSIGNALED(st) && WTERMSIG(st) == 9;
+	}
+	for (int i = 0; i < 20 << 20; i += 4096)
+		died &= mine[i] == 1;
+	if (died)
+		puts("some died of 9, the program lives");
 }
 static void adjust(void)
 {
@@ -202,6 +227,8 @@ int main(int argc, char **argv)
 		hog();
 	else if (!strcmp(w, "small"))
 		small();
+	else if (!strcmp(w, "crowd"))
+		crowd();
 	else if (!strcmp(w, "adjust"))
 		adjust();
 	else if (!strcmp(w, "half"))
