@@ -37,10 +37,13 @@ static u64 ticks(u64 ns)
 	return ns / (NS_PER_SEC / USER_HZ);
 }
 
-static char state_letter(const struct process *p, const struct thread *t)
+/* A process whose first thread has ended counts as dead, though others of its threads go on. */
+static char state_letter(const struct pid_of *o, const struct process *p, const struct thread *t)
 {
 	if (!t)
 		return p->zombie ? 'Z' : 'S';
+	if (!o->num && t->tid != p->pid)
+		return 'Z';
 	if (t->stopped && p->stop_sig)
 		return 'T';
 	switch (t->state) {
@@ -98,7 +101,7 @@ static void show_stat(struct text *t, const struct pid_of *o)
 	if (!process_may_inspect(p, true))
 		as = NULL; /* addresses are nobody's business */
 	text_add(t, "%d (%s) %c %d %d %d %u %d %u ", o->num && th ? th->tid : p->pid, comm_of(p, th),
-		 state_letter(p, th), p->ppid, p->pgid, p->sid, tty ? (u32)tty->rdev : 0,
+		 state_letter(o, p, th), p->ppid, p->pgid, p->sid, tty ? (u32)tty->rdev : 0,
 		 tty ? tty->pgrp : -1, p->did_exec ? 4194304 : 4194368);
 	text_add(t, "%lu %lu %lu %lu %lu %lu %lu %lu %d %d %u 0 %lu ", (unsigned long)u.minflt,
 		 (unsigned long)c->minflt, (unsigned long)u.majflt, (unsigned long)c->majflt,
@@ -127,7 +130,7 @@ static void status_identity(struct text *t, const struct pid_of *o, struct proce
 {
 	static const char *const states[] = {"R (running)", "S (sleeping)", "D (disk sleep)", "T (stopped)",
 					     "Z (zombie)"};
-	char c = state_letter(p, th);
+	char c = state_letter(o, p, th);
 	int fds = 0, n = 0;
 	s32 id = o->num && th ? th->tid : p->pid;
 

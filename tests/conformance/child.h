@@ -3,9 +3,45 @@
 #ifndef COWBELL_TESTS_CHILD_H
 #define COWBELL_TESTS_CHILD_H
 
-#include "conf.h" /* first: it says what the headers define */
+#include "watch.h" /* first: conf.h in it says what the headers define */
 
 #include <sys/wait.h>
+
+/* Wait status of a child that runs the body; without _exit of its own it ends with 0. */
+#define CHILD(...)                                                                                           \
+	({                                                                                                   \
+		pid_t p_ = fork();                                                                           \
+		int s_ = -1;                                                                                 \
+		if (!p_) {                                                                                   \
+			__VA_ARGS__;                                                                         \
+			_exit(0);                                                                            \
+		}                                                                                            \
+		waitpid(p_, &s_, 0);                                                                         \
+		s_;                                                                                          \
+	})
+
+static inline pid_t child_pauses(void)
+{
+	pid_t p = fork();
+	if (!p)
+		for (;;)
+			pause();
+	return p;
+}
+
+/* Words between parent and child over pipes. */
+static inline void tell(int fd)
+{
+	if (write(fd, "x", 1) != 1)
+		_exit(90);
+}
+
+static inline void hear(int fd)
+{
+	char c;
+	if (read(fd, &c, 1) != 1)
+		_exit(91);
+}
 
 static inline pid_t run(int (*fn)(void))
 {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /* execve in a world of several processes: what it keeps, what it ends, what it stops sharing. */
-#include "conf.h"
+#include "child.h"
 #include <linux/sched.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 
 static char self[4096];
 static char stack[262144] __attribute__((aligned(16)));
@@ -16,19 +15,6 @@ static void again(const char *how)
 	execl(self, "execfork", how, (char *)NULL);
 	_exit(126);
 }
-
-/* Exit status of a child that runs the body. */
-#define CHILD(...)                                                                                           \
-	({                                                                                                   \
-		pid_t p_ = fork();                                                                           \
-		int s_ = -1;                                                                                 \
-		if (!p_) {                                                                                   \
-			__VA_ARGS__;                                                                         \
-			_exit(125);                                                                          \
-		}                                                                                            \
-		waitpid(p_, &s_, 0);                                                                         \
-		s_;                                                                                          \
-	})
 
 static pid_t first;
 
@@ -111,7 +97,7 @@ static void stays(void)
 			    }) == 0);
 	CHECK("timers_gone", CHILD({
 				     timer_t t;
-				     struct itimerspec ts = {{0}, {0, 20000000}};
+				     struct itimerspec ts = {{0}, {0, 700000000}};
 				     timer_create(CLOCK_MONOTONIC, NULL, &t);
 				     timer_settime(t, 0, &ts, NULL);
 				     again("survives");
@@ -239,7 +225,7 @@ static int child_main(const char *how, const char *arg)
 	if (!strcmp(how, "alarm"))
 		return alarm(0) < 40;
 	if (!strcmp(how, "survives"))
-		return usleep(40000);
+		return usleep(800000); /* longer than the timer that is gone */
 	if (!strcmp(how, "limits"))
 		return !(getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur == 99);
 	if (!strcmp(how, "attributes"))

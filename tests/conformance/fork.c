@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* fork and clone: what is copied, what is shared, what is not inherited; which flags go together. */
-#include "conf.h"
+#include "child.h"
 #include <linux/futex.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -8,20 +8,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
-#include <sys/wait.h>
 
-/* Wait status of a child that runs the body; without _exit of its own it ends with 0. */
-#define CHILD(...)                                                                                           \
-	({                                                                                                   \
-		pid_t p_ = fork();                                                                           \
-		int s_ = -1;                                                                                 \
-		if (!p_) {                                                                                   \
-			__VA_ARGS__;                                                                         \
-			_exit(0);                                                                            \
-		}                                                                                            \
-		waitpid(p_, &s_, 0);                                                                         \
-		s_;                                                                                          \
-	})
 /* The condition holds in a child. */
 #define IN_CHILD(cond) (CHILD(_exit(!(cond))) == 0)
 
@@ -429,7 +416,7 @@ static void sync_shared(void)
 		for (;;)
 			pause();
 	}
-	usleep(20000);
+	becomes(p, 'S');
 	kill(p, SIGKILL);
 	CHECK("robust_owner_killed", pthread_mutex_lock(&s->robust) == EOWNERDEAD);
 	waitpid(p, NULL, 0);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* Process groups; stopping and continuing of whole processes: wait status, SIGCHLD, threads, what stops and what does not. */
-#include "conf.h"
-#include <sys/wait.h>
+#include "child.h"
 
 static volatile sig_atomic_t n_chld, last_code, last_status, last_pid, n_cont, got;
 
@@ -27,12 +26,6 @@ static void handle(int sig, int flags)
 	struct sigaction sa = {.sa_sigaction = on_chld, .sa_flags = SA_SIGINFO | flags};
 	sigaction(sig, &sa, NULL);
 }
-static void ms(long n)
-{
-	struct timespec ts = {n / 1000, n % 1000 * 1000000};
-	while (nanosleep(&ts, &ts) && errno == EINTR)
-		;
-}
 /* A child that only waits. */
 static pid_t sleeper(void)
 {
@@ -43,29 +36,6 @@ static pid_t sleeper(void)
 			pause();
 	}
 	return p;
-}
-static char state_of(pid_t p)
-{
-	char path[64], buf[512];
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)p);
-	int fd = open(path, O_RDONLY);
-	ssize_t n = fd < 0 ? 0 : read(fd, buf, sizeof(buf) - 1);
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		return '?';
-	buf[n] = 0;
-	char *c = strrchr(buf, ')');
-	return c ? c[2] : '?';
-}
-static bool becomes(pid_t p, char want)
-{
-	for (int i = 0; i < 200; i++) {
-		if (state_of(p) == want)
-			return true;
-		ms(5);
-	}
-	return false;
 }
 static void end(pid_t p)
 {

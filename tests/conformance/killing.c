@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /* Signals between processes: kill in all forms, who may, queues, signalfd and sigtimedwait across fork, SIGIO, PDEATHSIG. */
-#include "conf.h"
+#include "child.h"
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #define NOBODY 65534
 static volatile sig_atomic_t got, n_got, code, from, value, fd_seen, band;
@@ -32,26 +31,6 @@ static void handle(int sig, void (*f)(int, siginfo_t *, void *))
 	struct sigaction sa = {.sa_sigaction = f, .sa_flags = SA_SIGINFO};
 	sigaction(sig, &sa, NULL);
 }
-static void ms(long n)
-{
-	struct timespec ts = {n / 1000, n % 1000 * 1000000};
-	while (nanosleep(&ts, &ts) && errno == EINTR)
-		;
-}
-static bool arrives(int sig)
-{
-	for (int i = 0; i < 600 && got != sig; i++)
-		ms(5);
-	return got == sig;
-}
-static pid_t sleeper(void)
-{
-	pid_t p = fork();
-	if (!p)
-		for (;;)
-			pause();
-	return p;
-}
 static int status_of(pid_t p)
 {
 	int st;
@@ -70,7 +49,7 @@ static void forms(void)
 	CHECK_ERR("bad_signal_negative", kill(getpid(), -1), EINVAL);
 	CHECK_ERR("nobody", kill(99999999, SIGTERM), ESRCH);
 	CHECK_ERR("no_group", kill(-99999999, SIGTERM), ESRCH);
-	pid_t a = sleeper();
+	pid_t a = child_pauses();
 	CHECK("kill_0", kill(a, 0) == 0);
 	kill(a, SIGUSR1);
 	st = status_of(a);
@@ -107,7 +86,7 @@ static void forms(void)
 	got = 0;
 	CHECK("tgkill_self", syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1) == 0 && got == SIGUSR1 && code == SI_TKILL &&
 				     from == getpid());
-	a = sleeper();
+	a = child_pauses();
 	CHECK_ERR("tgkill_wrong_group", syscall(SYS_tgkill, getpid(), a, SIGUSR1), ESRCH);
 	CHECK_ERR("tgkill_zero", syscall(SYS_tgkill, 0, a, SIGUSR1), EINVAL);
 	CHECK_ERR("tkill_negative", syscall(SYS_tkill, -1, SIGUSR1), EINVAL);
@@ -150,7 +129,7 @@ static void details(void)
 	ts.tv_sec = 0;
 	CHECK_ERR("no_more", sigtimedwait(&m, &si, &ts), EAGAIN);
 	/* what only a kernel may say */
-	a = sleeper();
+	a = child_pauses();
 	memset(&si, 0, sizeof(si));
 	si.si_signo = SIGUSR2;
 	si.si_code = SI_USER;
@@ -212,7 +191,7 @@ static void permitted(void)
 	int st, fds[2];
 	char c;
 	pipe(fds);
-	pid_t root = sleeper(), own = sleeper();
+	pid_t root = child_pauses(), own = child_pauses();
 	fflush(stdout);
 	pid_t k = fork();
 	if (!k) {
@@ -265,7 +244,7 @@ static void permitted(void)
 	end(root);
 	end(own);
 	/* everybody: only those of one's own user are ended. In a child, as it spares the sender. */
-	pid_t a = sleeper();
+	pid_t a = child_pauses();
 	k = fork();
 	if (!k) {
 		setgid(60123);
@@ -311,14 +290,14 @@ static void io_signals(void)
 		write(sv[1], "x", 1);
 		_exit(0);
 	}
-	CHECK("sigio", arrives(SIGIO));
+	CHECK("sigio", comes(&got, SIGIO));
 	status_of(a);
 	read(sv[0], &c, 1);
 	fcntl(sv[0], F_SETSIG, SIGRTMIN + 1);
 	CHECK("getsig", fcntl(sv[0], F_GETSIG) == SIGRTMIN + 1);
 	got = 0;
 	write(sv[1], "y", 1);
-	CHECK("setsig", arrives(SIGRTMIN + 1) && code == POLL_IN && fd_seen == sv[0] && (band & POLLIN));
+	CHECK("setsig", comes(&got, SIGRTMIN + 1) && code == POLL_IN && fd_seen == sv[0] && (band & POLLIN));
 	read(sv[0], &c, 1);
 	fcntl(sv[0], F_SETSIG, 0);
 	/* to a child, and to a group */
@@ -329,7 +308,7 @@ static void io_signals(void)
 		setpgid(0, 0);
 		got = 0;
 		write(go[1], "r", 1);
-		_exit(arrives(SIGIO) && (got = 0, write(go[1], "s", 1), arrives(SIGIO)) ? 0 : 1);
+		_exit(comes(&got, SIGIO) && (got = 0, write(go[1], "s", 1), comes(&got, SIGIO)) ? 0 : 1);
 	}
 	setpgid(a, a);
 	read(go[0], &c, 1);
@@ -360,9 +339,10 @@ static void io_signals(void)
 
 static void parent_death(void)
 {
-	int fds[2], sig;
+	int fds[2], set[2], sig;
 	char c = 0;
 	pipe(fds);
+	pipe(set);
 	pid_t a = fork();
 	if (!a) {
 		pid_t g = fork();
@@ -372,10 +352,11 @@ static void parent_death(void)
 			prctl(PR_GET_PDEATHSIG, &sig);
 			got = 0;
 			write(fds[1], sig == SIGUSR1 ? "r" : "n", 1);
-			write(fds[1], arrives(SIGUSR1) && getppid() != a ? "y" : "n", 1);
+			write(set[1], "s", 1);
+			write(fds[1], comes(&got, SIGUSR1) && getppid() != a ? "y" : "n", 1);
 			_exit(0);
 		}
-		ms(50);
+		read(set[0], &c, 1);
 		_exit(0);
 	}
 	read(fds[0], &c, 1);

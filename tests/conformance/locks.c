@@ -6,17 +6,6 @@
 
 static int pa[2], pb[2]; /* parent to child, child to parent */
 
-static void tell(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		_exit(90);
-}
-static void hear(int fd)
-{
-	char c;
-	if (read(fd, &c, 1) != 1)
-		_exit(91);
-}
 static int lk(int fd, int cmd, int type, off_t start, off_t len)
 {
 	struct flock fl = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
@@ -103,6 +92,7 @@ static int ring1(void)
 		return 1;
 	tell(pb[1]);
 	hear(pa[0]);
+	tell(pb[1]);
 	return lk(fd, F_SETLKW, F_WRLCK, 502, 1) ? 2 : 0;
 }
 static int ring2(void)
@@ -232,8 +222,8 @@ int main(int argc, char **argv)
 	CHECK("lock_300", lk(fd, F_SETLK, F_WRLCK, 300, 1) == 0);
 	p = run(wait_lock);
 	hear(pb[0]);
-	usleep(50000);
 	int st;
+	becomes(p, 'S');
 	CHECK("waits", waitpid(p, &st, WNOHANG) == 0);
 	lk(fd, F_SETLK, F_UNLCK, 300, 1);
 	CHECK("woken_by_unlock", wait_for(p) == 0);
@@ -244,7 +234,7 @@ int main(int argc, char **argv)
 	lk(fd, F_SETLK, F_WRLCK, 400, 1);
 	p = run(deadlock_partner);
 	hear(pb[0]);
-	usleep(100000);
+	becomes(p, 'S');
 	CHECK_ERR("deadlock", lk(fd, F_SETLKW, F_WRLCK, 401, 1), EDEADLK);
 	lk(fd, F_SETLK, F_UNLCK, 400, 1);
 	CHECK("partner_goes_on", wait_for(p) == 0);
@@ -254,7 +244,9 @@ int main(int argc, char **argv)
 	pid_t q = run(ring2);
 	hear(pb[0]);
 	tell(pa[1]);
-	usleep(100000);
+	hear(pb[0]); /* the first one goes on */
+	becomes(p, 'S');
+	becomes(q, 'S');
 	CHECK_ERR("deadlock_of_three", lk(fd, F_SETLKW, F_WRLCK, 501, 1), EDEADLK);
 	lk(fd, F_SETLK, F_UNLCK, 500, 1);
 	int sq = wait_for(q), sp = wait_for(p);
@@ -293,7 +285,7 @@ int main(int argc, char **argv)
 	CHECK("flock_all_closed", flock(fl_fd, LOCK_EX | LOCK_NB) == 0);
 	p = run(flock_wait);
 	hear(pb[0]);
-	usleep(50000);
+	becomes(p, 'S');
 	CHECK("flock_waits", waitpid(p, &st, WNOHANG) == 0);
 	close(fl_fd);
 	CHECK("flock_got", wait_for(p) == 0);

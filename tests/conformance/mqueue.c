@@ -151,8 +151,8 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 4; i++)
 		mq_send(q, "fill", 5, 1);
 	p = run(wait_room);
-	usleep(50000);
 	int st;
+	becomes(p, 'S');
 	CHECK("waits_for_room", waitpid(p, &st, WNOHANG) == 0);
 	CHECK("makes_room", mq_receive(q, b, 64, NULL) == 5 && wait_for(p) == 0);
 	mq_getattr(q, &now);
@@ -200,7 +200,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 3; i++)
 		mq_receive(q, b, 64, NULL);
 	p = run(wait_message);
-	usleep(50000);
+	becomes(p, 'S');
 	mq_send(q, "four", 5, 0);
 	CHECK("receiver_goes_first", wait_for(p) == 0 && note_sig == 0);
 	send_note();

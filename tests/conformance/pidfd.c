@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /* pidfd: a descriptor for a process. */
-#include "conf.h"
+#include "child.h"
 #include <linux/sched.h>
 #include <poll.h>
 #include <sys/epoll.h>
-#include <sys/wait.h>
 
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -18,15 +17,6 @@ static long pidfd_open_(pid_t p, unsigned flags)
 static long send_(int fd, int sig, siginfo_t *i, unsigned flags)
 {
 	return syscall(SYS_pidfd_send_signal, fd, sig, i, flags);
-}
-
-static pid_t child_pauses(void)
-{
-	pid_t p = fork();
-	if (!p)
-		for (;;)
-			pause();
-	return p;
 }
 
 static bool readable(int fd, int ms)

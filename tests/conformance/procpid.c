@@ -1,17 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /* /proc of other processes: directories, states, memory, links, permissions, what is gone; process_vm_readv and its kin. */
-#include "conf.h"
+#include "child.h"
 #include <dirent.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
-static void ms(long n)
-{
-	struct timespec ts = {n / 1000, n % 1000 * 1000000};
-	while (nanosleep(&ts, &ts) && errno == EINTR)
-		;
-}
 /* A file of process p; its length, -1 with errno. */
 static ssize_t slurp(pid_t p, const char *name, char *buf, size_t size)
 {
@@ -52,19 +45,6 @@ static bool status_number(pid_t p, const char *key, long want)
 	slurp(p, "status", buf, sizeof(buf));
 	snprintf(num, sizeof(num), "%ld", want);
 	return line_is(buf, key, num);
-}
-static char state_of(pid_t p)
-{
-	char buf[1024];
-	if (slurp(p, "stat", buf, sizeof(buf)) <= 0)
-		return '?';
-	return strrchr(buf, ')')[2];
-}
-static bool becomes(pid_t p, char want)
-{
-	for (int i = 0; i < 400 && state_of(p) != want; i++)
-		ms(5);
-	return state_of(p) == want;
 }
 
 static char shared_secret[64] = "nothing yet";

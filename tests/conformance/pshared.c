@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /* What processes share to wait for one another: futexes, mutexes, conditions, barriers, semaphores, robust ones. */
-#include "conf.h"
+#include "watch.h"
 #include <linux/futex.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -190,11 +190,13 @@ static int futex_file(int k)
 	__atomic_fetch_add(&s->counter, 1, __ATOMIC_SEQ_CST);
 	return futex(w + 1025, FUTEX_WAIT, 5, NULL, NULL, 0) ? 1 : 0;
 }
-static void until(int n)
+/* All n are about to wait, and then do. */
+static void until(int n, const pid_t *p)
 {
 	while (__atomic_load_n(&s->counter, __ATOMIC_SEQ_CST) < n)
 		usleep(1000);
-	usleep(30000);
+	for (int i = 0; i < n; i++)
+		becomes(p[i], 'S');
 }
 static int named_sem(int k)
 {
@@ -264,7 +266,8 @@ int main(int argc, char **argv)
 	pid_t p[4];
 	for (int i = 0; i < 4; i++)
 		p[i] = run(wait_cond, i);
-	usleep(50000);
+	for (int i = 0; i < 4; i++)
+		becomes(p[i], 'S');
 	pthread_mutex_lock(&s->mu);
 	s->flag = 1;
 	pthread_cond_broadcast(&s->cond);
@@ -292,7 +295,7 @@ int main(int argc, char **argv)
 	CHECK("owner_has_it", pthread_mutex_trylock(&s->robust) == EBUSY);
 	p[1] = run(wait_robust, 0);
 	sem_wait(&s->ready);
-	usleep(30000);
+	becomes(p[1], 'S');
 	kill(p[0], SIGKILL);
 	CHECK("waiter_gets_it", wait_for(p[0]) == 128 + SIGKILL && wait_for(p[1]) == 0);
 	p[0] = run(die_holding, 2);
@@ -309,7 +312,7 @@ int main(int argc, char **argv)
 	s->counter = 0;
 	for (int i = 0; i < 3; i++)
 		p[i] = run(futex_wait_shared, i);
-	until(3);
+	until(3, p);
 	CHECK("private_wakes_none",
 	      futex(&s->futex, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 10, NULL, NULL, 0) == 0);
 	CHECK("wake_one", futex(&s->futex, FUTEX_WAKE, 1, NULL, NULL, 0) == 1);
@@ -321,7 +324,7 @@ int main(int argc, char **argv)
 	CHECK("all_woken", rc == 0);
 	s->counter = 0;
 	p[0] = run(futex_wait_private, 0);
-	until(1);
+	until(1, p);
 	CHECK("private_not_woken",
 	      futex(&s->futex, FUTEX_WAKE, 10, NULL, NULL, 0) == 0 && wait_for(p[0]) == 0);
 	uint32_t *anon = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -332,7 +335,7 @@ int main(int argc, char **argv)
 	w[1] = 5;
 	s->counter = 0;
 	p[0] = run(futex_file, 0);
-	until(1);
+	until(1, p);
 	CHECK("file_offset", futex(w + 1, FUTEX_WAKE, 10, NULL, NULL, 0) == 1 && wait_for(p[0]) == 0);
 
 	/* names */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* A terminal and the jobs of its session: keys, foreground and background, SIGTTIN, SIGTTOU, EIO, sizes, hang-ups of jobs. */
-#include "conf.h"
+#include "child.h"
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 #include <termios.h>
 
 static int master, tty;
@@ -13,18 +12,6 @@ static void on(int s)
 {
 	got = s;
 	n_got++;
-}
-static void ms(long n)
-{
-	struct timespec ts = {n / 1000, n % 1000 * 1000000};
-	while (nanosleep(&ts, &ts) && errno == EINTR)
-		;
-}
-static bool arrives(int sig)
-{
-	for (int i = 0; i < 600 && got != sig; i++)
-		ms(5);
-	return got == sig;
 }
 /* A job: a child in a group of its own, in front or not. It runs fn when the pipe says so; its status is fn's. */
 static int gate[2];
@@ -145,7 +132,7 @@ static int wait_winch(void)
 	struct winsize w = {0};
 	signal(SIGWINCH, on);
 	write(tty, "up\n", 3);
-	if (!arrives(SIGWINCH))
+	if (!comes(&got, SIGWINCH))
 		return 1;
 	ioctl(tty, TIOCGWINSZ, &w);
 	return w.ws_row == 40 && w.ws_col == 132 ? 70 : 2;
@@ -229,7 +216,7 @@ static void keys(void)
 	signal(SIGINT, on);
 	got = 0;
 	write(master, "lost\003", 5);
-	CHECK("own_ctrl_c", arrives(SIGINT));
+	CHECK("own_ctrl_c", comes(&got, SIGINT));
 	int n = -1;
 	ioctl(tty, FIONREAD, &n);
 	write(master, "kept\n", 5);
@@ -320,7 +307,7 @@ static void sizes(void)
 	CHECK("same_size_is_no_news", got == 0);
 	w.ws_row = 41;
 	ioctl(tty, TIOCSWINSZ, &w);
-	CHECK("winch_by_slave", arrives(SIGWINCH));
+	CHECK("winch_by_slave", comes(&got, SIGWINCH));
 	signal(SIGWINCH, SIG_DFL);
 }
 
@@ -352,7 +339,7 @@ static void flow(void)
 	signal(SIGINT, on);
 	got = 0;
 	write(master, "\003", 1);
-	CHECK("interrupt_restarts", arrives(SIGINT) && writable(true) && write(tty, "f", 1) == 1);
+	CHECK("interrupt_restarts", comes(&got, SIGINT) && writable(true) && write(tty, "f", 1) == 1);
 	signal(SIGINT, SIG_DFL);
 	fcntl(tty, F_SETFL, 0);
 	drain();
@@ -370,7 +357,7 @@ static void hangup(void)
 	signal(SIGCONT, SIG_IGN);
 	got = 0;
 	close(master);
-	CHECK("leader_hears_of_it", arrives(SIGHUP));
+	CHECK("leader_hears_of_it", comes(&got, SIGHUP));
 	int st;
 	ms(20);
 	CHECK("stopped_job_stays", waitpid(p, &st, WUNTRACED | WNOHANG) == 0);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /* Sessions and their controlling terminal: setsid, TIOCSCTTY, TIOCNOTTY, tcsetpgrp, /dev/tty, hang-ups. */
-#include "conf.h"
+#include "child.h"
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/wait.h>
 #include <termios.h>
 
 static volatile sig_atomic_t n_hup, n_cont, n_term;
@@ -16,12 +15,6 @@ static void on_cont(int s)
 {
 	(void)s;
 	n_cont++;
-}
-static void ms(long n)
-{
-	struct timespec ts = {n / 1000, n % 1000 * 1000000};
-	while (nanosleep(&ts, &ts) && errno == EINTR)
-		;
 }
 static int new_pty(char *name)
 {
@@ -298,7 +291,7 @@ static void master_closes(void)
 		_exit(0);
 	}
 	CHECK("hup_ready", expect(f, "leader ready\n"));
-	ms(20);
+	becomes(k, 'S');
 	close(m);
 	CHECK("hup_ends_the_read", expect(f, "read 1\n"));
 	CHECK("hup_signals", expect(f, "leader hup 1 cont 1\n"));

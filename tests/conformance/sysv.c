@@ -15,17 +15,6 @@ union semun {
 };
 
 static int pa[2], pb[2];
-static void tell(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		_exit(90);
-}
-static void hear(int fd)
-{
-	char c;
-	if (read(fd, &c, 1) != 1)
-		_exit(91);
-}
 static key_t key;
 
 /* --- shared memory --------------------------------------------------------------- */
@@ -288,7 +277,7 @@ static void semaphores(void)
 	set(1, 0);
 	p = run(wait_two);
 	hear(pb[0]);
-	usleep(50000);
+	becomes(p, 'S');
 	CHECK("ncnt",
 	      semctl(sem, 0, GETNCNT) == 1 && semctl(sem, 1, GETNCNT) == 0 && semctl(sem, 0, GETZCNT) == 0);
 	op1(0, 1, 0);
@@ -301,7 +290,7 @@ static void semaphores(void)
 	set(2, 2);
 	p = run(wait_zero);
 	hear(pb[0]);
-	usleep(50000);
+	becomes(p, 'S');
 	CHECK("zcnt", semctl(sem, 2, GETZCNT) == 1);
 	op1(2, -1, 0);
 	usleep(20000);
@@ -332,7 +321,7 @@ static void semaphores(void)
 	CHECK("semctl_stat_index", semctl(0, 0, SEM_INFO, (union semun){.info = &si}) >= 0 && si.semusz >= 1);
 	p = run(wait_removed);
 	hear(pb[0]);
-	usleep(50000);
+	becomes(p, 'S');
 	CHECK("sem_rmid", semctl(sem, 0, IPC_RMID) == 0 && wait_for(p) == 0);
 	CHECK_ERR("sem_gone", val(0), EINVAL);
 }
@@ -444,7 +433,8 @@ static void messages(void)
 	msgctl(mq, IPC_SET, &d);
 	pid_t q = run(send_removed);
 	hear(pb[0]);
-	usleep(50000);
+	becomes(p, 'S');
+	becomes(q, 'S');
 	CHECK("msg_rmid", msgctl(mq, IPC_RMID, NULL) == 0 && wait_for(p) == 0 && wait_for(q) == 0);
 	CHECK_ERR("msg_gone", msgctl(mq, IPC_STAT, &d), EINVAL);
 }

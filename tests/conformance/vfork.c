@@ -99,7 +99,8 @@ static void with_threads(void)
 	pthread_create(&t, NULL, other, NULL);
 	pid_t p = vfork();
 	if (!p) {
-		usleep(50000);
+		for (int i = 0; i < 10000 && word < 3; i++)
+			usleep(1000);
 		_exit(word < 3);
 	}
 	CHECK("other_threads_go_on", waitpid(p, &s, 0) == p && s == 0);
@@ -110,16 +111,17 @@ static void with_threads(void)
 /* The parent sleeps for its child and is killed; the child lives on. */
 static void killed_parent(void)
 {
-	int q[2], s = -1;
+	int q[2], go[2], s = -1;
 	char c = 0;
 
 	pipe(q);
+	pipe(go);
 	pid_t p = fork();
 	if (!p) {
 		close(q[0]);
 		if (!vfork()) {
 			write(q[1], "a", 1);
-			usleep(100000);
+			read(go[0], &c, 1);
 			write(q[1], "b", 1);
 			_exit(0);
 		}
@@ -130,9 +132,12 @@ static void killed_parent(void)
 	usleep(10000);
 	kill(p, SIGTERM);
 	CHECK("parent_killed", waitpid(p, &s, 0) == p && WIFSIGNALED(s) && WTERMSIG(s) == SIGTERM);
+	write(go[1], "g", 1);
 	CHECK("child_lives_on", read(q[0], &c, 1) == 1 && c == 'b');
 	CHECK("and_ends", read(q[0], &c, 1) == 0);
 	close(q[0]);
+	close(go[0]);
+	close(go[1]);
 }
 
 /* A handler of the parent runs only after the child has gone its way. */

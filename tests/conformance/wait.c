@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /* The end of processes: wait4, waitid, zombies, SIGCHLD, who adopts orphans, what was used up. */
-#include "conf.h"
+#include "child.h"
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/times.h>
-#include <sys/wait.h>
 
 static volatile int got_sig, n_sig;
 static siginfo_t got;
@@ -22,15 +21,6 @@ static pid_t child_exits(int status)
 	pid_t p = fork();
 	if (!p)
 		_exit(status);
-	return p;
-}
-
-static pid_t child_pauses(void)
-{
-	pid_t p = fork();
-	if (!p)
-		for (;;)
-			pause();
 	return p;
 }
 
@@ -310,6 +300,14 @@ static void *ends_later(void *a)
 	return NULL;
 }
 
+static void *ends_when_told(void *a)
+{
+	char c;
+	read(*(int *)a, &c, 1);
+	syscall(SYS_exit, 9);
+	return NULL;
+}
+
 static void threads(void)
 {
 	pthread_t t;
@@ -321,14 +319,18 @@ static void threads(void)
 	pthread_create(&t, NULL, waiter, NULL);
 	pthread_join(t, &r);
 	CHECK("wait_for_another_threads_child", r == (void *)1);
+	int go[2];
+	pipe(go);
 	pid_t p = fork();
 	if (!p) {
-		pthread_create(&t, NULL, ends_later, NULL);
+		pthread_create(&t, NULL, ends_when_told, go);
 		syscall(SYS_exit, 6); /* only this thread */
 	}
-	struct timespec ts = {0, 10000000};
-	nanosleep(&ts, NULL);
+	CHECK("leader_gone", becomes(p, 'Z'));
 	CHECK("leader_gone_not_over", waitpid(p, &s, WNOHANG) == 0);
+	write(go[1], "g", 1);
+	close(go[0]);
+	close(go[1]);
 	CHECK("last_threads_status", waitpid(p, &s, 0) == p && WEXITSTATUS(s) == 9);
 	p = fork();
 	if (!p) {
@@ -346,7 +348,7 @@ static void threads(void)
 		pipe(e);
 		read(e[0], &c, 1);
 	}
-	nanosleep(&ts, NULL);
+	becomes(p, 'S');
 	kill(p, SIGKILL);
 	CHECK("kill_all_threads", waitpid(p, &s, 0) == p && s == SIGKILL);
 	p = child_exits(0);

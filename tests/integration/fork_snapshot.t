@@ -172,11 +172,11 @@ my @monitors = monitors();
 my %random;
 for my $from (@monitors) {
 	my $snap = "$dir/snap/family.$from";
-	my ($st, $said, $err) = run_out({timeout => 30}, $COWBELL, 'run', '--monitor', $from, '--snapshot-at', '1s', '--snapshot-stop',
+	my ($st, $said, $err) = run_out({timeout => 90}, $COWBELL, 'run', '--monitor', $from, '--snapshot-at', '1s', '--snapshot-stop',
 		'-o', $snap, "$dir/bin/family");
 	ok(-s $snap, "$from: a family of processes is taken") or diag $err;
 	for my $to (map { ($_, $_) } @monitors) {
-		my ($status, $out, $why) = run_out({timeout => 40}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
+		my ($status, $out, $why) = run_out({timeout => 90}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap);
 		is($status, 3, "$from to $to: it goes on to its end") or diag $why;
 		# who was done before it was taken has said so there
 		like($said . $out, qr/^$_/m, "$from to $to: $_") or diag $out
@@ -223,7 +223,7 @@ for my $from (@monitors) {
 			my @rand;
 			for my $clone (1, 2) {
 				my $r = start_guest({}, $COWBELL, 'run', '--monitor', $to, '--snapshot', $snap, '-p', "127.0.0.1:$port:8000");
-				my ($code, $body) = wait_http($r, "http://127.0.0.1:$port/");
+				my ($code, $body) = wait_http($r, "http://127.0.0.1:$port/", 60);
 				is($code, 200, "$from to $to, $when: clone $clone answers") or diag slurp($r->{err});
 				my $j = eval { decode_json($body) } // {};
 				cmp_ok($j->{n}, '>=', $when eq 'listen' ? 1 : $last, "$from to $to, $when: what they count together goes on");
@@ -233,8 +233,9 @@ for my $from (@monitors) {
 				is($now[0]{generation}, 2, "$from to $to, $when: its generation");
 				push @rand, map { $_->{rand} } @now;
 				ask($port, '/die');
-				sleep 0.3;
-				is(scalar(workers_of($port)), 3, "$from to $to, $when: one that dies is replaced");
+				my @new; # the master takes its time
+				for (1 .. 100) { @new = workers_of($port); last if @new == 3; sleep 0.2 }
+				is(scalar(@new), 3, "$from to $to, $when: one that dies is replaced");
 				is(stop_guest($r), 0, "$from to $to, $when: it ends by its signal") or diag slurp($r->{err});
 			}
 			my %one = map { $_ => 1 } @rand;
@@ -274,7 +275,7 @@ sleep 0.4;
 close $load;
 my $j = eval { decode_json((split /\n/, slurp("$dir/load.out"))[-1]) } // {};
 is_deeply($j->{errors}, [], 'not one request failed');
-ok(($j->{n} // 0) > 50 && $j->{n} == $j->{unique} && $j->{pids} == 3, 'each was answered once, by the three workers') or diag explain $j;
+ok(($j->{n} // 0) > 20 && $j->{n} == $j->{unique} && $j->{pids} == 3, 'each was answered once, by the three workers') or diag explain $j;
 is("@{[map { $_->{pid} } workers_of($port)]}", "@{[map { $_->{pid} } @before]}", 'they are the same ones');
 cow('stop', 'mv');
 done_testing;

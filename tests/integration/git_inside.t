@@ -46,7 +46,7 @@ for my $m (monitors()) {
 	my ($ok, $e) = (1, '');
 	my $end = time + 60;
 	while (time < $end) {
-		($ok, undef, $e) = run_out({timeout => 20}, 'git', 'clone', '-q', "git://127.0.0.1:$port/srv", "$dir/clone.$m");
+		($ok, undef, $e) = run_out({timeout => 60}, 'git', 'clone', '-q', "git://127.0.0.1:$port/srv", "$dir/clone.$m");
 		last if !$ok;
 		select undef, undef, undef, 0.1;
 	}

@@ -72,7 +72,7 @@ for my $m (monitors()) {
 		print $w "insert into acked values ($_) returning n;\n" for 1 .. 100000;
 		POSIX::_exit(0);
 	}
-	my $end = time + 20;
+	my $end = time + 60;
 	sleep 0.1 while time < $end && (-s $log // 0) < 200;
 	sleep 0.5;
 	kill 'KILL', $g->{pid};

@@ -27,7 +27,7 @@ sub no_errors_of_wrk {
 	my ($m, $name, $url) = @_;
 	SKIP: {
 		skip('wrk is not installed', 1) unless have('wrk');
-		my ($st, $out) = run_out({timeout => 60}, 'wrk', '-t1', '-c16', '-d1', $url);
+		my ($st, $out) = run_out({timeout => 60}, 'wrk', '-t1', '-c16', '-d1', '--timeout', '30s', $url);
 		ok($out =~ /requests in/ && $out !~ /Socket errors|Non-2xx/, "$m $name: wrk with 16 connections, no error") or diag $out;
 	}
 }
@@ -57,17 +57,17 @@ C
 	spew("$d/nginx.conf", $conf =~ s/\@D\@/$d/gr =~ s/\@W\@/one/gr);
 	my $g = start_guest({dir => $d}, $COWBELL, 'run', '--monitor', $m, '-p', "127.0.0.1:$port:8080", '-v', "$d:$d", '--', 'nginx', '-c', "$d/nginx.conf");
 	my $url = "http://127.0.0.1:$port";
-	my ($code, $body) = wait_http($g, "$url/index.html", 20);
+	my ($code, $body) = wait_http($g, "$url/index.html", 60);
 	is("$code " . length($body), '200 612', "$m nginx: a static page from a worker") or diag substr(slurp($g->{err}), -2000);
 	no_errors_of_wrk($m, 'nginx', "$url/index.html");
 	my $before = pids("$url/pid", 12);
 	ok(keys %$before >= 1 && !grep({ !/^\d+$/ } keys %$before), "$m nginx: answered by " . join(' ', sort keys %$before));
 	spew("$d/nginx.conf", $conf =~ s/\@D\@/$d/gr =~ s/\@W\@/two/gr);
 	kill 'HUP', $g->{pid};
-	ok(eventually(10, sub { my (undef, $w) = http("$url/word"); $w eq 'two' }), "$m nginx: SIGHUP reads the configuration anew") or diag substr(slurp($g->{err}), -2000);
-	ok(eventually(10, sub { my $now = pids("$url/pid", 4); !grep { $before->{$_} } keys %$now }), "$m nginx: other workers now");
+	ok(eventually(60, sub { my (undef, $w) = http("$url/word"); $w eq 'two' }), "$m nginx: SIGHUP reads the configuration anew") or diag substr(slurp($g->{err}), -2000);
+	ok(eventually(60, sub { my $now = pids("$url/pid", 4); !grep { $before->{$_} } keys %$now }), "$m nginx: other workers now");
 	my $n = () = slurp($g->{err}) =~ /exited with code 0/g;
-	ok(eventually(10, sub { $n = () = slurp($g->{err}) =~ /exited with code 0/g; $n >= 4 }), "$m nginx: the four old ones ended by themselves") or diag "$n";
+	ok(eventually(60, sub { $n = () = slurp($g->{err}) =~ /exited with code 0/g; $n >= 4 }), "$m nginx: the four old ones ended by themselves") or diag "$n";
 	is(stop_guest($g), 0, "$m nginx: the master ends all on SIGTERM") or diag substr(slurp($g->{err}), -2000);
 }
 
@@ -84,11 +84,11 @@ http { access_log off; client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fas
 C
 	spew("$d/upgrade.sh", <<'X');
 /usr/sbin/nginx -c $PWD/nginx.conf
-for i in $(seq 100); do [ -s /tmp/nginx.pid ] && break; sleep 0.05; done
+for i in $(seq 1000); do [ -s /tmp/nginx.pid ] && break; sleep 0.05; done
 old=$(cat /tmp/nginx.pid)
 read go
 kill -USR2 $old
-for i in $(seq 100); do [ -s /tmp/nginx.pid ] && [ -s /tmp/nginx.pid.oldbin ] && break; sleep 0.05; done
+for i in $(seq 1000); do [ -s /tmp/nginx.pid ] && [ -s /tmp/nginx.pid.oldbin ] && break; sleep 0.05; done
 kill -QUIT $old
 while kill -0 $old 2>/dev/null; do sleep 0.05; done
 echo upgraded $old
@@ -108,7 +108,7 @@ X
 	}
 	close $r;
 	my $url = "http://127.0.0.1:$port/";
-	my ($code, $old) = wait_http(undef, $url, 20);
+	my ($code, $old) = wait_http(undef, $url, 60);
 	is($code, 200, "$m nginx -g daemon: answers") or diag slurp("$d/err");
 	syswrite $w, "go\n";
 	my ($bad, $all, $end) = (0, 0, time + 20);
@@ -140,14 +140,14 @@ def app(env, start):
 X
 	my $g = start_guest({dir => $d}, $COWBELL, 'run', '--monitor', $m, '-m', '1G', '-p', "127.0.0.1:$port:8080", '--', '/usr/bin/gunicorn', '-w', '3', '-b', '0.0.0.0:8080', 'app:app');
 	my $url = "http://127.0.0.1:$port";
-	my ($code) = wait_http($g, "$url/", 30);
+	my ($code) = wait_http($g, "$url/", 60);
 	is($code, 200, "$m gunicorn: answers") or diag substr(slurp($g->{err}), -2000);
 	no_errors_of_wrk($m, 'gunicorn', "$url/");
 	my %all;
 	eventually(15, sub { %all = (%all, %{pids("$url/", 5)}); keys %all >= 2 });
 	cmp_ok(scalar keys %all, '>=', 2, "$m gunicorn: several workers answer");
 	http("$url/die");
-	ok(eventually(20, sub { my $now = pids("$url/", 3); grep { !$all{$_} } keys %$now }), "$m gunicorn: a worker that was killed is replaced") or diag substr(slurp($g->{err}), -1500);
+	ok(eventually(60, sub { my $now = pids("$url/", 3); grep { !$all{$_} } keys %$now }), "$m gunicorn: a worker that was killed is replaced") or diag substr(slurp($g->{err}), -1500);
 	is(stop_guest($g, 'TERM', 35), 0, "$m gunicorn: ends on SIGTERM") or diag substr(slurp($g->{err}), -2000);
 }
 
@@ -165,9 +165,9 @@ http { access_log off; root $d/www; client_body_temp_path /tmp/b; proxy_temp_pat
   server { listen 8080; location / { fastcgi_pass unix:/tmp/fpm.sock; include /etc/nginx/fastcgi_params; fastcgi_param SCRIPT_FILENAME \$document_root/index.php; } } }
 C
 	chmod 0755, $d;
-	spew("$d/start.sh", "$fpm --nodaemonize --fpm-config \$PWD/fpm.conf &\nfor i in \$(seq 100); do [ -S /tmp/fpm.sock ] && break; sleep 0.05; done\nexec nginx -c \$PWD/nginx.conf\n");
+	spew("$d/start.sh", "$fpm --nodaemonize --fpm-config \$PWD/fpm.conf &\nfor i in \$(seq 1000); do [ -S /tmp/fpm.sock ] && break; sleep 0.05; done\nexec nginx -c \$PWD/nginx.conf\n");
 	my $g = start_guest({dir => $d}, $COWBELL, 'run', '--monitor', $m, '-m', '1G', '--with', "nginx,$fpm", '-p', "127.0.0.1:$port:8080", '--', 'sh', 'start.sh');
-	my ($code, $body) = wait_http($g, "http://127.0.0.1:$port/x", 30);
+	my ($code, $body) = wait_http($g, "http://127.0.0.1:$port/x", 60);
 	($code, $body) = http("http://127.0.0.1:$port/x") if $code != 200;
 	is("$code $body", '200 hello from php-fpm ok /x SUB', "$m php-fpm behind nginx in one instance") or diag substr(slurp($g->{err}), -2000);
 	no_errors_of_wrk($m, 'php-fpm', "http://127.0.0.1:$port/");
@@ -199,7 +199,7 @@ StartServers 4
 ScriptAlias /cgi/ $d/cgi/
 C
 	my $g = start_guest({dir => $d}, $COWBELL, 'run', '--monitor', $m, '-p', "127.0.0.1:$port:8080", '--', 'apache2', '-f', "$d/httpd.conf", '-D', 'FOREGROUND');
-	my ($code, $body) = wait_http($g, "http://127.0.0.1:$port/index.html", 20);
+	my ($code, $body) = wait_http($g, "http://127.0.0.1:$port/index.html", 60);
 	is("$code $body", "200 hello from apache\n", "$m apache2 prefork: a page") or diag substr(slurp($g->{err}), -2000);
 	($code, $body) = http("http://127.0.0.1:$port/cgi/env.sh");
 	is("$code $body", "200 cgi GET 2\n", "$m apache2: a CGI script") or diag substr(slurp($g->{err}), -2000);
@@ -213,19 +213,19 @@ sub redis {
 	my @run = ($COWBELL, 'run', '--monitor', $m, '-m', '1G', '-p', "127.0.0.1:$port:6379", '-v', "$d:/data", '--', 'redis-server', '--dir', '/data',
 		'--protected-mode', 'no', '--bind', '0.0.0.0', '--save', '', '--appendonly', 'yes', '--appendfsync', 'always', '--enable-debug-command', 'yes');
 	my $cli = "redis-cli -p $port";
-	my $up = sub { eventually(20, sub { `$cli ping 2>/dev/null` eq "PONG\n" }) };
+	my $up = sub { eventually(60, sub { `$cli ping 2>/dev/null` eq "PONG\n" }) };
 	my $g = start_guest({}, @run);
 	ok($up->(), "$m redis: up") or diag substr(slurp($g->{out}), -2000), slurp($g->{err});
 	`$cli debug populate 20000 key 100`;
 	`$cli set k before`;
 	like(`$cli bgsave`, qr/started/, "$m redis: BGSAVE");
 	`$cli set k during`;
-	ok(eventually(20, sub { `$cli info persistence` =~ /rdb_bgsave_in_progress:0/ }), "$m redis: it ends");
+	ok(eventually(60, sub { `$cli info persistence` =~ /rdb_bgsave_in_progress:0/ }), "$m redis: it ends");
 	like(`$cli info persistence`, qr/rdb_last_bgsave_status:ok/, "$m redis: well");
 	cmp_ok(-s "$d/dump.rdb", '>', 500_000, "$m redis: the dump is on the volume");
 	like(`$cli bgrewriteaof`, qr/started/, "$m redis: BGREWRITEAOF");
 	`$cli set n $_` for 1 .. 20;
-	ok(eventually(20, sub { `$cli info persistence` =~ /aof_rewrite_in_progress:0/ }), "$m redis: it ends");
+	ok(eventually(60, sub { `$cli info persistence` =~ /aof_rewrite_in_progress:0/ }), "$m redis: it ends");
 	like(`$cli info persistence`, qr/aof_last_bgrewrite_status:ok/, "$m redis: well");
 	kill 'KILL', $g->{pid};
 	stop_guest($g, 'KILL');

@@ -79,7 +79,7 @@ sleep 0.1 & p=$!; wait $p; echo $?
 for i in 1 2 3 4; do (echo $i >/tmp/j.$$.$i) & done; wait; cat /tmp/j.$$.*; rm -f /tmp/j.$$.*
 sleep 100 & kill $!; wait $! 2>/dev/null; echo $?
 sleep 100 & kill -STOP $!; kill -CONT $!; kill -9 $!; wait $! 2>/dev/null; echo $?
-{ sleep 0.05; echo late; } & echo early; wait
+{ sleep 0.5; echo late; } & echo early; wait
 wait; echo nothing left $?
 X
 	files => <<'X',
@@ -108,12 +108,12 @@ my %bash = (
 	'process substitution' => <<'X',
 diff <(seq 1 5) <(seq 1 6); echo $?
 sort -m <(printf 'a\nc\n') <(printf 'b\nd\n') | tr '\n' ' '; echo
-echo teed | tee >(tr a-z A-Z >/tmp/ps.$$) >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do [ -s /tmp/ps.$$ ] && break; sleep 0.05; done; cat /tmp/ps.$$; rm -f /tmp/ps.$$
+echo teed | tee >(tr a-z A-Z >/tmp/ps.$$) >/dev/null; for i in $(seq 200); do [ -s /tmp/ps.$$ ] && break; sleep 0.05; done; cat /tmp/ps.$$; rm -f /tmp/ps.$$
 while read x; do last=$x; done < <(seq 1 9); echo $last
 X
 	'bash jobs' => <<'X',
 set -m
-sleep 0.1 & jobs -r | wc -l; wait
+sleep 1 & jobs -r | wc -l; wait
 sleep 50 & kill -TERM %1; wait %1 2>/dev/null; echo $?
 (sleep 0.05; exit 3) & (sleep 50) & wait -n; echo first $?; kill %2; wait 2>/dev/null
 coproc cat; echo to the coprocess >&${COPROC[1]}; read -r back <&${COPROC[0]}; echo $back; kill $COPROC_PID; wait 2>/dev/null

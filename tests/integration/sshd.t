@@ -32,26 +32,26 @@ X
 for my $m (monitors()) {
 	my $port = free_port();
 	my $g = start_guest({}, $COWBELL, 'run', '--monitor', $m, '-v', "$dir/etc:/etc/keys:ro", '-p', "127.0.0.1:$port:2222", '--with', 'openssh-sftp-server', '--', '/usr/sbin/sshd', '-D', '-e', '-f', '/etc/keys/sshd_config');
-	my @opt = ('-F', 'none', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'StrictHostKeyChecking=no', '-o', 'LogLevel=ERROR', '-o', 'ConnectTimeout=10', '-o', 'IdentitiesOnly=yes');
+	my @opt = ('-F', 'none', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'StrictHostKeyChecking=no', '-o', 'LogLevel=ERROR', '-o', 'ConnectTimeout=30', '-o', 'IdentitiesOnly=yes');
 	my @ssh = ('ssh', '-p', $port, @opt, '-i', "$dir/user", 'root@127.0.0.1');
 	my ($st, $out, $err) = (255);
 	my $end = time + 60;
 	while (time < $end) {
-		($st, $out, $err) = run_out({timeout => 20}, @ssh, 'echo hello; id -un; echo oops >&2; exit 3');
+		($st, $out, $err) = run_out({timeout => 60}, @ssh, 'echo hello; id -un; echo oops >&2; exit 3');
 		last if $st != 255 || $err !~ /refused|reset|closed/i;
 		select undef, undef, undef, 0.1;
 	}
 	is("$st|$out|$err", "3|hello\nroot\n|oops\n", "$m a login by key; a command, its streams and its status") or diag("$err\n" . substr(slurp($g->{err}), -2000));
-	($st, $out) = run_out({timeout => 20, in => 'x' x 500_000}, @ssh, 'wc -c; cat /proc/sys/kernel/ostype | tr a-z A-Z');
+	($st, $out) = run_out({timeout => 60, in => 'x' x 500_000}, @ssh, 'wc -c; cat /proc/sys/kernel/ostype | tr a-z A-Z');
 	is("$st|$out", "0|500000\nLINUX\n", "$m half a megabyte of input, and a pipeline");
-	($st, $out) = run_out({timeout => 20}, $ssh[0], '-tt', @ssh[1 .. $#ssh], 'tty; stty size >/dev/null && echo sized; test -t 0 && echo terminal');
+	($st, $out) = run_out({timeout => 60}, $ssh[0], '-tt', @ssh[1 .. $#ssh], 'tty; stty size >/dev/null && echo sized; test -t 0 && echo terminal');
 	like($out, qr{^/dev/pts/\d+\r\nsized\r\nterminal\r\n}, "$m with a terminal") or diag("$out\n" . substr(slurp($g->{err}), -2000));
 	my @at_once = map { my $n = $_; open(my $f, '-|', @ssh, "sleep 0.3; echo $n") or die; $f } 1 .. 4;
 	is(join('', map { my $f = $_; <$f> } @at_once), "1\n2\n3\n4\n", "$m four sessions at once");
 	spew("$dir/batch", "put $dir/user.pub /tmp/there\nget /tmp/there $dir/back.$m\nls -l /tmp/there\n");
-	($st, undef, $err) = run_out({timeout => 20}, 'sftp', '-q', '-P', $port, @opt, '-i', "$dir/user", '-b', "$dir/batch", 'root@127.0.0.1');
+	($st, undef, $err) = run_out({timeout => 60}, 'sftp', '-q', '-P', $port, @opt, '-i', "$dir/user", '-b', "$dir/batch", 'root@127.0.0.1');
 	ok($st == 0 && slurp("$dir/back.$m") eq slurp("$dir/user.pub"), "$m sftp there and back") or diag($err);
-	($st, undef, $err) = run_out({timeout => 20}, 'ssh', '-p', $port, @opt, '-o', 'BatchMode=yes', '-i', "$dir/wrong", 'root@127.0.0.1', 'true');
+	($st, undef, $err) = run_out({timeout => 60}, 'ssh', '-p', $port, @opt, '-o', 'BatchMode=yes', '-i', "$dir/wrong", 'root@127.0.0.1', 'true');
 	ok($st == 255 && $err =~ /Permission denied/, "$m a wrong key is refused") or diag($err);
 	isnt(stop_guest($g), 'stuck', "$m sshd ends on SIGTERM");
 }
