@@ -79,6 +79,10 @@ struct thread {
 	char comm[16];
 	int nice;
 	u32 on_cpu; /* 1 + CPU that runs it; 0: none */
+	u32 home; /* 1 + CPU that ran it last; 0: none */
+	int brief; /* sched.c: how surely it sleeps soon after it woke somebody */
+	u64 woke_tsc, woken_tsc; /* when it woke another thread, and was woken; 0: since it slept, and by none */
+	const struct thread *waker; /* only to be compared */
 	u64 affinity; /* CPUs that may run it */
 	u64 vruntime_ns; /* CPU time weighted by nice: the run queue's order (sched.c) */
 	u64 user_ns, sys_ns, start_ns, last_ns;
@@ -219,7 +223,10 @@ struct cpu {
 	u64 busy_ns; /* counted only with several CPUs */
 	/* smp.c */
 	u32 in_user; /* runs the app, or is on its way there without the lock */
-	bool idling; /* sleeps, or is about to: a poke is needed and enough */
+	bool idling; /* sleeps, or is about to: a poke is needed and enough, or less if it is */
+	u32 polling; /* looking out for work without sleeping: whoever clears this need not poke */
+	bool coming; /* was polling and has been told: it takes the lock at once */
+	u8 poll_penalty, poll_skip; /* how often it shall not poll since that was in vain */
 	bool gives; /* CPU 0: another CPU shall have what it runs */
 	bool flush; /* has old translations: drops them when it next takes the lock */
 	u32 parked; /* at rest for a snapshot */

@@ -36,6 +36,9 @@
 #define LEAD_NS	      4000000ull /* virtual time that the running thread may be ahead of the next one */
 #define WAKE_CREDIT   3000000ull
 #define TICK_MIN_NS   1000000ull
+#define BRIEF_US      20 /* between waking another and sleeping */
+#define BRIEF_SURE    8 /* times in a row */
+#define BRIEF_WRONG   (-64)
 #define YIELD_POLL_NS 200000ull /* a thread that only yields still lets I/O complete this often */
 
 struct list all_threads = LIST_INIT(all_threads);
@@ -135,6 +138,22 @@ static bool may_run(const struct thread *t, const struct cpu *c)
 	return !cpu_mask || cpu_mask >> c->id & 1;
 }
 
+/* The CPU that ran t last, if it may run it again; or NULL. */
+static struct cpu *home_of(const struct thread *t)
+{
+	struct cpu *c = t->home && t->home <= n_cpus ? cpus[t->home - 1] : NULL;
+
+	return c && may_run(t, c) ? c : NULL;
+}
+
+/* Another CPU is about to come for it, one that has its address space. */
+static bool is_awaited(const struct thread *t, const struct cpu *by)
+{
+	const struct cpu *home = home_of(t);
+
+	return home && home != by && home->coming;
+}
+
 /* The first thread of the queue that c may run, or NULL. */
 static struct thread *first_for(const struct cpu *c)
 {
@@ -143,7 +162,7 @@ static struct thread *first_for(const struct cpu *c)
 	list_for_each (n, &run_queue) {
 		struct thread *t = list_entry(n, struct thread, run_node);
 
-		if (!may_run(t, c))
+		if (!may_run(t, c) || is_awaited(t, c))
 			continue;
 		first = first ? first : t;
 		if (likely(!chaos_on) || !chaos_skip())
@@ -152,26 +171,82 @@ static struct thread *first_for(const struct cpu *c)
 	return first;
 }
 
-/* An idle CPU for t, not CPU 0 if there is another; NULL: none. */
+/* An idle CPU for t: where it ran last, or else not CPU 0 if there is another; NULL: none. */
 static struct cpu *idle_for(const struct thread *t)
 {
-	struct cpu *me = this_cpu();
+	struct cpu *me = this_cpu(), *home = home_of(t);
 
+	if (home && home->idling && home != me)
+		return home;
 	for (u32 i = n_cpus; i-- > 0;)
 		if (cpus[i]->idling && cpus[i] != me && may_run(t, cpus[i]))
 			return cpus[i];
 	return NULL;
 }
 
+static bool any_idle(void)
+{
+	for (u32 i = 0; i < n_cpus; i++)
+		if (cpus[i]->idling)
+			return true;
+	return false;
+}
+
+static u64 tsc_us(u64 us)
+{
+	return us * ((const struct boot_time *)boot->time_va)->tsc_khz / 1000;
+}
+
+/* current wakes t, or made it. */
+static void note_waking(struct thread *t)
+{
+	t->waker = current;
+	t->woken_tsc = current->woke_tsc = __builtin_ia32_rdtsc();
+}
+
+/* t gives its CPU up: was it right to expect that? */
+static void note_sleep(struct thread *t)
+{
+	if (!t->woke_tsc)
+		return;
+	if (__builtin_ia32_rdtsc() - t->woke_tsc > tsc_us(BRIEF_US))
+		t->brief = BRIEF_WRONG;
+	else if (t->brief < BRIEF_SURE)
+		t->brief++;
+	t->woke_tsc = 0;
+}
+
+/*
+ * Two threads that talk to each other, as over a pipe, have no use for two CPUs: while one runs the other waits. If current
+ * always sleeps soon after it woke somebody, this CPU will have t in a moment. If not, a tick finds that out.
+ */
+static bool soon_here(const struct thread *t)
+{
+	const struct thread *me = current;
+
+	if (me->brief < BRIEF_SURE || t->waker != me || !may_run(t, this_cpu()) ||
+	    __builtin_ia32_rdtsc() - t->woken_tsc > tsc_us(BRIEF_US))
+		return false;
+	if (!this_cpu()->shared->want_tick) {
+		this_cpu()->shared->tick_ns = TICK_MIN_NS;
+		this_cpu()->shared->want_tick = 1;
+	}
+	return true;
+}
+
 u32 sched_wake_mask(void)
 {
 	u32 mask = 0;
 
-	if (likely(list_empty(&run_queue)))
+	if (likely(list_empty(&run_queue)) || !any_idle())
 		return 0;
 	list_for_each (n, &run_queue) {
-		struct cpu *c = idle_for(list_entry(n, struct thread, run_node));
+		const struct thread *t = list_entry(n, struct thread, run_node);
+		struct cpu *c = idle_for(t);
 
+		/* Not where that would be a change of the address space and its CPU is still looking out. */
+		if (c && (t->proc == current->proc || !c->polling) && soon_here(t))
+			continue;
 		if (c) {
 			c->idling = false; /* the next one needs another */
 			mask |= 1u << c->id;
@@ -293,7 +368,9 @@ static struct thread *pick_next(struct thread *prev)
 		last_poll_ns = prev->last_ns = mono_ns();
 		this_cpu()->shared->kick = 0; /* the doorbell has just heard everything */
 	}
-	return smp() ? pick_now(this_cpu(), prev) : unlikely(chaos_on) ? first_for(this_cpu()) : first_queued();
+	return smp()		    ? pick_now(this_cpu(), prev)
+	       : unlikely(chaos_on) ? first_for(this_cpu())
+				    : first_queued();
 }
 
 void schedule(void)
@@ -310,6 +387,8 @@ void schedule(void)
 	if (next != c->idle)
 		list_del(&next->run_node);
 	if (next != prev) {
+		if (smp() && prev->state != THREAD_RUNNABLE)
+			note_sleep(prev);
 		if (prev->state != THREAD_DEAD)
 			sched_account(prev);
 		next->last_ns = prev->last_ns ? prev->last_ns : mono_ns();
@@ -320,7 +399,7 @@ void schedule(void)
 	if (next == prev)
 		return;
 	prev->on_cpu = 0;
-	next->on_cpu = c->id + 1;
+	next->on_cpu = next->home = c->id + 1;
 	/* A thread of the library OS touches no app's memory: it runs in whichever address space there is. */
 	if (next->proc->as && !next->kfn)
 		aspace_switch(next->proc->as);
@@ -362,6 +441,8 @@ void sched_new_thread(struct thread *t)
 	t->vruntime_ns = min_vruntime;
 	list_add_tail(&all_threads, &t->all_node);
 	enqueue(t);
+	if (smp())
+		note_waking(t);
 	if (smp() && !idle_for(t))
 		tick_all();
 	sched_update_tick();
@@ -398,6 +479,7 @@ void thread_wake(struct thread *t)
 		t->vruntime_ns = min_vruntime - WAKE_CREDIT;
 	enqueue(t);
 	if (smp()) {
+		note_waking(t);
 		if (!idle_for(t))
 			tick_all();
 	} else if (idling || first_queued() != t) {

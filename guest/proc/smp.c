@@ -45,7 +45,9 @@
 #define SMP_STACK_SIZE (16u << 10)
 #define KICK_GUEST     2u /* bit of boot_vcpu.kick: another CPU wants this one in the library OS */
 #define SPIN_US	       50
-#define POLITE_SPINS   200 /* that who had the lock last gives the others */
+#define POLITE_SPINS   30 /* that who had the lock last gives the others */
+#define POLL_US	       50 /* that an idle CPU looks out for work before it sleeps */
+#define POLL_SKIP_MAX  127
 
 struct cpu *cpus[BOOT_MAX_VCPUS];
 u32 n_cpus = 1;
@@ -161,11 +163,23 @@ have:
 	}
 }
 
+/* True: it was, and whoever ended that knows that it takes the lock next. */
+static bool stop_polling(struct cpu *c)
+{
+	return __atomic_load_n(&c->polling, __ATOMIC_RELAXED) &&
+	       __atomic_exchange_n(&c->polling, 0, __ATOMIC_ACQ_REL);
+}
+
 /* Give the lock up, and let idle CPUs have what is left in the run queue. */
 static void unlock(struct cpu *c)
 {
 	u32 mask = sched_wake_mask();
 
+	for (u32 i = 0; unlikely(mask >> i); i++)
+		if (mask >> i & 1 && stop_polling(cpus[i])) {
+			cpus[i]->coming = true;
+			mask &= ~(1u << i);
+		}
 	if (unlikely(chaos_on))
 		chaos_window();
 	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
@@ -301,30 +315,95 @@ static u64 idle_ns(void)
 	return deadline > now ? deadline - now : 0;
 }
 
+/* Without the lock. True: told by another CPU. It has to end anyway when there is a kick, since some pokes come with one. */
+static bool poll_for_work(struct cpu *c, u64 ns)
+{
+	u64 khz = ((const struct boot_time *)boot->time_va)->tsc_khz,
+	    end = __builtin_ia32_rdtsc() + khz * MIN(ns, POLL_US * 1000ull) / 1000000;
+
+	while (__atomic_load_n(&c->polling, __ATOMIC_RELAXED) &&
+	       !__atomic_load_n(&c->shared->kick, __ATOMIC_RELAXED) && __builtin_ia32_rdtsc() < end)
+		relax();
+	if (unlikely(chaos_on))
+		chaos_window();
+	return !stop_polling(c);
+}
+
+/*
+ * Is it worth while? A sleep and its end cost the monitor tens of microseconds, which two threads that talk to each other would
+ * pay each time; but a CPU that always looks out in vain takes the host's time from others.
+ */
+static bool will_poll(struct cpu *c)
+{
+	if (!c->poll_skip)
+		return true;
+	c->poll_skip--;
+	return false;
+}
+
+static void polled(struct cpu *c, bool in_vain)
+{
+	c->poll_penalty = in_vain ? MIN(c->poll_penalty * 2 + 1, POLL_SKIP_MAX) : 0;
+	c->poll_skip = c->poll_penalty;
+}
+
+static void idle_other(struct cpu *c)
+{
+	u64 ns = idle_ns();
+	bool poll, found = false;
+
+	if (!ns)
+		return;
+	poll = will_poll(c);
+	c->idling = true;
+	c->polling = poll;
+	unlock(c);
+	if (poll) {
+		found = poll_for_work(c, ns);
+		polled(c, !found);
+	}
+	if (!found)
+		call(BOOT_CALL_IDLE, ns);
+	smp_lock();
+}
+
+/* False: it did not come to waiting in the ring. */
+static bool idle_cpu0(struct cpu *c)
+{
+	u64 now;
+
+	c->idling = true;
+	cpu0_looks_ns = ktimer_next();
+	if (!ring_pending() && !ring_hurried() && will_poll(c)) {
+		now = cpu0_looks_ns == NO_DEADLINE ? 0 : mono_ns();
+		c->polling = 1;
+		unlock(c);
+		polled(c, !poll_for_work(c, cpu0_looks_ns > now ? cpu0_looks_ns - now : 0));
+		smp_lock();
+		if (!c->idling)
+			return false;
+		cpu0_looks_ns = ktimer_next();
+	}
+	ring_idle(cpu0_looks_ns);
+	return true;
+}
+
 void smp_idle(void)
 {
 	struct cpu *c = this_cpu();
-	u64 ns;
+	bool heard = true; /* what comes with a kick */
 
 	if (c->id && ring_pending()) {
 		ring_flush();
 		return;
 	}
-	if (c->id) {
-		ns = idle_ns();
-		if (ns) {
-			c->idling = true;
-			unlock(c);
-			call(BOOT_CALL_IDLE, ns);
-			smp_lock();
-		}
-	} else {
-		c->idling = true;
-		cpu0_looks_ns = ktimer_next();
-		ring_idle(cpu0_looks_ns);
-	}
-	c->idling = false;
-	__atomic_store_n(&c->shared->kick, 0, __ATOMIC_RELAXED);
+	if (c->id)
+		idle_other(c);
+	else
+		heard = idle_cpu0(c);
+	c->idling = c->coming = false;
+	if (heard)
+		__atomic_store_n(&c->shared->kick, 0, __ATOMIC_RELAXED);
 	ktimers_run();
 }
 
@@ -466,7 +545,8 @@ static void cpu_start(struct cpu *c)
 	c->smp = true;
 	c->as = NULL;
 	c->in_user = c->parked = 0;
-	c->need_resched = c->idling = c->flush = false;
+	c->need_resched = c->idling = c->flush = c->coming = false;
+	c->polling = 0;
 	c->left = NULL;
 	v->kick = v->want_tick = v->call = 0;
 	v->rip = (u64)smp_cpu_entry;
@@ -493,7 +573,8 @@ void smp_start(void)
 	n_cpus = n;
 	cpus[0]->smp = n > 1;
 	cpus[0]->in_user = 0;
-	cpus[0]->idling = false;
+	cpus[0]->idling = cpus[0]->coming = false;
+	cpus[0]->polling = 0;
 	lock = n > 1 ? 1 : 0;
 	for (u32 i = 1; i < n; i++)
 		cpu_start(cpus[i]);
