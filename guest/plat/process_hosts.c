@@ -127,10 +127,14 @@ static struct host *unused(void)
 	return NULL;
 }
 
-/* exec: the thread has its new address space, and the old one, which nobody else has, is about to end. */
+/*
+ * exec: the thread has its new address space, and the old one, which nobody else has, is about to end. Idle threads and
+ * others of the library OS do not: they are counted to a process whose memory they never use.
+ */
 static bool is_replaced(const struct aspace *old, const struct aspace *as)
 {
-	return old && old->refs == 1 && current && current->proc && current->proc->as == as;
+	return old && old->refs == 1 && current && !current->kfn && current->proc &&
+	       current->proc->as == as && !engaged(here);
 }
 
 struct host *host_for(struct aspace *as, bool *fresh)
