@@ -732,8 +732,8 @@ static _Noreturn void leave_for_thread(const struct sigcontext *sc, int vector, 
 void process_trap(struct regs *r, int vector, u64 error, u64 addr)
 {
 	if (this_cpu()->smp) {
-		smp_enter();
-		if (vector == TRAP_PF && mirror_miss(addr, &error, false))
+		smp_enter(); /* where it may have come to rest for a snapshot, and be restored on another platform */
+		if (vector == TRAP_PF && plat == &plat_process && mirror_miss(addr, &error, false))
 			return;
 	}
 	if (vector == TRAP_SYSCALL)
