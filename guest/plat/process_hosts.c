@@ -35,6 +35,7 @@ void process_handover(u64 host);
 extern const u64 process_born_slot[];
 s64 process_make_seat(u64 n);
 u32 process_n_seats = 1;
+u32 process_seats_word; /* written by one that was born, when it has made its seats: 1, or 2: the host gives no more of them */
 struct process_seat {
 	u64 gs;
 	stack_t ss;
@@ -73,6 +74,21 @@ static void assign(struct host *h, struct aspace *as)
 	range_add(&h->stale, 0, BOOT_TASK_SIZE);
 }
 
+/* Has h, which was just born, all its seats? If not, it cannot be used; it stays because it has a number. */
+static bool seats_made(struct host *h)
+{
+	u32 word;
+
+	if (process_n_seats == 1)
+		return true;
+	while (!(word = __atomic_load_n(&process_seats_word, __ATOMIC_ACQUIRE)))
+		process_gate(__NR_sched_yield, 0, 0, 0, 0, 0, 0);
+	if (word == 1)
+		return true;
+	h->seats = 0;
+	return false;
+}
+
 /* Another one: a child of the monitor, with our mappings. NULL: there can be none. */
 static struct host *give_birth(void)
 {
@@ -81,6 +97,7 @@ static struct host *give_birth(void)
 
 	if (n_hosts == PROCESS_MAX || refused)
 		return NULL;
+	process_seats_word = 0;
 	/* Several CPUs: the one before, which another CPU made, has yet to report. The monitor waits for that no longer than it may. */
 	while ((r = process_gate(__NR_clone, PROCESS_CLONE_FLAGS, (u64)process_born_slot, 0, 0, 0, 0)) ==
 	       -EBUSY)
@@ -92,7 +109,8 @@ static struct host *give_birth(void)
 	}
 	n_hosts++;
 	*h = (struct host){.gone = here->gone, .seats = process_n_seats};
-	return h;
+	refused = !seats_made(h);
+	return refused ? NULL : h;
 }
 
 /* Another CPU is in it and may go on there without asking, or it has no seat for this one. */

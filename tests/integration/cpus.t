@@ -109,6 +109,21 @@ for my $m (@monitors) {
 	}
 }
 
+# A host that gives no more threads or processes: fewer CPUs, or host processes, than wished, and nothing else.
+SKIP: {
+	my $user = 61000 + $$ % 1000; # who has no other processes
+	my @as = ('setpriv', '--reuid', $user, '--regid', $user, '--clear-groups', 'env', map({ "XDG_${_}_HOME=$dir/nobody/$_" } qw(DATA CACHE STATE)), 'HOME=/');
+	chmod 0755, $dir;
+	mkdir "$dir/nobody";
+	chown $user, $user, "$dir/nobody";
+	skip('not root, or another user cannot run it', 1) if $> || system("@as $cowbell version >/dev/null 2>&1");
+	my @short = grep {
+		my $said = `timeout -k 5 120 @as prlimit --nproc=$_ $cowbell run --monitor process --cpus 2 sh ./par.sh 2>&1 </dev/null`;
+		$said !~ /^(?:cowbell: no room for 2 CPUs: there are 1\n)?(?:done\n){4}all\n\z/ && !diag("$_: $said");
+	} 4 .. 8;
+	is("@short", '', 'a host that limits how many processes there are');
+}
+
 my %program = (
 	go => ['go', "go build -o \$D/p \$D/p.go", "\$D/p", 'p.go', <<'P'],
 package main

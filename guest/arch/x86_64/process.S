@@ -143,11 +143,16 @@ process_next_seat:			/* one for each other CPU; this one is the maker's */
 	GATE process_seat_cloned
 process_seat_cloned:
 	test %rax, %rax
-	js process_over
+	js process_seats_refused
 process_seat_made:
 	inc %ebx
 	jmp process_next_seat
+process_seats_refused:			/* it waits for ever: nobody goes where there are too few */
+	movl $2, process_seats_word(%rip)
+	jmp process_takes_seat
 process_complete:
+	movl $1, process_seats_word(%rip)
+process_takes_seat:
 	mov $PROCESS_DOORBELL_NR, %eax
 	mov $PROCESS_WAIT, %edi
 	mov %gs:BOOT_CPU_ID, %esi
