@@ -31,6 +31,7 @@
 #include "guest/mm/mm.h"
 #include "guest/mm/vma.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 #include "guest/random.h"
 #include "guest/vfs/inode.h"
 #include "guest/vfs/vfs.h"
@@ -157,7 +158,11 @@ s64 restored_getpid(void)
 	struct vma *v;
 	u64 caller;
 
-	if (likely(p->shown_pid == p->pid) || get_user(caller, (const u64 *)current_regs()->rsp))
+	if (likely(p->shown_pid == p->pid))
+		return p->pid;
+	if (without_lock())
+		return -ENEEDLOCK;
+	if (get_user(caller, (const u64 *)current_regs()->rsp))
 		return p->pid;
 	v = vma_find(p->as, caller);
 	if (!v || v->start > caller)

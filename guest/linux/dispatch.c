@@ -61,6 +61,27 @@ static __attribute__((noinline, cold)) s64 dispatch_traced(struct regs *r, sysca
 	return res;
 }
 
+/*
+ * On one of several CPUs, before the lock is taken. True: the call is done, and if there is no kick the app can go on at once.
+ * Nothing is changed when it is false.
+ */
+bool syscall_try_free(struct regs *r)
+{
+	u32 nr = (u32)r->orig_rax;
+	s64 res;
+
+	if (nr >= SYSCALL_MAX || !syscall_free[nr] || unlikely(strace_on))
+		return false;
+	if (unlikely(chaos_on))
+		chaos_window();
+	res = syscall_table[nr](r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
+	if (res == -ENEEDLOCK || res == -EFAULT)
+		return false;
+	this_cpu()->free_syscalls++;
+	r->rax = (u64)res;
+	return true;
+}
+
 /* Entry from arch/entry.S; on the current thread's kernel stack, may sleep. */
 void syscall_dispatch(struct regs *r)
 {

@@ -174,6 +174,8 @@ SYSCALL3(membarrier, int, cmd, u32, flags, int, cpu)
 
 SYSCALL0(sched_yield)
 {
+	if (without_lock())
+		return thread_yields_alone() ? 0 : -ENEEDLOCK;
 	thread_yield();
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 
 static inline u64 rdtsc(void)
 {
@@ -113,6 +114,12 @@ int clock_read_id(s32 id, u64 *ns)
 	case CLOCK_BOOTTIME_ALARM:
 		*ns = mono_ns();
 		return 0;
+	default:
+		break;
+	}
+	if (without_lock())
+		return -ENEEDLOCK;
+	switch (id) {
 	case CLOCK_PROCESS_CPUTIME_ID:
 		*ns = process_cpu_ns(current->proc);
 		return 0;

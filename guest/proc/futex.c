@@ -7,6 +7,11 @@
  * before, queued. A waiter that is taken out of its bucket has been woken; requeue only changes
  * its key and bucket.
  *
+ * Without the lock (syscalls.tbl: free) two things can be decided. A wait for a word that has another value already is over. A wake
+ * finds nobody if nobody has a claim on the bucket: a claim is made, with a barrier, before the word is read, and is kept until the
+ * waiter is gone; whoever wakes has stored to the word before, and has a barrier before it looks for claims. So one of
+ * them sees the other, as with the lock.
+ *
  * The table is allocated at the first wait: a single-threaded program has none.
  * Priority inheritance is not offered (ENOSYS).
  */
@@ -16,6 +21,7 @@
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/internal.h"
+#include "guest/proc/smp.h"
 
 #define BUCKETS	   256u
 #define ROBUST_MAX 2048 /* entries of a robust list that are followed */
@@ -32,11 +38,28 @@ struct futex_waiter {
 
 static struct list *table;
 
-static struct list *bucket(const u64 key[2])
+static u32 claims[BUCKETS];
+
+static u32 bucket_of(const u64 key[2])
 {
 	u64 h = (key[0] ^ (key[1] >> 2)) * 0x9e3779b97f4a7c15ull;
 
-	return &table[(h >> 40) % BUCKETS];
+	return (u32)(h >> 40) % BUCKETS;
+}
+
+static struct list *bucket(const u64 key[2])
+{
+	return &table[bucket_of(key)];
+}
+
+static void claim(const u64 key[2])
+{
+	__atomic_add_fetch(&claims[bucket_of(key)], 1, __ATOMIC_SEQ_CST);
+}
+
+static void unclaim(const u64 key[2])
+{
+	__atomic_sub_fetch(&claims[bucket_of(key)], 1, __ATOMIC_SEQ_CST);
 }
 
 static int table_ready(void)
@@ -112,17 +135,22 @@ static s64 futex_wait(u64 uaddr, u32 expect, u32 bits, u64 deadline, bool privat
 	err = table_ready();
 	if (!err)
 		err = get_key(uaddr, private, w.key);
-	if (!err)
-		err = user_load32((u32 *)uaddr, &val);
 	if (err)
 		return err;
-	if (val != expect)
-		return -EAGAIN;
+	claim(w.key);
+	err = user_load32((u32 *)uaddr, &val);
+	if (!err && val != expect)
+		err = -EAGAIN;
+	if (err) {
+		unclaim(w.key);
+		return err;
+	}
 	list_add_tail(bucket(w.key), &w.node);
 	thread_prepare_sleep(true);
 	err = thread_sleep(deadline);
 	thread_finish_sleep();
 	list_del(&w.node);
+	unclaim(w.key); /* it may have been moved: where it is now */
 	if (w.woken)
 		return 0;
 	if (!err)
@@ -149,28 +177,10 @@ static s64 wait_restart(struct thread *t)
 
 /* --- requeue, wake_op ------------------------------------------------------------------ */
 
-static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, bool private, const u32 *expect)
+static s64 requeue(const u64 k1[2], const u64 k2[2], unsigned n_wake, unsigned n_move)
 {
-	u64 k1[2], k2[2];
 	s64 n = 0;
-	u32 val;
-	int err = get_key(from, private, k1);
 
-	if (!err)
-		err = get_key(to, private, k2);
-	if (err)
-		return err;
-	if ((s32)n_wake < 0 || (s32)n_move < 0)
-		return -EINVAL;
-	if (expect) {
-		err = user_load32((u32 *)from, &val);
-		if (err)
-			return err;
-		if (val != *expect)
-			return -EAGAIN;
-	}
-	if (!table)
-		return 0;
 	list_for_each_safe (it, bucket(k1)) {
 		struct futex_waiter *w = list_entry(it, struct futex_waiter, node);
 
@@ -181,8 +191,10 @@ static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, boo
 		} else if ((u64)n - n_wake < n_move) {
 			if (k1[0] != k2[0] || k1[1] != k2[1]) {
 				list_del(&w->node);
+				unclaim(k1);
 				w->key[0] = k2[0];
 				w->key[1] = k2[1];
+				claim(k2);
 				list_add_tail(bucket(k2), &w->node);
 			}
 		} else {
@@ -191,6 +203,31 @@ static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, boo
 		n++;
 	}
 	return n;
+}
+
+static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, bool private, const u32 *expect)
+{
+	u64 k1[2], k2[2];
+	u32 val;
+	s64 res = 0;
+	int err = get_key(from, private, k1);
+
+	if (!err)
+		err = get_key(to, private, k2);
+	if (err)
+		return err;
+	if ((s32)n_wake < 0 || (s32)n_move < 0)
+		return -EINVAL;
+	claim(k2); /* who comes there has it before the word is read */
+	if (expect) {
+		res = user_load32((u32 *)from, &val);
+		if (!res && val != *expect)
+			res = -EAGAIN;
+	}
+	if (!res && table)
+		res = requeue(k1, k2, n_wake, n_move);
+	unclaim(k2);
+	return res;
 }
 
 static bool op_true(int cmp, u32 old, u32 arg)
@@ -256,6 +293,29 @@ static int wait_deadline(const void *utime, int cmd, bool realtime, u64 *deadlin
 			      cmd != FUTEX_WAIT, t, deadline);
 }
 
+/* What can be decided without the lock. */
+static s64 futex_free(u64 uaddr, int op, u32 val, u64 utime)
+{
+	int cmd = op & FUTEX_CMD_MASK;
+	u64 key[2];
+	u32 now;
+	s64 err;
+
+	/* A time limit must be looked at first; other clocks have no part in these. */
+	if (!(op & FUTEX_PRIVATE_FLAG) || op & FUTEX_CLOCK_REALTIME ||
+	    !(cmd == FUTEX_WAKE || (cmd == FUTEX_WAIT && !utime)))
+		return -ENEEDLOCK;
+	err = get_key(uaddr, true, key);
+	if (err)
+		return err;
+	if (cmd == FUTEX_WAIT) {
+		err = user_load32((u32 *)uaddr, &now);
+		return err ? err : now != val ? -EAGAIN : -ENEEDLOCK;
+	}
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return __atomic_load_n(&claims[bucket_of(key)], __ATOMIC_RELAXED) ? -ENEEDLOCK : 0;
+}
+
 SYSCALL6(futex, u64, uaddr, int, op, u32, val, u64, utime, u64, uaddr2, u32, val3)
 {
 	int cmd = op & FUTEX_CMD_MASK;
@@ -263,6 +323,8 @@ SYSCALL6(futex, u64, uaddr, int, op, u32, val, u64, utime, u64, uaddr2, u32, val
 	u64 key[2], deadline;
 	int err;
 
+	if (without_lock())
+		return futex_free(uaddr, op, val, utime);
 	if (realtime && cmd != FUTEX_WAIT && cmd != FUTEX_WAIT_BITSET)
 		return -ENOSYS;
 	switch (cmd) {
@@ -328,12 +390,16 @@ SYSCALL5(futex_waitv, const struct futex_waitv *, uwaiters, u32, n, u32, flags, 
 		else if (!(uw.flags & ~(u32)(FUTEX_32 | FUTEX_PRIVATE_FLAG)) && (uw.flags & 3) == FUTEX_32 &&
 			 !uw.__reserved)
 			res = get_key(uw.uaddr, uw.flags & FUTEX_PRIVATE_FLAG, w[i].key);
-		if (!res)
-			res = user_load32((u32 *)uw.uaddr, &val);
-		if (!res && val != (u32)uw.val)
-			res = -EAGAIN;
 		if (res)
 			break;
+		claim(w[i].key);
+		res = user_load32((u32 *)uw.uaddr, &val);
+		if (!res && val != (u32)uw.val)
+			res = -EAGAIN;
+		if (res) {
+			unclaim(w[i].key);
+			break;
+		}
 		list_add_tail(bucket(w[i].key), &w[i].node);
 	}
 	if (i == n) {
@@ -343,6 +409,7 @@ SYSCALL5(futex_waitv, const struct futex_waitv *, uwaiters, u32, n, u32, flags, 
 	}
 	while (i-- > 0) {
 		list_del(&w[i].node);
+		unclaim(w[i].key);
 		if (w[i].woken)
 			res = i;
 	}

@@ -81,7 +81,8 @@ struct thread {
 	u32 on_cpu; /* 1 + CPU that runs it; 0: none */
 	u32 home; /* 1 + CPU that ran it last; 0: none */
 	int brief; /* sched.c: how surely it sleeps soon after it woke somebody */
-	u64 woke_tsc, woken_tsc; /* when it woke another thread, and was woken; 0: since it slept, and by none */
+	u64 woke_tsc,
+		woken_tsc; /* when it woke another thread, and was woken; 0: since it slept, and by none */
 	const struct thread *waker; /* only to be compared */
 	u64 affinity; /* CPUs that may run it */
 	u64 vruntime_ns; /* CPU time weighted by nice: the run queue's order (sched.c) */
@@ -220,6 +221,7 @@ struct cpu {
 	u64 forget_va, forget_len; /* what the next host process unmaps before it loads that */
 	u32 host; /* process_hosts.c: the number of the host process that this CPU is in */
 	u64 signal_stack_top; /* process_hosts.c: of CPUs > 0, and of CPU 0 where a CPU > 0 made the host process */
+	u64 free_syscalls; /* done without the lock, not yet in stats */
 	u64 busy_ns; /* counted only with several CPUs */
 	/* smp.c */
 	u32 in_user; /* runs the app, or is on its way there without the lock */
@@ -254,6 +256,7 @@ static inline struct thread *current_thread(void)
 /* --- scheduling (sched.c) -------------------------------------------------- */
 void sched_init(void);
 void schedule(void); /* pick the next runnable thread; sleeps in the ring if none */
+bool thread_yields_alone(void); /* nothing would come of it; may be asked without the lock */
 void thread_yield(void);
 /* A library OS thread; may sleep, has no user half. NULL: no memory. */
 struct thread *kthread_start(void (*fn)(void *), void *arg, const char *name);
@@ -290,6 +293,7 @@ const char *system_hostname(void);
 /* --- from arch/ (entry.S, trap.c) into proc/ ------------------------------- */
 /* Each runs on the current thread's kernel stack, regs at its top, may sleep. */
 void syscall_dispatch(struct regs *r); /* linux/dispatch.c: result in r->rax */
+bool syscall_try_free(struct regs *r);
 void trap_from_user(struct regs *r, int vector, u64 error, u64 addr); /* proc/trap.c */
 /* Before every return to the app: signals, rescheduling. entry.S calls it when thread->signal_pending
  * or cpu->need_resched or vcpu->kick is set. */

@@ -412,6 +412,13 @@ void sched_preempt(void)
 	schedule();
 }
 
+bool thread_yields_alone(void)
+{
+	return list_empty(&run_queue) &&
+	       ((!n_sleeping && !ring_pending()) ||
+		mono_ns() - __atomic_load_n(&last_poll_ns, __ATOMIC_RELAXED) < YIELD_POLL_NS);
+}
+
 void thread_yield(void)
 {
 	if (smp() ? !first_for(this_cpu()) : list_empty(&run_queue)) {

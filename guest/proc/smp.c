@@ -12,6 +12,9 @@
  *       <--------------- one CPU at a time <------------------------
  *          smp_leave                       poked, or its time is over
  *
+ * A few calls that touch nothing but the caller's own are tried without the lock (syscalls.tbl: free). The CPU counts as in the
+ * app then, and what holds for the app holds for them: nothing that it may touch goes before it came in.
+ *
  * Each CPU n > 0 has a page of its own for %gs, an exception stack, a ring-0 stub page for kvm, an idle thread. They are
  * made when they are first needed and kept. There is one run queue; a CPU that gives the lock up wakes as many
  * idle ones as there are threads left for them (sched_wake_mask). CPU 0 does the waiting in the ring; another CPU that
@@ -157,6 +160,8 @@ void smp_lock(void)
 have:
 	c = this_cpu();
 	last_owner = c->id + 1;
+	stats->syscalls += c->free_syscalls;
+	c->free_syscalls = 0;
 	if (unlikely(c->flush)) {
 		c->flush = false;
 		plat->flush_all();

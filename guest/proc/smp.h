@@ -25,6 +25,12 @@ void smp_leave(void);
 void smp_unlock(void);
 void smp_lock(void);
 bool smp_locked(void); /* by this CPU */
+
+/* In the library OS for a call that is first tried without the lock (syscalls.tbl). */
+static inline bool without_lock(void)
+{
+	return smp() && !smp_locked();
+}
 /* The idle thread has nothing to run: sleep until there may be something. */
 void smp_idle(void);
 

@@ -25,9 +25,12 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/futex.h>
 
 #define MAX_WORKERS 64
 #define STUCK_S	    20
@@ -274,7 +277,8 @@ struct shared_page {
 static void page_owner(struct worker *w)
 {
 	struct shared_page *s = w->part;
-	uint32_t *p = mmap(s->area, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	uint32_t *p =
+		mmap(s->area, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
 	if (p == MAP_FAILED)
 		failed("pages", strerror(errno));
@@ -368,8 +372,9 @@ static void forker(struct worker *w)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 7)
-		failed("fork", WIFEXITED(status) && WEXITSTATUS(status) == 3 ? "a child saw what its parent wrote later" :
-									      "a child ended wrongly");
+		failed("fork", WIFEXITED(status) && WEXITSTATUS(status) == 3
+				       ? "a child saw what its parent wrote later"
+				       : "a child ended wrongly");
 	usleep(rnd(w, 3000));
 }
 
@@ -432,15 +437,70 @@ static void part_thread(void)
 	add("threads", spawner, 2, NULL);
 }
 
+/* --- calls that are tried without the library OS's lock -------------------------------------------------------------- */
+
+/* A word for each; who stores to the next one's wakes it whether or not anybody waits. */
+static void ring_futex(struct worker *w)
+{
+	_Atomic unsigned *word = w->part, *mine = &word[w->n], *next = &word[(w->n + 1) % RING];
+
+	while (!*mine)
+		syscall(SYS_futex, mine, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	*mine = 0;
+	dally(w);
+	*next = 1;
+	syscall(SYS_futex, next, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void part_futex(void)
+{
+	_Atomic unsigned *word = calloc(RING, sizeof(*word));
+
+	word[0] = 1;
+	add("futexes", ring_futex, RING, word);
+}
+
+/* Results go to memory that is not there, or that must not be written. */
+static void own_calls(struct worker *w)
+{
+	struct timespec *t = (void *)((char *)w->part + w->n * PAGE);
+	bool writable = rnd(w, 4);
+	pid_t tid = (pid_t)syscall(SYS_gettid);
+	unsigned cpu;
+	long r;
+
+	if (madvise(t, PAGE, MADV_DONTNEED) ||
+	    mprotect(t, PAGE, writable ? PROT_READ | PROT_WRITE : PROT_READ))
+		failed("own calls", "memory");
+	r = syscall(SYS_clock_gettime, CLOCK_REALTIME, t);
+	if (r != (writable ? 0 : -1) || (r && (errno != EFAULT || t->tv_sec)))
+		failed("own calls", "clock_gettime");
+	if (writable && t->tv_sec < 1000000000)
+		failed("own calls", "the time was not written");
+	for (int i = 0; i < 20; i++) {
+		if (syscall(SYS_getpid) != getpid() || syscall(SYS_gettid) != tid ||
+		    syscall(SYS_getuid) != getuid())
+			failed("own calls", "another's numbers");
+		if (syscall(SYS_getcpu, &cpu, NULL, NULL) || cpu >= 64)
+			failed("own calls", "getcpu");
+		if (syscall(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, t) != (writable ? 0 : -1))
+			failed("own calls", "CPU time");
+	}
+}
+
+static void part_own(void)
+{
+	add("own calls", own_calls, 2, mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+}
+
 /* --- the whole ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;
 	void (*make)(void);
-} parts[] = {{"queue", part_queue},   {"sem", part_sem},     {"pipe", part_pipe},
-	     {"socket", part_socket}, {"epoll", part_epoll}, {"signal", part_signal},
-	     {"pages", part_pages},   {"fork", part_fork},   {"sleep", part_sleep},
-	     {"thread", part_thread}};
+} parts[] = {{"queue", part_queue}, {"sem", part_sem},	     {"pipe", part_pipe},   {"socket", part_socket},
+	     {"epoll", part_epoll}, {"signal", part_signal}, {"pages", part_pages}, {"fork", part_fork},
+	     {"sleep", part_sleep}, {"thread", part_thread}, {"futex", part_futex}, {"own", part_own}};
 
 static void *work(void *arg)
 {

@@ -14,6 +14,7 @@
 #include "abi/libos.h"
 #include "guest/mm/mm.h"
 #include "guest/proc/proc.h"
+#include "guest/proc/smp.h"
 
 /* What assembly, the monitor and patched sites know as numbers; all else comes from tools/asm-offsets.c. */
 #define HOLD(type, member, value) _Static_assert(offsetof(type, member) == (value), #type "." #member)
@@ -113,8 +114,10 @@ void exception_in_libos(struct regs *r, int vector, u64 error, u64 addr)
 	u64 fixup = extable_fixup(r->rip);
 
 	if (fixup) {
-		if (vector == TRAP_PF && addr < BOOT_TASK_SIZE && current && current->proc &&
-		    current->proc->as && mm_fault(current->proc->as, addr, error | PF_USER) == 0)
+		/* Without the lock nothing is mended: the call is made again with it. */
+		if (!without_lock() && vector == TRAP_PF && addr < BOOT_TASK_SIZE && current &&
+		    current->proc && current->proc->as &&
+		    mm_fault(current->proc->as, addr, error | PF_USER) == 0)
 			return;
 		r->rip = fixup;
 		return;

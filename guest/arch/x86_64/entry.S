@@ -133,7 +133,13 @@ FUNC syscall_entry
 7:	call syscall_dispatch
 	add $8, %rsp
 	jmp user_return
-8:	ENTER_SMP 7b
+8:	call syscall_try_free		/* without the lock, as if this were the app */
+	test %al, %al
+	jz 9f
+	add $8, %rsp
+	jmp free_return
+9:	lea 8(%rsp), %rdi
+	ENTER_SMP 7b
 
 /*
  * Real hardware enters LSTAR in ring 0; a software-nested KVM leaves the CPU in
@@ -281,6 +287,7 @@ user_return:
 8:	sub $8, %rsp
 	call smp_leave
 	add $8, %rsp
+free_return:
 	mov %gs:CPU_SHARED, %rcx
 	cmpl $0, VCPU_KICK(%rcx)
 	je 2b
