@@ -57,6 +57,7 @@ HOST_SYSCALL(process, waitid);
 HOST_SYSCALL(smp, tgkill);
 
 #define BIRTH_MS      10000
+#define THREAD_MS     100 /* that we wait with kicks for a thread to take its seat */
 #define SPARE_THREADS 4
 #ifndef P_PIDFD
 #define P_PIDFD 3
@@ -205,6 +206,7 @@ static void thread_asked(struct process_group *g, int doorbell_fd, const struct 
 		return;
 	}
 	g->p[who].threads_asked++;
+	g->thread_ns = now_ns();
 	let_go_on(doorbell_fd, notif->id);
 }
 
@@ -329,6 +331,8 @@ static int seat_taken(struct process_group *g, int doorbell_fd, const struct sec
 		return -EINVAL;
 	}
 	s = &g->p[who].seat[cpu];
+	if (!s->tid)
+		g->thread_ns = 0;
 	s->tid = tid;
 	begin_wait(s, notif->id);
 	if (g->cpu[cpu].wanted == (int32_t)who)
@@ -374,6 +378,8 @@ void group_kick(const struct process_group *g, uint32_t cpu)
 
 	/* A signal would interrupt a clone. Who wants the guest's attention tries again soon. */
 	if (g->cpu[cpu].running >= g->n || g->birth_ns)
+		return;
+	if (g->thread_ns && now_ns() - g->thread_ns < THREAD_MS * 1000000ull)
 		return;
 	if (g->n_cpus == 1)
 		syscall(SYS_pidfd_send_signal, p->pidfd, PROCESS_KICK_SIGNAL, NULL, 0);

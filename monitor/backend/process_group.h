@@ -41,6 +41,7 @@ struct process_group {
 	struct guest_cpu cpu[BOOT_MAX_VCPUS];
 	uint32_t births; /* how often we said yes */
 	uint64_t birth_ns; /* when to the one that has yet to report; 0: to none */
+	uint64_t thread_ns; /* when we said yes to a thread that has yet to take its seat; 0: there is none */
 	int deaths_fd; /* readable when one of them has died */
 	int children_fd; /* the host's list of our children, or -1 */
 	pid_t others
