@@ -51,6 +51,7 @@ typedef struct {
 
 /* Internal results of interruptible system calls; never reach the app (proc/signal.c). */
 #define ERESTARTSYS	      512 /* restart if SA_RESTART, else EINTR */
+#define ERESTARTNOINTR	      513 /* restart always */
 #define ERESTARTNOHAND	      514 /* restart if no handler ran, else EINTR */
 #define ENEEDLOCK	      600 /* of a call tried without the library OS's lock: again, with it */
 #define ERESTART_RESTARTBLOCK 516 /* restart with a remaining time (nanosleep, futex, poll) */

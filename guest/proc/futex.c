@@ -13,28 +13,20 @@
  * them sees the other, as with the lock.
  *
  * The table is allocated at the first wait: a single-threaded program has none.
- * Priority inheritance is not offered (ENOSYS).
+ * Those with priority inheritance are futex_pi.c's; their waiters lie in the same table, and what is for the
+ * other kind is EINVAL to them.
  */
 #include <linux/futex.h>
 #include <linux/time.h>
 
 #include "guest/linux/linux.h"
 #include "guest/mm/mm.h"
-#include "guest/proc/internal.h"
+#include "guest/proc/futex.h"
 #include "guest/proc/smp.h"
 
 #define BUCKETS	   256u
 #define ROBUST_MAX 2048 /* entries of a robust list that are followed */
 #define ANY_BITS   FUTEX_BITSET_MATCH_ANY
-
-struct futex_waiter {
-	struct list node;
-	u64 key[2];
-	u32 bits;
-	u32 index; /* futex_waitv: which of them */
-	struct thread *thread;
-	bool woken;
-};
 
 static struct list *table;
 
@@ -47,22 +39,22 @@ static u32 bucket_of(const u64 key[2])
 	return (u32)(h >> 40) % BUCKETS;
 }
 
-static struct list *bucket(const u64 key[2])
+struct list *futex_bucket(const u64 key[2])
 {
 	return &table[bucket_of(key)];
 }
 
-static void claim(const u64 key[2])
+void futex_claim(const u64 key[2])
 {
 	__atomic_add_fetch(&claims[bucket_of(key)], 1, __ATOMIC_SEQ_CST);
 }
 
-static void unclaim(const u64 key[2])
+void futex_unclaim(const u64 key[2])
 {
 	__atomic_sub_fetch(&claims[bucket_of(key)], 1, __ATOMIC_SEQ_CST);
 }
 
-static int table_ready(void)
+int futex_table_ready(void)
 {
 	if (table)
 		return 0;
@@ -74,14 +66,14 @@ static int table_ready(void)
 	return 0;
 }
 
-static int get_key(u64 uaddr, bool private, u64 key[2])
+int futex_key(u64 uaddr, bool private, u64 key[2])
 {
 	if (uaddr & 3)
 		return -EINVAL;
 	return mm_futex_key(current->proc->as, uaddr, private, key);
 }
 
-static void wake_waiter(struct futex_waiter *w)
+void futex_wake_waiter(struct futex_waiter *w)
 {
 	list_del(&w->node);
 	w->woken = true;
@@ -94,14 +86,16 @@ static s64 wake_key(const u64 key[2], unsigned n, u32 bits)
 
 	if (!table)
 		return 0;
-	list_for_each_safe (it, bucket(key)) {
+	list_for_each_safe (it, futex_bucket(key)) {
 		struct futex_waiter *w = list_entry(it, struct futex_waiter, node);
 
-		if (w->key[0] != key[0] || w->key[1] != key[1] || !(w->bits & bits))
+		if (!futex_same_key(w->key, key) || !(w->bits & bits))
 			continue;
+		if (w->pi || w->moves)
+			return -EINVAL;
 		if ((u64)woken >= n)
 			break;
-		wake_waiter(w);
+		futex_wake_waiter(w);
 		woken++;
 	}
 	return woken;
@@ -113,9 +107,9 @@ void futex_wake_addr(u64 uaddr, unsigned n, bool private)
 	u64 key[2];
 
 	/* Whoever waits may have said private or shared: the word of an anonymous page has two names. */
-	if (!get_key(uaddr, true, key))
+	if (!futex_key(uaddr, true, key))
 		wake_key(key, n, ANY_BITS);
-	if (!private && !get_key(uaddr, false, key))
+	if (!private && !futex_key(uaddr, false, key))
 		wake_key(key, n, ANY_BITS);
 }
 
@@ -132,25 +126,25 @@ static s64 futex_wait(u64 uaddr, u32 expect, u32 bits, u64 deadline, bool privat
 
 	if (!bits)
 		return -EINVAL;
-	err = table_ready();
+	err = futex_table_ready();
 	if (!err)
-		err = get_key(uaddr, private, w.key);
+		err = futex_key(uaddr, private, w.key);
 	if (err)
 		return err;
-	claim(w.key);
+	futex_claim(w.key);
 	err = user_load32((u32 *)uaddr, &val);
 	if (!err && val != expect)
 		err = -EAGAIN;
 	if (err) {
-		unclaim(w.key);
+		futex_unclaim(w.key);
 		return err;
 	}
-	list_add_tail(bucket(w.key), &w.node);
+	list_add_tail(futex_bucket(w.key), &w.node);
 	thread_prepare_sleep(true);
 	err = thread_sleep(deadline);
 	thread_finish_sleep();
 	list_del(&w.node);
-	unclaim(w.key); /* it may have been moved: where it is now */
+	futex_unclaim(w.key); /* it may have been moved: where it is now */
 	if (w.woken)
 		return 0;
 	if (!err)
@@ -181,21 +175,23 @@ static s64 requeue(const u64 k1[2], const u64 k2[2], unsigned n_wake, unsigned n
 {
 	s64 n = 0;
 
-	list_for_each_safe (it, bucket(k1)) {
+	list_for_each_safe (it, futex_bucket(k1)) {
 		struct futex_waiter *w = list_entry(it, struct futex_waiter, node);
 
-		if (w->key[0] != k1[0] || w->key[1] != k1[1])
+		if (!futex_same_key(w->key, k1))
 			continue;
+		if (w->pi || w->moves)
+			return -EINVAL;
 		if ((u64)n < n_wake) {
-			wake_waiter(w);
+			futex_wake_waiter(w);
 		} else if ((u64)n - n_wake < n_move) {
-			if (k1[0] != k2[0] || k1[1] != k2[1]) {
+			if (!futex_same_key(k1, k2)) {
 				list_del(&w->node);
-				unclaim(k1);
+				futex_unclaim(k1);
 				w->key[0] = k2[0];
 				w->key[1] = k2[1];
-				claim(k2);
-				list_add_tail(bucket(k2), &w->node);
+				futex_claim(k2);
+				list_add_tail(futex_bucket(k2), &w->node);
 			}
 		} else {
 			break;
@@ -210,15 +206,15 @@ static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, boo
 	u64 k1[2], k2[2];
 	u32 val;
 	s64 res = 0;
-	int err = get_key(from, private, k1);
+	int err = futex_key(from, private, k1);
 
 	if (!err)
-		err = get_key(to, private, k2);
+		err = futex_key(to, private, k2);
 	if (err)
 		return err;
 	if ((s32)n_wake < 0 || (s32)n_move < 0)
 		return -EINVAL;
-	claim(k2); /* who comes there has it before the word is read */
+	futex_claim(k2); /* who comes there has it before the word is read */
 	if (expect) {
 		res = user_load32((u32 *)from, &val);
 		if (!res && val != *expect)
@@ -226,7 +222,7 @@ static s64 futex_requeue(u64 from, u64 to, unsigned n_wake, unsigned n_move, boo
 	}
 	if (!res && table)
 		res = requeue(k1, k2, n_wake, n_move);
-	unclaim(k2);
+	futex_unclaim(k2);
 	return res;
 }
 
@@ -254,10 +250,10 @@ static s64 futex_wake_op(u64 a1, u64 a2, unsigned n1, unsigned n2, bool private,
 	s32 oparg = (s32)(enc << 8) >> 20, cmparg = (s32)(enc << 20) >> 20;
 	u64 k1[2], k2[2];
 	s64 n;
-	int err = get_key(a1, private, k1);
+	int err = futex_key(a1, private, k1);
 
 	if (!err)
-		err = get_key(a2, private, k2);
+		err = futex_key(a2, private, k2);
 	if (err)
 		return err;
 	if (op & FUTEX_OP_OPARG_SHIFT) {
@@ -277,7 +273,7 @@ static s64 futex_wake_op(u64 a1, u64 a2, unsigned n1, unsigned n2, bool private,
 
 /* --- the call ---------------------------------------------------------------------------- */
 
-/* Deadline of a wait: relative for FUTEX_WAIT, absolute on one of two clocks for the other. */
+/* Deadline of a wait: relative for FUTEX_WAIT, absolute on one of two clocks for the others. */
 static int wait_deadline(const void *utime, int cmd, bool realtime, u64 *deadline)
 {
 	u64 t;
@@ -305,7 +301,7 @@ static s64 futex_free(u64 uaddr, int op, u32 val, u64 utime)
 	if (!(op & FUTEX_PRIVATE_FLAG) || op & FUTEX_CLOCK_REALTIME ||
 	    !(cmd == FUTEX_WAKE || (cmd == FUTEX_WAIT && !utime)))
 		return -ENEEDLOCK;
-	err = get_key(uaddr, true, key);
+	err = futex_key(uaddr, true, key);
 	if (err)
 		return err;
 	if (cmd == FUTEX_WAIT) {
@@ -325,7 +321,8 @@ SYSCALL6(futex, u64, uaddr, int, op, u32, val, u64, utime, u64, uaddr2, u32, val
 
 	if (without_lock())
 		return futex_free(uaddr, op, val, utime);
-	if (realtime && cmd != FUTEX_WAIT && cmd != FUTEX_WAIT_BITSET)
+	if (realtime && cmd != FUTEX_WAIT && cmd != FUTEX_WAIT_BITSET && cmd != FUTEX_WAIT_REQUEUE_PI &&
+	    cmd != FUTEX_LOCK_PI2)
 		return -ENOSYS;
 	switch (cmd) {
 	case FUTEX_WAIT:
@@ -340,7 +337,7 @@ SYSCALL6(futex, u64, uaddr, int, op, u32, val, u64, utime, u64, uaddr2, u32, val
 	case FUTEX_WAKE_BITSET:
 		if (!val3)
 			return -EINVAL;
-		err = get_key(uaddr, private, key);
+		err = futex_key(uaddr, private, key);
 		return err ? err : wake_key(key, val, val3);
 	case FUTEX_REQUEUE:
 		return futex_requeue(uaddr, uaddr2, val, (u32)utime, private, NULL);
@@ -348,6 +345,19 @@ SYSCALL6(futex, u64, uaddr, int, op, u32, val, u64, utime, u64, uaddr2, u32, val
 		return futex_requeue(uaddr, uaddr2, val, (u32)utime, private, &val3);
 	case FUTEX_WAKE_OP:
 		return futex_wake_op(uaddr, uaddr2, val, (u32)utime, private, val3);
+	case FUTEX_LOCK_PI:
+	case FUTEX_LOCK_PI2:
+		err = wait_deadline((void *)utime, cmd, realtime || cmd == FUTEX_LOCK_PI, &deadline);
+		return err ? err : futex_lock_pi(uaddr, deadline, private, false);
+	case FUTEX_TRYLOCK_PI:
+		return futex_lock_pi(uaddr, NO_DEADLINE, private, true);
+	case FUTEX_UNLOCK_PI:
+		return futex_unlock_pi(uaddr, private);
+	case FUTEX_WAIT_REQUEUE_PI:
+		err = wait_deadline((void *)utime, cmd, realtime, &deadline);
+		return err ? err : futex_wait_requeue_pi(uaddr, val, ANY_BITS, deadline, private, uaddr2);
+	case FUTEX_CMP_REQUEUE_PI:
+		return futex_cmp_requeue_pi(uaddr, uaddr2, val, (u32)utime, private, val3);
 	default:
 		return -ENOSYS;
 	}
@@ -379,7 +389,7 @@ SYSCALL5(futex_waitv, const struct futex_waitv *, uwaiters, u32, n, u32, flags, 
 		if (err)
 			return err;
 	}
-	err = table_ready();
+	err = futex_table_ready();
 	if (err)
 		return err;
 	for (i = 0; i < n; i++) {
@@ -389,18 +399,18 @@ SYSCALL5(futex_waitv, const struct futex_waitv *, uwaiters, u32, n, u32, flags, 
 			res = -EFAULT;
 		else if (!(uw.flags & ~(u32)(FUTEX_32 | FUTEX_PRIVATE_FLAG)) && (uw.flags & 3) == FUTEX_32 &&
 			 !uw.__reserved)
-			res = get_key(uw.uaddr, uw.flags & FUTEX_PRIVATE_FLAG, w[i].key);
+			res = futex_key(uw.uaddr, uw.flags & FUTEX_PRIVATE_FLAG, w[i].key);
 		if (res)
 			break;
-		claim(w[i].key);
+		futex_claim(w[i].key);
 		res = user_load32((u32 *)uw.uaddr, &val);
 		if (!res && val != (u32)uw.val)
 			res = -EAGAIN;
 		if (res) {
-			unclaim(w[i].key);
+			futex_unclaim(w[i].key);
 			break;
 		}
-		list_add_tail(bucket(w[i].key), &w[i].node);
+		list_add_tail(futex_bucket(w[i].key), &w[i].node);
 	}
 	if (i == n) {
 		thread_prepare_sleep(true);
@@ -409,7 +419,7 @@ SYSCALL5(futex_waitv, const struct futex_waitv *, uwaiters, u32, n, u32, flags, 
 	}
 	while (i-- > 0) {
 		list_del(&w[i].node);
-		unclaim(w[i].key);
+		futex_unclaim(w[i].key);
 		if (w[i].woken)
 			res = i;
 	}
@@ -434,9 +444,9 @@ static int robust_death(struct thread *t, u64 uaddr, bool pi)
 			continue;
 		}
 		if (!pi && (val & FUTEX_WAITERS)) {
-			if (!get_key(uaddr, true, key))
+			if (!futex_key(uaddr, true, key))
 				wake_key(key, 1, ANY_BITS);
-			if (!get_key(uaddr, false, key))
+			if (!futex_key(uaddr, false, key))
 				wake_key(key, 1, ANY_BITS);
 		}
 		break;
@@ -449,9 +459,7 @@ void futex_exit_robust(struct thread *t)
 	struct robust_list_head head;
 	u64 entry, next, pending;
 
-	if (!t->robust_list)
-		return;
-	if (get_user(head, (void *)t->robust_list))
+	if (!t->robust_list || get_user(head, (void *)t->robust_list))
 		goto out;
 	entry = (u64)head.list.next;
 	pending = (u64)head.list_op_pending;
@@ -470,4 +478,5 @@ void futex_exit_robust(struct thread *t)
 		robust_death(t, (pending & ~1ull) + (u64)head.futex_offset, pending & 1);
 out:
 	t->robust_list = 0;
+	futex_pi_owner_gone(t);
 }

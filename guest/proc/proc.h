@@ -99,6 +99,10 @@ struct thread {
 	u64 clear_child_tid; /* user address */
 	u64 set_child_tid; /* CLONE_CHILD_SETTID: stored by the new thread itself, in its own memory; 0: no */
 	u64 robust_list, robust_len;
+	struct list pi_owned; /* futex_pi.c: who wait for words that it owns; next NULL: never one */
+	struct futex_waiter *pi_wait; /* it waits for such a word itself */
+	int pi_boost; /* NICE_NONE - the nice value that it runs with on their behalf; 0: none */
+	bool pi_gone; /* it ends, and owns none any more */
 	struct ktimer sleep_timer;
 	bool timed_out;
 	struct { /* ERESTART_RESTARTBLOCK */
@@ -118,6 +122,14 @@ struct thread {
 	struct aspace
 		*drop_as; /* of a dead thread: emptied, and freed when another address space is current */
 };
+
+#define NICE_NONE 20 /* worse than any */
+
+/* What the scheduler goes by. */
+static inline int thread_nice(const struct thread *t)
+{
+	return MIN(t->nice, NICE_NONE - t->pi_boost);
+}
 
 static inline bool thread_sleeps(const struct thread *t)
 {

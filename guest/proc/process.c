@@ -474,6 +474,7 @@ _Noreturn void thread_exit(void)
 		bool last = p->n_threads == 1;
 
 		thread_release_user(t);
+		t->pi_gone = true;
 		if (t->own_fs)
 			fs_context_put(t->own_fs);
 		t->own_fs = NULL;

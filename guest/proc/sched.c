@@ -110,7 +110,7 @@ void sched_account(struct thread *t)
 	if (now > t->last_ns) {
 		t->user_ns += now - t->last_ns;
 		busy_ns += now - t->last_ns;
-		t->vruntime_ns += weigh(now - t->last_ns, t->nice);
+		t->vruntime_ns += weigh(now - t->last_ns, thread_nice(t));
 		if (smp() && t->on_cpu)
 			cpus[t->on_cpu - 1]->busy_ns += now - t->last_ns;
 	}
@@ -453,6 +453,24 @@ void sched_new_thread(struct thread *t)
 	if (smp() && !idle_for(t))
 		tick_all();
 	sched_update_tick();
+}
+
+/* How far it is behind others that it let go first counts by the weight that it has from now on. */
+void sched_boost(struct thread *t, int nice)
+{
+	int old = thread_nice(t);
+
+	if (t->on_cpu || t == current)
+		sched_account(t);
+	t->pi_boost = NICE_NONE - nice;
+	if (thread_nice(t) >= old || t->vruntime_ns <= min_vruntime)
+		return;
+	t->vruntime_ns = min_vruntime + (t->vruntime_ns - min_vruntime) /
+						(weigh(1024, old) / weigh(1024, thread_nice(t)) ?: 1);
+	if (!list_empty(&t->run_node)) {
+		list_del(&t->run_node);
+		enqueue(t);
+	}
 }
 
 void sched_put_back(struct thread *t)

@@ -447,7 +447,8 @@ static void restart_with_handler(struct regs *r, const struct ksigaction *ka)
 {
 	switch (-(s64)r->rax) {
 	case ERESTARTSYS:
-		if ((ka->flags & SA_RESTART) && sigframe_restartable(r)) {
+	case ERESTARTNOINTR:
+		if ((-(s64)r->rax == ERESTARTNOINTR || ka->flags & SA_RESTART) && sigframe_restartable(r)) {
 			r->rax = r->orig_rax;
 			r->rip -= 2;
 			break;

@@ -164,10 +164,10 @@ sub memory_after {
 
 for my $m (monitors()) {
 	for my $how ('f', 'v', 'k', 'o', 'm') {
-		my ($few, $many) = map { memory_after($m, $_, $how)->{pages_used} } 50, 350;
+		my ($few, $many) = map { memory_after($m, $_, $how)->{pages_used} } 50, 1050;
 		note "$m $how: $few, $many pages";
-		# A process has some 15 pages of tables, stacks and its own data: a tenth of one would be seen.
-		ok(defined $few && $many < $few + 40, "$m: 300 more of $how leave nothing behind") or diag(($few // '?') . ' ' . ($many // '?'));
+		# Two runs differ by up to 30 pages by chance (addresses are random); a tenth of a page of each of the thousand is seen.
+		ok(defined $few && $many < $few + 100, "$m: 1,000 more of $how leave nothing behind") or diag(($few // '?') . ' ' . ($many // '?'));
 	}
 	my ($st, $out, $err) = run_out({timeout => 120}, $COWBELL, 'run', '--monitor', $m, '-m', '32M', '--', "$d/bomb");
 	is("$st $out", "0 ok\n", "$m: no more memory for processes: an error, and all comes back") or diag $err;
