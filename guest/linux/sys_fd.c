@@ -97,6 +97,8 @@ SYSCALL3(close_range, u32, first, u32, last, u32, flags)
 {
 	if (first > last || flags & ~(u32)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC))
 		return -EINVAL;
+	if (flags & CLOSE_RANGE_UNSHARE && fdtable_unshare_current())
+		return -ENOMEM;
 	fd_close_range(first, last, flags & CLOSE_RANGE_CLOEXEC);
 	return 0;
 }

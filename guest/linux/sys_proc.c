@@ -247,7 +247,7 @@ SYSCALL5(execveat, int, dirfd, const char *, upath, u64, uargv, u64, uenvp, int,
 		return -EINVAL;
 	}
 	res = strncpy_in(path, upath, PATH_SIZE);
-	if (res >= 0 && *path != '/' && dirfd != AT_FDCWD && !fdtable_file(current->proc->fds, dirfd))
+	if (res >= 0 && *path != '/' && dirfd != AT_FDCWD && !fdtable_file(fdtable_current(), dirfd))
 		res = -EBADF;
 	if (res >= 0 && *path != '/' && dirfd != AT_FDCWD) {
 		/* Relative to a descriptor: by its name in /proc, as scripts run this way see it. */

@@ -79,22 +79,19 @@ SYSCALL0(vfork)
 }
 
 /*
- * Between processes these may have been shared by clone. One thread among several may have directories of its own,
- * which threads and processes that it makes get; descriptors are always the whole process's.
+ * Between processes these may have been shared by clone. One thread among several may have directories and descriptors of
+ * its own, which threads and processes that it makes get.
  */
 SYSCALL1(unshare, u64, flags)
 {
 	struct process *p = current->proc;
 	const u64 alone = CLONE_THREAD | CLONE_VM | CLONE_SIGHAND; /* nothing to do for who is */
 	struct fs_context *fs, **at;
-	struct fdtable *fds;
 
 	if (flags & ~(alone | CLONE_FILES | CLONE_FS | CLONE_SYSVSEM))
 		return -EINVAL;
 	if (flags & alone && (p->n_threads > 1 || p->as->refs > 1 || p->sighand->refs > 1))
 		return -EINVAL;
-	if (flags & CLONE_FILES && p->n_threads > 1)
-		return -EINVAL; /* not offered */
 	if (flags & CLONE_FS) {
 		at = current->own_fs ? &current->own_fs : &p->fs;
 		fs = at == &p->fs && p->n_threads > 1 ? fs_context_fork(*at) : fs_context_unshare(*at);
@@ -102,11 +99,7 @@ SYSCALL1(unshare, u64, flags)
 			return -ENOMEM;
 		*(p->n_threads > 1 ? &current->own_fs : at) = fs;
 	}
-	fds = flags & CLONE_FILES ? fdtable_unshare(p->fds) : p->fds;
-	if (!fds)
-		return -ENOMEM;
-	p->fds = fds;
-	return 0;
+	return flags & CLONE_FILES ? fdtable_unshare_current() : 0;
 }
 
 SYSCALL1(set_tid_address, u64, addr)

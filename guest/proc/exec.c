@@ -494,12 +494,12 @@ static void finish(struct exec *x)
 /* What another process shares stays as that one sees it: descriptors, handlers. 0 or -ENOMEM. */
 static int unshare_rest(struct process *p)
 {
-	struct fdtable *fds = p->fds ? fdtable_unshare(p->fds) : NULL;
+	struct fdtable **at = current->own_fds ? &current->own_fds : &p->fds, *fds = *at ? fdtable_unshare(*at) : NULL;
 	struct sighand *h = p->sighand;
 
-	if (p->fds && !fds)
+	if (*at && !fds)
 		return -ENOMEM;
-	p->fds = fds;
+	*at = fds;
 	if (h->refs == 1)
 		return 0;
 	h = kmalloc(sizeof(*h));
@@ -534,6 +534,13 @@ static int commit(struct exec *x)
 		fs_context_put(p->fs);
 		p->fs = current->own_fs;
 		current->own_fs = NULL;
+	}
+	if (current->own_fds) {
+		struct fdtable *old_fds = p->fds;
+
+		p->fds = current->own_fds;
+		current->own_fds = NULL;
+		fdtable_put(old_fds);
 	}
 	thread_release_user(current);
 	process_drop_memory(p);

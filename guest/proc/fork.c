@@ -96,6 +96,8 @@ static s64 clone_thread(const struct clone_req *q)
 	inherit_thread(t, q);
 	if (current->own_fs)
 		fs_context_get(t->own_fs = current->own_fs);
+	if (current->own_fds)
+		fdtable_get(t->own_fds = current->own_fds);
 	if (q->flags & CLONE_PARENT_SETTID)
 		put_user(tid, (s32 *)q->ptid);
 	thread_go(t);
@@ -153,9 +155,9 @@ static bool inherit_files(struct process *c, struct process *p, u64 flags)
 	struct fs_context *fs = current->own_fs ? current->own_fs : p->fs;
 
 	if (flags & CLONE_FILES)
-		fdtable_get(c->fds = p->fds);
+		fdtable_get(c->fds = fdtable_current());
 	else
-		c->fds = fdtable_fork(p->fds);
+		c->fds = fdtable_fork(fdtable_current());
 	if (flags & CLONE_FS)
 		fs_context_get(c->fs = fs);
 	else

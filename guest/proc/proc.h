@@ -95,7 +95,9 @@ struct thread {
 	bool signal_pending; /* recalculated by signal.c: something deliverable, or exit */
 	stack_t altstack;
 
-	struct fs_context *own_fs; /* unshare(CLONE_FS) of one thread among several; NULL: its process's */
+	/* unshare() of one thread among several; NULL: its process's */
+	struct fs_context *own_fs;
+	struct fdtable *own_fds;
 	u64 clear_child_tid; /* user address */
 	u64 set_child_tid; /* CLONE_CHILD_SETTID: stored by the new thread itself, in its own memory; 0: no */
 	u64 robust_list, robust_len;

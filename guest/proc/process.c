@@ -471,10 +471,12 @@ _Noreturn void thread_exit(void)
 
 	t->exiting = true;
 	if (!list_empty(&t->process_node)) {
-		bool last = p->n_threads == 1;
+		bool last;
 
 		thread_release_user(t);
 		t->pi_gone = true;
+		fdtable_leave(t); /* may sleep */
+		last = p->n_threads == 1;
 		if (t->own_fs)
 			fs_context_put(t->own_fs);
 		t->own_fs = NULL;

@@ -4,6 +4,8 @@
  *
  * `free_hint`: every descriptor below it is in use, so that the lowest free one
  * is found without a scan from 0. The array doubles up to RLIMIT_NOFILE.
+ * A thread may have a table of its own (unshare(2)); threads and processes that it makes get that. When all that are left
+ * of a process have one, one of these becomes the process's.
  * Nothing here sleeps but file_put of the last reference.
  */
 #include "guest/proc/proc.h"
@@ -91,7 +93,7 @@ static int let_go(struct fdtable *t, struct file *f)
 
 void fdtable_put(struct fdtable *t)
 {
-	if (--t->refs)
+	if (!t || --t->refs)
 		return;
 	for (u32 i = 0; i < t->cap; i++) {
 		struct file *f = t->file[i];
@@ -128,13 +130,70 @@ void fds_release(struct process *p)
 	struct fdtable *t = p->fds;
 
 	p->fds = NULL;
-	if (t)
-		fdtable_put(t);
+	fdtable_put(t);
+}
+
+struct fdtable *fdtable_seen(const struct process *p)
+{
+	return p == current->proc ? fdtable_current() : p->fds;
+}
+
+struct fdtable *fdtable_current(void)
+{
+	return current->own_fds ? current->own_fds : current->proc->fds;
+}
+
+int fdtable_unshare_current(void)
+{
+	struct process *p = current->proc;
+	bool leave = !current->own_fds && p->n_threads > 1;
+	struct fdtable *n = leave ? fdtable_fork(p->fds) : fdtable_unshare(fdtable_current());
+
+	if (!n)
+		return -ENOMEM;
+	if (leave || current->own_fds)
+		current->own_fds = n;
+	else
+		p->fds = n;
+	return 0;
+}
+
+/* Whose table becomes the process's, as nobody else is left who has that one; NULL: somebody has. */
+static struct thread *heir(const struct thread *t)
+{
+	struct thread *found = NULL;
+
+	list_for_each (it, &t->proc->threads) {
+		struct thread *other = list_entry(it, struct thread, process_node);
+
+		if (other == t || other->exiting)
+			continue;
+		if (!other->own_fds)
+			return NULL;
+		found = other;
+	}
+	return found;
+}
+
+void fdtable_leave(struct thread *t)
+{
+	struct fdtable *own = t->own_fds;
+	struct thread *h = heir(t);
+
+	t->own_fds = NULL;
+	if (h) {
+		struct fdtable *old = t->proc->fds;
+
+		t->proc->fds = h->own_fds;
+		h->own_fds = NULL;
+		fdtable_put(old);
+	}
+	fdtable_put(own);
 }
 
 static struct fdtable *fds(void)
 {
-	return current->proc->fds;
+	return fdtable_current();
 }
 
 struct file *fdtable_file(struct fdtable *t, int fd)

@@ -370,7 +370,7 @@ s64 lock_fcntl(struct file *f, u32 cmd, struct flock *fl)
 {
 	bool ofd = cmd == F_OFD_GETLK || cmd == F_OFD_SETLK || cmd == F_OFD_SETLKW;
 	struct lock want = {.kind = ofd ? KIND_OFD : KIND_POSIX,
-			    .owner = ofd ? (void *)f : current->proc->fds,
+			    .owner = ofd ? (void *)f : fdtable_current(),
 			    .pid = ofd ? -1 : current->proc->pid,
 			    .exclusive = fl->l_type == F_WRLCK};
 

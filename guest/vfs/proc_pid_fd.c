@@ -148,7 +148,7 @@ static struct file *fd_file(const struct pid_of *o)
 {
 	struct process *p = pseudo_process(o);
 
-	return p && p->fds ? fdtable_file(p->fds, o->num) : NULL;
+	return p && p->fds ? fdtable_file(fdtable_seen(p), o->num) : NULL;
 }
 
 static void show_fd(struct text *t, const struct pid_of *o)
@@ -169,7 +169,7 @@ static void show_fdinfo(struct text *t, const struct pid_of *o)
 
 	if (!f)
 		return;
-	u32 flags = f->flags | (fdtable_cloexec(p->fds, o->num) ? O_CLOEXEC : 0);
+	u32 flags = f->flags | (fdtable_cloexec(fdtable_seen(p), o->num) ? O_CLOEXEC : 0);
 	text_add(t, "pos:\t%lu\nflags:\t0%o\nmnt_id:\t%d\nino:\t%lu\n", (unsigned long)f->pos, flags,
 		 f->inode && f->inode->sb ? f->inode->sb->mnt_id : 14,
 		 (unsigned long)(f->inode ? f->inode->ino : f->ino_anon));
@@ -207,7 +207,7 @@ static s64 fds_next(const struct pid_of *dir, u64 from, struct pid_of *out, bool
 {
 	struct process *p = pseudo_process(dir);
 
-	out->num = p && p->fds && from <= 0x7fffffff ? fdtable_next(p->fds, (int)from) : -1;
+	out->num = p && p->fds && from <= 0x7fffffff ? fdtable_next(fdtable_seen(p), (int)from) : -1;
 	if (out->num >= 0)
 		out->ent = info ? &fdinfo_file : fd_link(fd_file(out));
 	return out->num;
