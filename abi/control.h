@@ -119,7 +119,7 @@ struct ctl_status {
 	char program[CTL_PROGRAM_MAX]; /* 136: image or program, as the user said it */
 	struct ctl_port ports[CTL_MAX_PORTS]; /* 392 */
 	struct ctl_egress egress[CTL_MAX_EGRESS]; /* 1928 */
-	uint32_t n_egress, pad; /* 3208, 3212 */
+	uint32_t n_egress, n_cpus; /* 3208, 3212: virtual CPUs */
 	uint64_t timeout_ns; /* 3216: left of its time; 0: without end */
 	uint32_t stop_signal, pad2; /* 3224: what SIGTERM is to its program; 0: the same */
 	uint8_t parent_digest

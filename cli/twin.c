@@ -110,6 +110,7 @@ void twin_config(const struct twin *t, struct monitor_config *cfg)
 	cfg->name = st->name;
 	cfg->program = st->program;
 	cfg->stop_signal = st->stop_signal < 64 ? (int)st->stop_signal : 0;
+	cfg->n_cpus = st->n_cpus <= MONITOR_MAX_CPUS ? (int)st->n_cpus : MONITOR_MAX_CPUS;
 	cfg->n_egress = (int)st->n_egress;
 	for (int i = 0; i < cfg->n_egress && i < MONITOR_MAX_EGRESS; i++) { /* where it may connect to */
 		const struct ctl_egress *e = &st->egress[i];

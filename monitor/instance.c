@@ -296,6 +296,7 @@ static void hook_status(void *arg, struct ctl_status *st)
 		memcpy(st->egress[i].addr, e->addr, sizeof(e->addr));
 	}
 	st->n_egress = (uint32_t)cfg->n_egress;
+	st->n_cpus = cfg->n_cpus > 1 ? (uint32_t)cfg->n_cpus : 1;
 	if (cfg->timeout_ns) { /* at least 1: 0 is without end */
 		uint64_t here = clock_ns(CLOCK_MONOTONIC) - in->here_mono_ns;
 

@@ -268,9 +268,10 @@ static struct fault check_limits(const struct limits *l)
 {
 	const struct limits *top = &config.limits;
 
-	if (l->memory > top->memory || l->disk > top->disk || l->max_processes > top->max_processes)
+	if (l->memory > top->memory || l->cpus > top->cpus || l->disk > top->disk ||
+	    l->max_processes > top->max_processes)
 		return fault_of(422, "invalid_params",
-				"Only an admin can raise memory, disk or max_processes above the "
+				"Only an admin can raise memory, cpus, disk or max_processes above the "
 				"platform's own limits.");
 	if (top->cpu_percent && (!l->cpu_percent || l->cpu_percent > top->cpu_percent))
 		return fault_of(422, "invalid_params",

@@ -279,7 +279,7 @@ json_t *dyno_env(const struct sched_instance *d)
 
 uint64_t dyno_limits_key(const struct limits *l)
 {
-	uint64_t h = l->memory * 0x9e3779b97f4a7c15u ^ l->cpu_percent;
+	uint64_t h = l->memory * 0x9e3779b97f4a7c15u ^ l->cpu_percent ^ (uint64_t)l->cpus << 32;
 
 	for (const char *p = l->egress; *p; p++)
 		h = (h ^ (unsigned char)*p) * 0x100000001b3u;

@@ -311,6 +311,8 @@ static void make_words(struct strings *w, struct instance *i, const struct insta
 	strings_add(w, "run");
 	strings_addf(w, "--monitor=%s", config.monitor ? config.monitor : "auto");
 	strings_addf(w, "-m%llu", (unsigned long long)s->limits->memory);
+	if (s->limits->cpus > 1)
+		strings_addf(w, "--cpus=%u", s->limits->cpus);
 	strings_addf(w, "--egress=%s", *s->limits->egress ? s->limits->egress : "none");
 	strings_addf(w, "--notify-fd=%d", note);
 	strings_addf(w, "--env-file=/dev/fd/%d", env);

@@ -83,7 +83,7 @@ static bool number_within(uint64_t v, uint64_t most, bool zero_is_none)
 
 bool limits_within(const struct limits *l, const struct limits *most)
 {
-	return number_within(l->memory, most->memory, false) &&
+	return number_within(l->memory, most->memory, false) && number_within(l->cpus, most->cpus, false) &&
 	       number_within(l->cpu_percent, most->cpu_percent, true) &&
 	       number_within(l->in_flight, most->in_flight, false) &&
 	       number_within(l->backlog, most->backlog, false) &&

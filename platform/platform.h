@@ -50,6 +50,7 @@ struct config {
 	/* defaults for each app, which its limits may change (PATCH /apps/X/limits) */
 	struct limits {
 		uint64_t memory; /* -m; 512 MiB */
+		unsigned cpus; /* --cpus; 1 */
 		unsigned cpu_percent; /* of one CPU; 0: no limit */
 		unsigned in_flight; /* requests at one time in an instance; 50 */
 		unsigned backlog; /* waiting for one, each instance; 50 */

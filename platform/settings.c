@@ -84,6 +84,7 @@ const struct setting config_settings[] = {
 /* Defaults for each app; an admin may change them for one app by PATCH /apps/NAME/limits. */
 const struct setting limits_settings[] = {
 	{"memory", SET_SIZE, LAT(memory), 16 << 20, TIB, "512M", "Memory of each process of an app.", NULL},
+	{"cpus", SET_COUNT, LAT(cpus), 1, 16, "1", "Virtual CPUs of each process of an app.", NULL},
 	{"cpu_percent", SET_COUNT, LAT(cpu_percent), 0, 100000, "0", "Of one CPU, each process. 0: no limit.",
 	 NULL},
 	{"in_flight", SET_COUNT, LAT(in_flight), 1, 100000, "50", "Requests at one time in a process.", NULL},

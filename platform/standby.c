@@ -126,7 +126,7 @@ static void use(struct kind *k)
 static struct kind *find_kind(const char *key, const struct limits *l)
 {
 	for (struct kind *k = kinds; k < kinds + MAX_KINDS; k++)
-		if (!strcmp(k->key, key) && k->limits.memory == l->memory &&
+		if (!strcmp(k->key, key) && k->limits.memory == l->memory && k->limits.cpus == l->cpus &&
 		    !strcmp(k->limits.egress, l->egress))
 			return k;
 	return NULL;

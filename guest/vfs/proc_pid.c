@@ -113,10 +113,11 @@ static void show_stat(struct text *t, const struct pid_of *o)
 		 (unsigned long)(p->as ? p->as->rss_pages : 0), (unsigned long)p->rlim[RLIMIT_RSS].rlim_cur);
 	text_add(t, "%lu %lu %lu 0 0 ", (unsigned long)(as ? as->start_code : 0),
 		 (unsigned long)(as ? as->end_code : 0), (unsigned long)(as ? as->start_stack : 0));
-	text_add(t, "%lu %lu %lu %lu 0 0 0 %d 0 %d %d 0 0 0 ",
+	text_add(t, "%lu %lu %lu %lu 0 0 0 %d %u %d %d 0 0 0 ",
 		 (unsigned long)(th ? th->pending.set & low : 0), (unsigned long)(th ? th->blocked & low : 0),
 		 (unsigned long)(ign & low), (unsigned long)(cat & low),
-		 p->exit_signal ? p->exit_signal : SIGCHLD, th ? th->rt_priority : 0, th ? th->policy : 0);
+		 p->exit_signal ? p->exit_signal : SIGCHLD, th && th->home ? th->home - 1 : 0,
+		 th ? th->rt_priority : 0, th ? th->policy : 0);
 	text_add(t, "%lu %lu %lu %lu %lu %lu %lu %d\n", (unsigned long)(as ? as->start_data : 0),
 		 (unsigned long)(as ? as->end_data : 0), (unsigned long)(as ? as->brk_start : 0),
 		 (unsigned long)(as ? as->arg_start : 0), (unsigned long)(as ? as->arg_end : 0),

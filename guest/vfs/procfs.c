@@ -139,8 +139,7 @@ static void show_cpuinfo(struct text *t, const struct pid_of *o)
 		text_add(t,
 			 "stepping\t: %u\ncpu MHz\t\t: %lu.%03lu\nphysical id\t: 0\nsiblings\t: %u\ncore "
 			 "id\t\t: %u\n",
-			 sig & 15, (unsigned long)khz / 1000, (unsigned long)khz % 1000,
-			 n_cpus, i);
+			 sig & 15, (unsigned long)khz / 1000, (unsigned long)khz % 1000, n_cpus, i);
 		text_add(t,
 			 "cpu cores\t: %u\napicid\t\t: %u\nfpu\t\t: yes\nfpu_exception\t: yes\ncpuid "
 			 "level\t: 13\nwp\t\t: yes\nflags\t\t:",
@@ -214,7 +213,8 @@ static void show_stat(struct text *t, const struct pid_of *o)
 	u32 running;
 
 	count_threads(&running);
-	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (unsigned long)(busy / tick), (unsigned long)(idle / tick));
+	text_add(t, "cpu  %lu 0 0 %lu 0 0 0 0 0 0\n", (unsigned long)(busy / tick),
+		 (unsigned long)(idle / tick));
 	for (u32 i = 0; i < n_cpus; i++) {
 		u64 its = smp() ? cpus[i]->busy_ns : busy;
 
@@ -264,7 +264,9 @@ static void show_tty_drivers(struct text *t, const struct pid_of *o)
 
 static void show_vmstat(struct text *t, const struct pid_of *o)
 {
-	text_add(t, "nr_free_pages %lu\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault %lu\npgmajfault 0\noom_kill 0\n",
+	text_add(t,
+		 "nr_free_pages %lu\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault %lu\npgmajfault "
+		 "0\noom_kill 0\n",
 		 (unsigned long)frames_free(), (unsigned long)stats->faults);
 }
 
@@ -385,11 +387,11 @@ static const struct pent epoll_entries[] = {RC("max_user_watches", "1048576")};
 static const struct pent mqueue_entries[] = {RC("msg_default", "10"), RC("msg_max", "10"),
 					     RC("msgsize_default", "8192"), RC("msgsize_max", "8192"),
 					     RC("queues_max", "256")};
-static const struct pent fs_entries[] = {
-	P_DIR("epoll", epoll_entries),	     RC("file-max", "1048576"),	     RC("file-nr", "0\t0\t1048576"),
-	P_DIR("inotify", inotify_entries),   P_DIR("mqueue", mqueue_entries), RC("nr_open", "1048576"),
-	RC("pipe-max-size", "1048576"),
-	RC("pipe-user-pages-soft", "16384"), RC("protected_hardlinks", "1"), RC("protected_symlinks", "0")};
+static const struct pent fs_entries[] = {P_DIR("epoll", epoll_entries),	  RC("file-max", "1048576"),
+					 RC("file-nr", "0\t0\t1048576"),  P_DIR("inotify", inotify_entries),
+					 P_DIR("mqueue", mqueue_entries), RC("nr_open", "1048576"),
+					 RC("pipe-max-size", "1048576"),  RC("pipe-user-pages-soft", "16384"),
+					 RC("protected_hardlinks", "1"),  RC("protected_symlinks", "0")};
 static const struct pent core_entries[] = {RC("rmem_default", "212992"), RC("rmem_max", "212992"),
 					   RC("somaxconn", "4096"), RC("wmem_default", "212992"),
 					   RC("wmem_max", "212992")};
@@ -535,7 +537,8 @@ static int root_lookup(const struct pid_of *dir, const char *name, u32 len, stru
 			return -ENOENT;
 		p = t->proc;
 	}
-	*out = (struct pid_of){&proc_pid_dir, p->pid, p->pid == pid || p->shown_pid == pid || pid == 1 ? 0 : pid};
+	*out = (struct pid_of){&proc_pid_dir, p->pid,
+			       p->pid == pid || p->shown_pid == pid || pid == 1 ? 0 : pid};
 	return 0;
 }
 
@@ -659,14 +662,23 @@ static void show_cpu_bit(struct text *t, const struct pid_of *o)
 	text_add(t, "%x\n", 1u << o->num);
 }
 
-static const struct pent topology_entries[] = {RO("core_id", show_cpu_number), RC("physical_package_id", "0"),
-					       RO("thread_siblings", show_cpu_bit),
-					       RO("thread_siblings_list", show_cpu_number)};
+static void show_cpu_bits(struct text *t, const struct pid_of *o)
+{
+	text_add(t, "%x\n", (1u << n_cpus) - 1);
+}
+
+/* All in one package, each a core. */
+static const struct pent topology_entries[] = {
+	RO("core_cpus", show_cpu_bit),	     RO("core_cpus_list", show_cpu_number),
+	RO("core_id", show_cpu_number),	     RO("core_siblings", show_cpu_bits),
+	RO("core_siblings_list", show_cpus), RO("package_cpus", show_cpu_bits),
+	RO("package_cpus_list", show_cpus),  RC("physical_package_id", "0"),
+	RO("thread_siblings", show_cpu_bit), RO("thread_siblings_list", show_cpu_number)};
 static const struct pent cpu_n_entries[] = {P_DIR("cache", cache_entries),
 					    P_DIR("topology", topology_entries)};
-static const struct pent cpu_n_dir = P_DIR("cpu0", cpu_n_entries);
-/* CPUs above 0 are found by name, and not listed. */
-static const struct pent cpu_entries[] = {P_DIR("cpu0", cpu_n_entries), RC("kernel_max", "15"), RO("online", show_cpus),
+static const struct pent cpu_n_dir = P_DIR("cpuN", cpu_n_entries);
+static const struct pent cpu_entries[] = {RC("isolated", ""),	     RC("kernel_max", "15"),
+					  RC("offline", ""),	     RO("online", show_cpus),
 					  RO("possible", show_cpus), RO("present", show_cpus)};
 
 static int cpu_lookup(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out)
@@ -679,12 +691,22 @@ static int cpu_lookup(const struct pid_of *dir, const char *name, u32 len, struc
 	return 0;
 }
 
+static s64 cpu_next(const struct pid_of *dir, u64 from, struct pid_of *out)
+{
+	if (from >= n_cpus)
+		return -1;
+	*out = (struct pid_of){&cpu_n_dir, dir->pid, (s32)from};
+	return (s64)from;
+}
+
 static const struct pent cpu_dir = {.name = "cpu",
 				    .mode = S_IFDIR | 0555,
 				    .sub = cpu_entries,
 				    .n_sub = ARRAY_SIZE(cpu_entries),
-				    .lookup = cpu_lookup};
-static const struct pent node0_entries[] = {RO("cpulist", show_cpus)};
+				    .lookup = cpu_lookup,
+				    .next = cpu_next,
+				    .prefix = "cpu"};
+static const struct pent node0_entries[] = {RO("cpulist", show_cpus), RO("cpumap", show_cpu_bits)};
 static const struct pent node_entries[] = {P_DIR("node0", node0_entries), RC("online", "0"),
 					   RC("possible", "0")};
 static const struct pent system_entries[] = {cpu_dir, P_DIR("node", node_entries)};

@@ -157,7 +157,7 @@ static int pseudo_readdir(struct inode *dir, struct dir_sink *s)
 		char name[16];
 		if (n < 0)
 			break;
-		int len = snprintf(name, sizeof(name), "%d", (int)n);
+		int len = snprintf(name, sizeof(name), "%s%d", o->ent->prefix ? o->ent->prefix : "", (int)n);
 		pos = o->ent->n_sub + (u64)n + 1;
 		if (!s->emit(s, name, (u32)len, ino_of(&child), DT_OF_MODE(child.ent->mode), pos))
 			break;

@@ -29,6 +29,7 @@ struct pent {
 	/* a directory's other entries, which are numbers: -ENOENT or 0; and the smallest from `from` on: -1 at the end */
 	int (*lookup)(const struct pid_of *dir, const char *name, u32 len, struct pid_of *out);
 	s64 (*next)(const struct pid_of *dir, u64 from, struct pid_of *out);
+	const char *prefix; /* what stands before the number in their names */
 	int (*follow)(const struct pid_of *o, struct dentry **out);
 	s64 (*write)(const struct pid_of *o, char *buf, size_t n); /* buf is terminated */
 	const char *target; /* a link's target, always the same */

@@ -306,7 +306,7 @@ subtest 'what is in an endpoint for collaborators, but the owner\'s' => sub {
 	ok(!$p->ok_api(200, 'GET', '/apps/second-app', undef, $as{alice})->{maintenance}, 'nothing of a refused change is made');
 	is($p->api('DELETE', '/apps/second-app/collaborators/bob@example.org', undef, $as{carol})->{status}, 403, 'another collaborator');
 	is($p->api('POST', '/account/app-transfers', {app => 'second-app', recipient => 'carol@example.org'}, $as{carol})->{status}, 403, 'taking it over');
-	for my $l ({memory => '64G'}, {max_processes => 100000}, {disk => '10T'}, {egress => '0.0.0.0/0'}, {egress => '127.0.0.1/32'}) {
+	for my $l ({memory => '64G'}, {cpus => 2}, {max_processes => 100000}, {disk => '10T'}, {egress => '0.0.0.0/0'}, {egress => '127.0.0.1/32'}) {
 		is($p->api('PATCH', '/apps/second-app/limits', $l, $as{alice})->{status}, 422, 'the owner cannot raise ' . join ',', %$l);
 	}
 	is($p->api('PATCH', '/apps/second-app/formation', {updates => [{type => 'web', quantity => 1000000}]}, $as{alice})->{status}, 404, 'nor scale what is not there');

@@ -196,6 +196,8 @@ check(['labs:enable', 'runtime-dyno-metadata'], 0, undef, qr/done/);
 check(['labs', 'disable', 'runtime-dyno-metadata'], 0, undef, qr/done/);
 check(['limits', 'set', 'memory=128M'], 0, qr/^memory +128M$/m);
 is(ref json_of('limits', '--json'), 'HASH', 'limits --json');
+check(['limits', 'set', 'cpus=2'], 0, qr/^cpus +2$/m);
+check(['limits', 'set', 'cpus=17'], 2, undef, qr/cpus/);
 check(['limits', 'set', 'memory=lots'], 2, undef, qr/memory/);
 my $token = check(['tokens', 'create', 'for a test', '--expires-in', '1d'], 0, qr/^\S{20,}$/, qr/shown this once/);
 chomp $token;
@@ -222,6 +224,7 @@ SKIP: {
 
 # --- run, logs -----------------------------------------------------------------------------------------------------------
 check(['run', '-a', 'demo', '--', 'python3', '-c', 'import sys; print(6 * 7, sys.argv[1:]); sys.exit(5)', 'a b', "q'"], 5, qr/^42 \['a b', "q'"\]\r?\n\z/, qr/Running .* on demo\.\.\. up, run\.\d+/);
+check(['run', '-a', 'demo', '--', 'python3', '-c', 'import os; print(os.cpu_count(), len(os.sched_getaffinity(0)))'], 0, qr/^2 2\r?\n\z/);
 check(['run', '-a', 'demo', 'echo one; exit 3'], 3, qr/^one\r?\n\z/);
 check(['run', '-a', 'demo', '-e', 'X=y z', 'python3', '-c', 'import os; print(os.environ["X"])'], 0, qr/^y z\r?\n\z/);
 spew("$work/in", "first\nsecond\n");

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use File::Temp qw(tempdir);
+use JSON::PP ();
 use Test::More;
 
 my $top = "$FindBin::Bin/../..";
@@ -97,6 +98,17 @@ for my $m (@monitors) {
 	($rc, $out) = run('--monitor', $m, '--cpus', 2, 'sh', '-c',
 		'nproc; cat /sys/devices/system/cpu/online; grep -c ^processor /proc/cpuinfo; grep -c "^cpu[0-9]" /proc/stat; taskset -c 1 nproc');
 	is($out, "2\n0-1\n2\n2\n1\n", "$m: files and tools say so");
+	my $cpu = '/sys/devices/system/cpu';
+	($rc, $out) = run('--monitor', $m, '--cpus', 3, 'sh', '-c',
+		"cd $cpu; echo cpu[0-9]*; cat possible present offline cpu2/topology/core_id cpu2/topology/thread_siblings; " .
+		'cat ../node/node0/cpulist; test ! -e cpu3 && nproc --all; getconf _NPROCESSORS_CONF; grep Cpus_allowed_list /proc/self/status; ' .
+		'for i in 0 1 2; do taskset -c $i cut -d" " -f39 /proc/self/stat; done');
+	is($out, "cpu0 cpu1 cpu2\n0-2\n0-2\n\n2\n4\n0-2\n3\n3\nCpus_allowed_list:\t0-2\n0\n1\n2\n", "$m: /sys and /proc agree");
+SKIP: {
+		skip('no lscpu here', 1) if system('command -v lscpu >/dev/null 2>&1');
+		($rc, $out) = run('--monitor', $m, '--cpus', 3, 'lscpu');
+		like($out, qr/^CPU\(s\): +3\n.*^NUMA node0 CPU\(s\): +0-2\n/ms, "$m: lscpu");
+	}
 	($rc, $out) = run('--monitor', $m, '--cpus', 3, 'sh', "$dir/par.sh");
 	is($out, "done\n" x 4 . "all\n", "$m: processes that fork and exec on three CPUs");
 
@@ -122,6 +134,34 @@ SKIP: {
 		$said !~ /^(?:cowbell: no room for 2 CPUs: there are 1\n)?(?:done\n){4}all\n\z/ && !diag("$_: $said");
 	} 4 .. 8;
 	is("@short", '', 'a host that limits how many processes there are');
+}
+
+# An instance's CPUs are listed; copies of it and what it becomes when it moves have as many.
+{
+	local $ENV{XDG_RUNTIME_DIR} = "$dir/run";
+	mkdir "$dir/run", 0700;
+	my $cow = sub { my @args = map { quotemeta } @_; my $out = `timeout -k 5 120 $cowbell @args 2>&1 </dev/null`; chomp $out; return $out };
+	my $row = sub { my ($id) = @_; my ($r) = grep { $_->{id} eq $id } @{JSON::PP::decode_json($cow->('ps', '--json'))}; return $r };
+	my $until = sub { my ($f) = @_; my $end = time + 30; while (time < $end) { return 1 if $f->(); select(undef, undef, undef, 0.05) } return 0 };
+	for my $m (@monitors) {
+		my @say = ('sh', '-c', 'while sleep 0.05; do nproc; done');
+		my $id = $cow->('run', '--monitor', $m, '--cpus', 3, '-d', '--name', "n-$m", '--', @say);
+		like($id, qr/^[0-9a-f]{12}$/, "$m: a detached instance") or next;
+		is($row->($id)->{cpus}, 3, "$m: ps --json");
+		like($cow->('ps'), qr/^$id .* up \d+s +3 /m, "$m: ps");
+		ok($until->(sub { $cow->('logs', $id) =~ /^3$/m }), "$m: it runs");
+		my $copy = $cow->('clone', $id);
+		like($copy, qr/^[0-9a-f]{12}$/, "$m: a copy") or next;
+		is($row->($copy)->{cpus}, 3, "$m: has as many");
+		ok($until->(sub { $cow->('logs', $copy) =~ /^3$/m }), "$m: and its program knows");
+		if (@monitors > 1) {
+			my ($to) = grep { $_ ne $m } @monitors;
+			$cow->('move', $id, '--monitor', $to);
+			my $r = $row->($id);
+			is_deeply([@$r{qw(monitor cpus)}], [$to, 3], "$m: moved to $to, it still has them");
+		}
+		$cow->('stop', $_, '-t', 0) for $id, $copy;
+	}
 }
 
 my %program = (
