@@ -3,6 +3,7 @@
  * System calls of memory: mappings, protection, advice, locks. Thin: they
  * take the descriptor to a file and call mm/, which has the semantics.
  */
+#include <linux/capability.h>
 #include <linux/mman.h>
 #include <linux/resource.h>
 
@@ -17,6 +18,8 @@ u64 mm_rlimit(struct aspace *as, int resource)
 {
 	struct process *p = current ? current->proc : NULL;
 
+	if (p && resource == RLIMIT_MEMLOCK && p->cap_effective >> CAP_IPC_LOCK & 1)
+		return RLIM64_INFINITY;
 	return p && p->as == as ? p->rlim[resource].rlim_cur : RLIM64_INFINITY;
 }
 
@@ -77,57 +80,48 @@ SYSCALL3(mincore, u64, addr, u64, len, u8 *, vec)
 
 static bool may_lock(void)
 {
-	return current->proc->cap_effective >> 14 & 1 /* CAP_IPC_LOCK */ ||
-	       current->proc->rlim[RLIMIT_MEMLOCK].rlim_cur;
+	return mm_rlimit(current->proc->as, RLIMIT_MEMLOCK);
 }
 
 SYSCALL2(mlock, u64, addr, u64, len)
 {
-	return may_lock() ? mm_mlock(current->proc->as, addr, len, true) : -EPERM;
+	return may_lock() ? mm_mlock(current->proc->as, addr, len, MAP_LOCKED) : -EPERM;
 }
 
 SYSCALL3(mlock2, u64, addr, u64, len, u32, flags)
 {
+	u32 lock = MAP_LOCKED | (flags & MLOCK_ONFAULT ? VMA_LOCKONFAULT : 0);
+
 	if (flags & ~(u32)MLOCK_ONFAULT)
 		return -EINVAL;
-	return may_lock() ? mm_mlock(current->proc->as, addr, len, true) : -EPERM;
+	return may_lock() ? mm_mlock(current->proc->as, addr, len, lock) : -EPERM;
 }
 
 SYSCALL2(munlock, u64, addr, u64, len)
 {
-	return mm_mlock(current->proc->as, addr, len, false);
-}
-
-static s64 lock_all(bool lock)
-{
-	struct aspace *as = current->proc->as;
-	u64 at = 0;
-	struct vma *v;
-
-	while ((v = vma_find(as, at))) {
-		s64 err = 0;
-
-		at = v->end;
-		if (v->prot & PROT_RWX || !lock)
-			err = mm_mlock(as, v->start, v->end - v->start, lock);
-		if (err)
-			return err;
-	}
-	return 0;
+	return mm_mlock(current->proc->as, addr, len, 0);
 }
 
 SYSCALL1(mlockall, u32, flags)
 {
+	u32 lock = MAP_LOCKED | (flags & MCL_ONFAULT ? VMA_LOCKONFAULT : 0);
+	struct aspace *as = current->proc->as;
+	u64 limit = mm_rlimit(as, RLIMIT_MEMLOCK);
+
 	if (!flags || flags & ~(u32)(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) || flags == MCL_ONFAULT)
 		return -EINVAL;
 	if (!may_lock())
 		return -EPERM;
-	return flags & MCL_CURRENT && !(flags & MCL_ONFAULT) ? lock_all(true) : 0;
+	if (flags & MCL_CURRENT && as->total_vm_pages > limit >> PAGE_SHIFT)
+		return -ENOMEM;
+	mm_mlockall(as, flags & MCL_FUTURE ? lock : 0, flags & MCL_CURRENT, lock);
+	return 0;
 }
 
 SYSCALL0(munlockall)
 {
-	return lock_all(false);
+	mm_mlockall(current->proc->as, 0, true, 0);
+	return 0;
 }
 
 /* --- memory protection keys: a CPU without them ------------------------------------------- */

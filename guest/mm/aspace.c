@@ -125,7 +125,7 @@ static int fork_vma(struct aspace *child, struct vma *v)
 
 	if (v->flags & VMA_DONTFORK)
 		return 0;
-	tmpl.flags &= ~(u32)MAP_LOCKED; /* memory locks are not inherited */
+	tmpl.flags &= ~VMA_LOCKS; /* memory locks are not inherited */
 	if (!vma_insert(child, &tmpl))
 		return -ENOMEM;
 	if (v->flags & VMA_WIPEONFORK)

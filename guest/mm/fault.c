@@ -474,6 +474,8 @@ static bool grow_stack(struct vma *v, u64 va)
 	if (start < floor)
 		return false;
 	want = MAX(MIN(want, start), floor);
+	if (v->flags & MAP_LOCKED && mm_lock_exceeds(v->as, (v->start - want) >> PAGE_SHIFT))
+		return false;
 	vma_resize(v, want, v->end);
 	return true;
 }

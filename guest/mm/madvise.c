@@ -259,9 +259,49 @@ s64 mm_mincore(struct aspace *as, u64 addr, u64 len, u8 *user_vec)
 	return 0;
 }
 
-s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
+bool mm_lock_exceeds(struct aspace *as, u64 n)
 {
-	u64 start = PAGE_DOWN(addr), end = PAGE_UP(addr + len), limit = mm_rlimit(as, RLIMIT_MEMLOCK);
+	u64 limit = mm_rlimit(as, RLIMIT_MEMLOCK);
+
+	return limit != RLIM64_INFINITY && as->locked_pages + n > limit >> PAGE_SHIFT;
+}
+
+/* As errors of mlock(2) go. */
+static s64 fill(struct vma *v, u64 start, u64 end, bool must)
+{
+	s64 err = mm_populate_vma(v, start, end, v->prot & PROT_WRITE && !vma_shared(v), must);
+
+	return err == -EFAULT ? -ENOMEM : err == -ENOMEM ? -EAGAIN : err;
+}
+
+void mm_fill_locked(struct aspace *as, u64 start, u64 end)
+{
+	for (struct vma *v = vma_find(as, start); v && v->start < end; v = vma_next(v))
+		if (vma_filled(v))
+			fill(v, MAX(v->start, start), MIN(v->end, end), false);
+}
+
+static void set_locks(struct vma *v, u32 lock)
+{
+	if (v->flags & VMA_SPECIAL)
+		return;
+	v->as->locked_pages += (lock ? vma_pages(v) : 0) - (v->flags & MAP_LOCKED ? vma_pages(v) : 0);
+	v->flags = (v->flags & ~VMA_LOCKS) | lock;
+}
+
+static u64 locked_in(struct aspace *as, u64 start, u64 end)
+{
+	u64 n = 0;
+
+	for (struct vma *v = vma_find(as, start); v && v->start < end; v = vma_next(v))
+		if (v->flags & MAP_LOCKED)
+			n += (MIN(v->end, end) - MAX(v->start, start)) >> PAGE_SHIFT;
+	return n;
+}
+
+s64 mm_mlock(struct aspace *as, u64 addr, u64 len, u32 lock)
+{
+	u64 start = PAGE_DOWN(addr), end = PAGE_UP(addr + len);
 	s64 err, hole = 0;
 	struct vma *v;
 
@@ -271,8 +311,7 @@ s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
 		return 0;
 	if (end > BOOT_TASK_SIZE)
 		return -ENOMEM;
-	if (lock && limit != RLIM64_INFINITY &&
-	    as->locked_pages + ((end - start) >> PAGE_SHIFT) > limit >> PAGE_SHIFT)
+	if (lock && mm_lock_exceeds(as, ((end - start) >> PAGE_SHIFT) - locked_in(as, start, end)))
 		return -ENOMEM;
 	v = vma_find(as, start);
 	if (!v || v->start > start)
@@ -282,21 +321,28 @@ s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock)
 	for (v = vma_find(as, start); !err && v && v->start < end; v = vma_next(v)) {
 		if (v->end < end && (!vma_next(v) || vma_next(v)->start > v->end))
 			hole = -ENOMEM;
-		if (!(v->flags & MAP_LOCKED) != !lock && !(v->flags & VMA_SPECIAL)) {
-			v->flags ^= MAP_LOCKED;
-			as->locked_pages += lock ? vma_pages(v) : -vma_pages(v);
-		}
+		set_locks(v, lock);
 		if (hole)
 			break;
 	}
 	/* All of it is locked; now it is brought in, as far as that goes. */
 	err = err ? err : hole;
-	for (v = vma_find(as, start); lock && !err && v && v->start < end; v = vma_next(v))
-		err = v->prot & PROT_RWX ? mm_populate_vma(v, v->start, v->end,
-							   v->prot & PROT_WRITE && !vma_shared(v), true)
-					 : -ENOMEM;
+	for (v = vma_find(as, start); lock == MAP_LOCKED && !err && v && v->start < end; v = vma_next(v))
+		err = v->prot & PROT_RWX ? fill(v, v->start, v->end, true) : -ENOMEM;
 	vma_merge_range(as, start, end);
-	return err == -EFAULT ? -ENOMEM : err;
+	return err;
+}
+
+void mm_mlockall(struct aspace *as, u32 future, bool now, u32 lock)
+{
+	as->lock_future = future;
+	if (!now)
+		return;
+	list_for_each (n, &as->vmas)
+		set_locks(list_entry(n, struct vma, node), lock);
+	vma_merge_range(as, 0, BOOT_TASK_SIZE);
+	if (lock == MAP_LOCKED)
+		mm_fill_locked(as, 0, BOOT_TASK_SIZE);
 }
 
 /* --- files that shrink ------------------------------------------------------------------------ */

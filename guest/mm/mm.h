@@ -61,6 +61,7 @@ enum {
 	VMA_NOHUGE = 0x00800000,
 	VMA_HUGE = 0x00400000, /* MADV_HUGEPAGE: 2 MiB pages from the first touch */
 	VMA_RANDOM = 0x00200000,
+	VMA_LOCKONFAULT = 0x01000000, /* with MAP_LOCKED: pages are not brought in for that */
 	VMA_SEALED = 0x00080000, /* shared, of a file that nobody may write to: can never become writable */
 };
 
@@ -78,6 +79,7 @@ struct aspace {
 	u32 refs;
 	u32 small_faults; /* answered by the smallest window so far */
 	u32 promised; /* pages that a fork left free for it and that it has not taken yet (aspace.c) */
+	u32 lock_future; /* mlockall(MCL_FUTURE): flags of new mappings, MAP_LOCKED and VMA_LOCKONFAULT */
 	bool emptied; /* mm_empty() was here */
 	void *plat; /* platform's own */
 };
@@ -114,7 +116,10 @@ s64 mm_madvise(struct aspace *as, u64 addr, u64 len, int advice);
 s64 mm_msync(struct aspace *as, u64 addr, u64 len, int flags);
 s64 mm_mincore(struct aspace *as, u64 addr, u64 len, u8 *user_vec);
 s64 mm_brk(struct aspace *as, u64 addr);
-s64 mm_mlock(struct aspace *as, u64 addr, u64 len, bool lock);
+/* lock: MAP_LOCKED, perhaps with VMA_LOCKONFAULT; 0: unlock. */
+s64 mm_mlock(struct aspace *as, u64 addr, u64 len, u32 lock);
+/* Mappings to come, and with `now` those that are there, have these locks. Whether that may be is the caller's to ask. */
+void mm_mlockall(struct aspace *as, u32 future, bool now, u32 lock);
 /*
  * Map given guest-physical memory (the vDSO, the time page) at addr; the address, or -errno.
  * It is never written through and never freed.

@@ -109,12 +109,7 @@ static s64 check_limits(struct aspace *as, u64 len, u32 prot, u32 flags, u64 rep
 	if (prot & PROT_WRITE && !(flags & MAP_NORESERVE) && (flags & MAP_TYPE) == MAP_PRIVATE &&
 	    pages > frames_total())
 		return -ENOMEM;
-	if (flags & MAP_LOCKED) {
-		limit = mm_rlimit(as, RLIMIT_MEMLOCK);
-		if (limit != RLIM64_INFINITY && as->locked_pages + pages > limit >> PAGE_SHIFT)
-			return -EAGAIN;
-	}
-	return 0;
+	return flags & MAP_LOCKED && mm_lock_exceeds(as, pages) ? -EAGAIN : 0;
 }
 
 static u64 pages_in(struct aspace *as, u64 start, u64 end)
@@ -188,7 +183,7 @@ static void populate_after(struct aspace *as, u64 start, u64 end, u32 flags)
 {
 	struct vma *v = vma_find(as, start);
 
-	if (!v || !(v->prot & PROT_RWX))
+	if (!v || !(v->prot & PROT_RWX) || v->flags & VMA_LOCKONFAULT)
 		return;
 	if (!(flags & (MAP_FIXED | MAP_POPULATE | MAP_LOCKED)))
 		end = first_segment_end(v, start, end);
@@ -235,6 +230,9 @@ s64 mm_mmap(struct aspace *as, u64 addr, u64 len, u32 prot, u32 flags, struct fi
 	err = check_request(prot, flags, file);
 	if (err)
 		return err;
+	if (flags & MAP_LOCKED && !mm_rlimit(as, RLIMIT_MEMLOCK))
+		return -EPERM;
+	flags |= as->lock_future & MAP_LOCKED;
 	if (flags & MAP_FIXED) {
 		if (addr & (PAGE_SIZE - 1))
 			return -EINVAL;
@@ -255,7 +253,7 @@ s64 mm_mmap(struct aspace *as, u64 addr, u64 len, u32 prot, u32 flags, struct fi
 		return err;
 	tmpl.start = addr;
 	tmpl.end = addr + len;
-	tmpl.flags = flags & KEPT_FLAGS;
+	tmpl.flags = (flags & KEPT_FLAGS) | (as->lock_future & VMA_LOCKONFAULT);
 	if ((flags & MAP_TYPE) == MAP_SHARED_VALIDATE)
 		tmpl.flags &= ~(u32)MAP_PRIVATE;
 	tmpl.file = file;
@@ -368,8 +366,10 @@ s64 mm_mprotect(struct aspace *as, u64 addr, u64 len, u32 prot)
 			continue;
 		v->prot = prot;
 		pt_protect(as, v->start, v->end, prot, vma_shared(v));
+		if (prot & PROT_WRITE && vma_filled(v) && !vma_shared(v))
+			mm_fill_locked(as, v->start, v->end);
 		/* An allocator's arena that grows into its reservation. */
-		if (vma_anon(v) && prot & PROT_WRITE)
+		else if (!(v->flags & MAP_LOCKED) && vma_anon(v) && prot & PROT_WRITE)
 			mm_populate_new(v, v->start, v->end);
 	}
 	vma_merge_range(as, addr, end);
@@ -397,10 +397,12 @@ static s64 move_vma(struct vma *v, u64 to, u64 size, bool keep_old)
 		vma_unmap_range(as, to, to + size);
 		return err;
 	}
-	if (!keep_old)
+	if (!keep_old) {
 		vma_unmap_range(as, old, v->end);
-	else
-		v->flags &= ~(u32)MAP_LOCKED;
+	} else if (v->flags & MAP_LOCKED) {
+		v->flags &= ~VMA_LOCKS;
+		as->locked_pages -= vma_pages(v);
+	}
 	return (s64)to;
 }
 
@@ -473,7 +475,7 @@ static s64 mremap_duplicate(struct vma *v, u64 old, u64 new_len, u32 flags, u64 
 		       v->off + (old - v->start));
 }
 
-s64 mm_mremap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr)
+static s64 remap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr)
 {
 	struct vma *v;
 
@@ -504,6 +506,9 @@ s64 mm_mremap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u
 		return mremap_duplicate(v, old, new_len, flags, new_addr);
 	if (flags & MREMAP_DONTUNMAP && (!vma_anon(v) || vma_shared(v)))
 		return -EINVAL;
+	if (v->flags & MAP_LOCKED && new_len > old_len && old_len <= v->end - old &&
+	    mm_lock_exceeds(as, (new_len - old_len) >> PAGE_SHIFT))
+		return -EAGAIN;
 	if (old_len > v->end - old)
 		/* Shrinking may cover several mappings; anything else must lie in one. */
 		return new_len <= old_len && !(flags & MREMAP_FIXED) && vma_range_mapped(as, old, old + old_len)
@@ -519,6 +524,15 @@ s64 mm_mremap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u
 	return mremap_grow(v, old, old_len, new_len, flags);
 }
 
+s64 mm_mremap(struct aspace *as, u64 old, u64 old_len, u64 new_len, u32 flags, u64 new_addr)
+{
+	s64 at = remap(as, old, old_len, new_len, flags, new_addr);
+
+	if (at > 0 && PAGE_UP(new_len) > PAGE_UP(old_len))
+		mm_fill_locked(as, (u64)at + PAGE_UP(old_len), (u64)at + PAGE_UP(new_len));
+	return at;
+}
+
 /* --- brk -------------------------------------------------------------------------------------- */
 
 static s64 brk_grow(struct aspace *as, u64 from, u64 to)
@@ -526,7 +540,7 @@ static s64 brk_grow(struct aspace *as, u64 from, u64 to)
 	struct vma tmpl = {.start = from,
 			   .end = to,
 			   .prot = PROT_READ | PROT_WRITE,
-			   .flags = MAP_PRIVATE | MAP_ANONYMOUS,
+			   .flags = MAP_PRIVATE | MAP_ANONYMOUS | as->lock_future,
 			   .name = "[heap]"};
 	struct vma *next = vma_find(as, from), *heap;
 	u64 limit = mm_rlimit(as, RLIMIT_DATA);
@@ -548,7 +562,10 @@ static s64 brk_grow(struct aspace *as, u64 from, u64 to)
 		if (!heap)
 			return -ENOMEM;
 	}
-	mm_populate_new(heap, from, to);
+	if (heap->flags & MAP_LOCKED)
+		mm_fill_locked(as, from, to);
+	else
+		mm_populate_new(heap, from, to);
 	return 0;
 }
 

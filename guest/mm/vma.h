@@ -29,6 +29,12 @@ static inline bool vma_anon(const struct vma *v)
 {
 	return !v->file && !(v->flags & VMA_SPECIAL);
 }
+#define VMA_LOCKS ((u32)MAP_LOCKED | VMA_LOCKONFAULT)
+/* Is it to have all its pages, now and later? */
+static inline bool vma_filled(const struct vma *v)
+{
+	return (v->flags & VMA_LOCKS) == MAP_LOCKED && v->prot & PROT_RWX;
+}
 /* The inode whose pages a VMA shows, or NULL. */
 struct inode *vma_inode(const struct vma *v);
 
@@ -57,6 +63,10 @@ void vma_unmap_range(struct aspace *as, u64 start, u64 end);
 
 /* RLIMIT_* of the process that uses `as` (sys_mm.c). */
 u64 mm_rlimit(struct aspace *as, int resource);
+/* Would n more locked pages be too many? (madvise.c) */
+bool mm_lock_exceeds(struct aspace *as, u64 n);
+/* Bring in what a lock wants to be there, as far as that goes. */
+void mm_fill_locked(struct aspace *as, u64 start, u64 end);
 
 /* aspace.c: `as` has taken n pages of its own. */
 void aspace_took(struct aspace *as, u64 n);

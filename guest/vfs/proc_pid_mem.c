@@ -118,7 +118,7 @@ void proc_show_maps(struct text *t, const struct pid_of *o)
 /* --- what is resident ------------------------------------------------------------------ */
 
 struct resident {
-	u64 size, rss, pss, shared, private_clean, private_dirty, anon; /* bytes */
+	u64 size, rss, pss, shared, private_clean, private_dirty, anon, locked; /* bytes */
 };
 
 /* A frame with other holders is shared; image pages have no count and belong to the file. */
@@ -129,6 +129,8 @@ static void count_page(struct resident *r, const struct vma *v, gpa_t g)
 
 	r->rss += PAGE_SIZE;
 	r->pss += PAGE_SIZE / refs;
+	if (v->flags & MAP_LOCKED)
+		r->locked += PAGE_SIZE / refs;
 	if (refs > 1 || (!ram && v->flags & MAP_SHARED))
 		r->shared += PAGE_SIZE;
 	else if (ram && v->prot & PROT_WRITE)
@@ -177,7 +179,7 @@ static void resident_lines(struct text *t, const struct resident *r)
 	kb_line(t, "Private_Hugetlb:", 0);
 	kb_line(t, "Swap:", 0);
 	kb_line(t, "SwapPss:", 0);
-	kb_line(t, "Locked:", 0);
+	kb_line(t, "Locked:", r->locked);
 }
 
 static bool one_smap(struct vma *v, void *arg)
@@ -190,9 +192,9 @@ static bool one_smap(struct vma *v, void *arg)
 	kb_line(t, "Size:", r.size);
 	text_add(t, "KernelPageSize:        4 kB\nMMUPageSize:           4 kB\n");
 	resident_lines(t, &r);
-	text_add(t, "THPeligible:    0\nVmFlags:%s%s%s%s\n", v->prot & PROT_READ ? " rd" : "",
+	text_add(t, "THPeligible:    0\nVmFlags:%s%s%s%s%s\n", v->prot & PROT_READ ? " rd" : "",
 		 v->prot & PROT_WRITE ? " wr" : "", v->prot & PROT_EXEC ? " ex" : "",
-		 v->flags & MAP_SHARED ? " sh" : "");
+		 v->flags & MAP_SHARED ? " sh" : "", v->flags & MAP_LOCKED ? " lo" : "");
 	return true;
 }
 
