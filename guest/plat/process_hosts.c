@@ -211,6 +211,9 @@ static bool seat_describe(struct cpu *c)
 			return false;
 		c->signal_stack_top = (u64)frame_ptr(g) + size;
 	}
+	/* In a restored instance the direct map has holes, which misses fill; all host processes that are born will have this. */
+	for (u64 at = c->signal_stack_top - size; at < c->signal_stack_top; at += PAGE_SIZE)
+		*(volatile u8 *)at = 0;
 	process_seats[c->id] = (struct process_seat){
 		(u64)c, {.ss_sp = (void *)(c->signal_stack_top - size), .ss_size = size}};
 	return true;
