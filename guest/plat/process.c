@@ -755,6 +755,28 @@ static void trap_in_libos(struct sigcontext *sc, int vector, u64 error, u64 addr
 	sc->rip = r.rip;
 }
 
+/* Is %gs what it was? An app can change it, and what is there. Nothing else in here looks at it unasked. */
+static bool cpu_is_sound(void)
+{
+	const struct cpu *base;
+
+	__asm__ volatile("rdgsbase %0" : "=r"(base));
+	for (u32 i = 0; i < n_cpus; i++)
+		if (!cpus[i] || (cpus[i] == base && base->self == base))
+			return true;
+	return false;
+}
+
+static void cpu_is_lost(void)
+{
+	static bool before;
+
+	if (smp() || before)
+		process_die();
+	before = true;
+	panic("process: what a CPU knows of itself is damaged");
+}
+
 /* Called by process_signal_entry on the exception stack. Returning resumes the frame. */
 void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
 {
@@ -763,6 +785,8 @@ void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
 	int vector = (int)sc->trapno;
 	u64 error = sc->err, addr = 0;
 
+	if (unlikely(!cpu_is_sound()))
+		cpu_is_lost();
 	if (sig == PROCESS_KICK_SIGNAL) {
 		if (sc->rip >= BOOT_TASK_SIZE || !current || !current->xstate)
 			return; /* the library OS, or the stub before it, will see vcpu.kick */

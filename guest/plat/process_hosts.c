@@ -40,10 +40,12 @@ struct process_seat {
 	u64 gs;
 	stack_t ss;
 } process_seats[BOOT_MAX_VCPUS];
+u64 process_signal_stacks[2]; /* where the other CPUs' are: from, to */
 _Static_assert(sizeof(struct process_seat) == 32 && sizeof(stack_t) == 24, "process.S");
 _Static_assert(sizeof(struct arch_frozen) == sizeof(((struct cpu *)0)->handover), "process.S");
 
 #define SIGNAL_STACK_ORDER 2
+_Static_assert(PAGE_SIZE << SIGNAL_STACK_ORDER == PROCESS_SIGNAL_STACK, "process.S");
 
 struct host hosts[PROCESS_MAX];
 static u32 n_hosts = 1, epoch = 1;
@@ -204,6 +206,8 @@ static bool seat_describe(struct cpu *c)
 {
 	const size_t size = PAGE_SIZE << SIGNAL_STACK_ORDER;
 
+	process_signal_stacks[0] = boot->physmap_va;
+	process_signal_stacks[1] = boot->physmap_va + boot->ram_max;
 	if (!c->signal_stack_top) {
 		gpa_t g = frame_alloc(SIGNAL_STACK_ORDER, true);
 

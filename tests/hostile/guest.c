@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -527,6 +528,17 @@ static void smash_libos(void)
 	syscall(SYS_getppid);
 }
 
+/* The same on another CPU. */
+static void smash_cpu1(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(1, &one);
+	if (!sched_setaffinity(0, sizeof(one), &one))
+		smash_libos();
+}
+
 static void loop(void)
 {
 	for (;;)
@@ -631,6 +643,7 @@ static const struct {
 	{"off-memory", off_memory},
 	{"wild-gs", wild_gs},
 	{"smash-libos", smash_libos},
+	{"smash-cpu1", smash_cpu1},
 	{"loop", loop},
 	{"loop-doorbell", loop_doorbell},
 	{"loop-in-libos", loop_in_libos},

@@ -48,6 +48,7 @@ my %cases = (
 	'off-memory' => ['process kvm', undef, $any_end, '-m', '256M'],
 	'wild-gs' => ['process kvm', undef, $any_end, '--timeout', '3s'],
 	'smash-libos' => ['process kvm', undef, $any_end, '--timeout', '3s'],
+	'smash-cpu1' => ['process kvm', undef, qr/the instance died/, '--cpus', 2, '--timeout', '20s'],
 	'loop' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],
 	'loop-doorbell' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],
 	'loop-in-libos' => ['process kvm', 124, qr/timed out/, '--timeout', '1s'],

@@ -6,6 +6,8 @@
 #ifndef COWBELL_GUEST_ARCH_H
 #define COWBELL_GUEST_ARCH_H
 
+#define PROCESS_SIGNAL_STACK 0x4000 /* exception stack of a CPU > 0 on the process platform: size and alignment */
+
 #ifdef __ASSEMBLER__
 /*
  * A fault at an instruction in [from, to) that mm_fault() cannot mend goes on

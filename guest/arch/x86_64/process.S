@@ -47,12 +47,26 @@ process_gate_ret:
 /* Entered by the host: rdi = signal, rsi = siginfo, rdx = ucontext, rsp = frame (8 modulo 16). */
 FUNC process_signal_entry
 	mov %rsp, %rbx
+	cmp process_signal_stacks(%rip), %rsp
+	jb 2f
+	cmp 8+process_signal_stacks(%rip), %rsp
+	jb 3f
+2:
 	sub $8, %rsp
 	xor %ebp, %ebp
 	call process_signal
 	lea 8(%rbx), %rsp		/* past the return address that the host pushed */
 	mov $15, %eax			/* rt_sigreturn */
 	jmp 1b
+	/*
+	 * Other CPUs' exception stacks have no guard page. What is about to leave one would begin at its top again, for ever: one
+	 * fault more, or two, and the host finds no room for the frame.
+	 */
+3:	mov %esp, %eax
+	and $PROCESS_SIGNAL_STACK - 1, %eax
+	cmp $PROCESS_SIGNAL_STACK / 4, %eax
+	jae 2b
+	ud2
 
 /* _Noreturn void process_continue(struct regs *r, int vector, u64 error, u64 addr) */
 FUNC process_continue
