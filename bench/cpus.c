@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What more workers bring: N workers do the same work at once; prints the rounds of all of them in a second.
+ * What more workers bring: N workers do the same work at once, for a second; prints the rounds of all of them in a second.
  *
  *   cpus KIND N
  *
@@ -20,9 +20,17 @@
 #define WORKERS_MAX 16
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_barrier_t *barrier; /* shared with child processes */
 static volatile unsigned long shared;
-static int rounds;
+
+/* Of all workers, which may be processes. */
+static struct board {
+	pthread_barrier_t start;
+	double end_s;
+	struct {
+		uint64_t rounds;
+		double end_s;
+	} __attribute__((aligned(128))) of[WORKERS_MAX];
+} * board;
 
 static void compute(int n)
 {
@@ -71,33 +79,42 @@ static void calls(void)
 
 static void long_compute(void)
 {
-	compute(1000000);
+	compute(100000);
 }
 
 static const struct kind {
 	const char *name;
 	void (*round)(void);
-	int rounds;
 } kinds[] =
 	{
-		{"threads", long_compute, 400}, {"processes", long_compute, 400}, {"faults", faults, 400},
-		{"calls", calls, 4000},		{"malloc", allocate, 100000},	  {"lock", locked, 100000},
+		{"threads", long_compute}, {"processes", long_compute}, {"faults", faults},
+		{"calls", calls},	   {"malloc", allocate},	{"lock", locked},
 },
   *kind;
 
-static void *work(void *unused)
+static void *work(void *who)
 {
-	(void)unused;
-	pthread_barrier_wait(barrier);
-	for (int i = 0; i < rounds; i++)
-		kind->round();
+	size_t i = (size_t)who;
+	uint64_t n = 0;
+	double now;
+
+	pthread_barrier_wait(&board->start);
+	do {
+		for (int k = 0; k < 10; k++, n++)
+			kind->round();
+		now = bench_now_s();
+	} while (now < board->end_s);
+	board->of[i].rounds = n;
+	board->of[i].end_s = now;
 	return NULL;
 }
 
-static void start(pthread_t *t)
+static pthread_t start(size_t i)
 {
+	pthread_t t = 0;
+
 	if (strcmp(kind->name, "processes")) {
-		if (pthread_create(t, NULL, work, NULL))
+		if (pthread_create(&t, NULL, work, (void *)i))
 			abort();
 	} else {
 		pid_t p = fork();
@@ -105,38 +122,50 @@ static void start(pthread_t *t)
 		if (p < 0)
 			abort();
 		if (!p) {
-			work(NULL);
+			work((void *)i);
 			_exit(0);
 		}
 	}
+	return t;
+}
+
+static void make_board(unsigned n)
+{
+	pthread_barrierattr_t a;
+
+	board = mmap(NULL, sizeof(*board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (board == MAP_FAILED)
+		abort();
+	pthread_barrierattr_init(&a);
+	pthread_barrierattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+	pthread_barrier_init(&board->start, &a, n + 1);
 }
 
 int main(int argc, char **argv)
 {
 	int n = argc > 2 ? atoi(argv[2]) : 0;
-	pthread_barrierattr_t a;
 	pthread_t t[WORKERS_MAX];
-	double from;
+	double from, rate = 0;
 
 	for (size_t i = 0; argc > 1 && i < sizeof(kinds) / sizeof(*kinds); i++)
 		if (!strcmp(kinds[i].name, argv[1]))
 			kind = &kinds[i];
 	if (!kind || n < 1 || n > WORKERS_MAX)
 		return 2;
-	rounds = kind->rounds;
-	barrier = mmap(NULL, sizeof(*barrier), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pthread_barrierattr_init(&a);
-	pthread_barrierattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-	pthread_barrier_init(barrier, &a, (unsigned)n + 1);
+	make_board((unsigned)n);
 	for (int i = 0; i < n; i++)
-		start(&t[i]);
-	pthread_barrier_wait(barrier);
-	from = bench_now_s();
-	for (int i = 0; i < n; i++)
-		if (strcmp(kind->name, "processes"))
+		t[i] = start((size_t)i);
+	from = bench_now_s(); /* this thread may run again only when the workers are done */
+	board->end_s = from + 1;
+	pthread_barrier_wait(&board->start);
+	for (int i = 0; i < n; i++) {
+		if (t[i])
 			pthread_join(t[i], NULL);
 		else
 			wait(NULL);
-	printf("%f\n", n * rounds / (bench_now_s() - from));
+	}
+	for (int i = 0; i < n; i++)
+		rate += (double)board->of[i].rounds / (board->of[i].end_s - from);
+	printf("%f\n", rate);
 	return 0;
 }
