@@ -237,6 +237,7 @@ void restored_renew(bool copy)
 {
 	random_init((struct boot_info *)boot);
 	volumes_restored();
+	load_restored();
 	if (!copy)
 		return;
 	list_for_each (n, &all_processes) {

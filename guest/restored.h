@@ -12,6 +12,7 @@ s64 restored_getpid(void);
 
 /* The parts. */
 bool hostname_restored(char old[65]); /* linux/sys_misc.c: is it another one now? */
+void load_restored(void); /* proc/load.c */
 void timerfds_restored(void); /* vfs/timerfd.c */
 void udp_restored(void); /* net/udp.c */
 void ports_restored(void); /* net/forward.c */

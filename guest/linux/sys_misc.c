@@ -89,6 +89,7 @@ SYSCALL2(setdomainname, const char *, uname, u64, len)
 SYSCALL1(sysinfo, struct sysinfo *, uinfo)
 {
 	struct sysinfo si;
+	u32 load[3];
 	u64 n = 0;
 
 	list_for_each (it, &all_threads)
@@ -97,6 +98,9 @@ SYSCALL1(sysinfo, struct sysinfo *, uinfo)
 	si.uptime = (s64)((mono_ns() - init_process->start_ns) / NS_PER_SEC);
 	si.totalram = frames_total() * PAGE_SIZE;
 	si.freeram = frames_free() * PAGE_SIZE;
+	load_averages(load);
+	for (unsigned i = 0; i < ARRAY_SIZE(load); i++)
+		si.loads[i] = (u64)load[i] * ((1u << SI_LOAD_SHIFT) / LOAD_ONE);
 	si.procs = (u16)MIN(n, 65535ull);
 	si.mem_unit = 1;
 	return put_user(si, uinfo);

@@ -22,6 +22,13 @@ void sched_boost(struct thread *t, int nice); /* it runs with that one if it is 
 void sched_put_back(struct thread *t); /* it ran on a CPU that came to rest */
 void smp_cpu0_looks(u64 deadline); /* at timers, then */
 
+u32 sched_blocked(void); /* threads of programs that sleep where no signal reaches them */
+
+/* --- load.c ----------------------------------------------------------------- */
+#define LOAD_ONE 2048u /* 1.0 in an average */
+void load_note(u64 now_ns, u32 n); /* from now on n threads are active */
+void load_averages(u32 out[3]); /* over 1, 5, 15 minutes */
+
 /* --- process.c --------------------------------------------------------------- */
 extern struct list all_processes;
 extern u32 n_processes; /* in all_processes, zombies too */

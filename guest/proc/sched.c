@@ -47,6 +47,8 @@ static u64 min_vruntime; /* of whoever ran last: where a thread that wakes joins
 static u64 last_poll_ns;
 static u64 busy_ns; /* CPU time of all threads, dead ones too */
 static u32 n_sleeping; /* threads of programs that sleep */
+static u32 n_blocked; /* those of them that only their death may interrupt, if anything */
+static u32 n_queued;
 static bool idling; /* current waits in the ring, in pick_next() */
 static struct thread boot_thread; /* the context that starts the library OS */
 
@@ -338,6 +340,29 @@ static void enqueue(struct thread *t)
 	       list_entry(after, struct thread, run_node)->vruntime_ns > t->vruntime_ns)
 		after = after->prev;
 	list_add_head(after, &t->run_node);
+	n_queued++;
+}
+
+static void dequeue(struct thread *t)
+{
+	list_del(&t->run_node);
+	n_queued--;
+}
+
+u32 sched_blocked(void)
+{
+	return n_blocked;
+}
+
+/* CPUs that run a thread, when this one runs `mine`. */
+static u32 n_running(const struct thread *mine)
+{
+	struct cpu *me = this_cpu();
+	u32 n = mine != me->idle;
+
+	for (u32 i = 0; smp() && i < n_cpus; i++)
+		n += cpus[i] != me && cpus[i]->thread && cpus[i]->thread != cpus[i]->idle;
+	return n;
 }
 
 /* For one of several CPUs: it does not wait here. */
@@ -359,6 +384,8 @@ static struct thread *pick_next(struct thread *prev)
 	while (!smp() && list_empty(&run_queue)) {
 		if (!idle && prev->state != THREAD_DEAD)
 			sched_account(prev);
+		if (!idle)
+			load_note(mono_ns(), n_blocked);
 		idle = idling = true;
 		ring_wait(ktimer_next());
 		ktimers_run();
@@ -366,6 +393,7 @@ static struct thread *pick_next(struct thread *prev)
 	idling = false;
 	if (idle) {
 		last_poll_ns = prev->last_ns = mono_ns();
+		load_note(last_poll_ns, n_queued + n_blocked);
 		this_cpu()->shared->kick = 0; /* the doorbell has just heard everything */
 	}
 	return smp()		    ? pick_now(this_cpu(), prev)
@@ -385,7 +413,7 @@ void schedule(void)
 	}
 	next = pick_next(prev);
 	if (next != c->idle)
-		list_del(&next->run_node);
+		dequeue(next);
 	if (next != prev) {
 		if (smp() && prev->state != THREAD_RUNNABLE)
 			note_sleep(prev);
@@ -393,6 +421,7 @@ void schedule(void)
 			sched_account(prev);
 		next->last_ns = prev->last_ns ? prev->last_ns : mono_ns();
 		*(prev->state == THREAD_RUNNABLE ? &prev->nivcsw : &prev->nvcsw) += 1;
+		load_note(next->last_ns, n_queued + n_running(next) + n_blocked);
 	}
 	min_vruntime = MAX(min_vruntime, next->vruntime_ns);
 	sched_update_tick();
@@ -468,7 +497,7 @@ void sched_boost(struct thread *t, int nice)
 	t->vruntime_ns = min_vruntime + (t->vruntime_ns - min_vruntime) /
 						(weigh(1024, old) / weigh(1024, thread_nice(t)) ?: 1);
 	if (!list_empty(&t->run_node)) {
-		list_del(&t->run_node);
+		dequeue(t);
 		enqueue(t);
 	}
 }
@@ -535,6 +564,7 @@ int thread_sleep(u64 deadline_mono_ns)
 {
 	struct thread *t = current;
 	enum thread_state how = t->state;
+	bool blocked = how != THREAD_SLEEPING_INTR && !t->kfn;
 
 	if (how == THREAD_RUNNABLE)
 		return 0;
@@ -552,8 +582,10 @@ int thread_sleep(u64 deadline_mono_ns)
 		ktimer_arm(&t->sleep_timer, deadline_mono_ns);
 	}
 	n_sleeping += !t->kfn;
+	n_blocked += blocked;
 	schedule();
 	n_sleeping -= !t->kfn;
+	n_blocked -= blocked;
 	ktimer_cancel(&t->sleep_timer);
 	if (t->timed_out)
 		return -ETIMEDOUT;

@@ -221,16 +221,22 @@ static void show_stat(struct text *t, const struct pid_of *o)
 		text_add(t, "cpu%u %lu 0 0 %lu 0 0 0 0 0 0\n", i, (unsigned long)(its / tick),
 			 (unsigned long)((up - MIN(up, its)) / tick));
 	}
-	text_add(t, "intr 0\nctxt 0\nbtime %lu\nprocesses %d\nprocs_running %u\nprocs_blocked 0\n",
-		 (unsigned long)((real_ns() - up) / NS_PER_SEC), last_pid(), running);
+	text_add(t, "intr 0\nctxt 0\nbtime %lu\nprocesses %d\nprocs_running %u\nprocs_blocked %u\n",
+		 (unsigned long)((real_ns() - up) / NS_PER_SEC), last_pid(), running, sched_blocked());
 	text_add(t, "softirq 0 0 0 0 0 0 0 0 0 0 0\n");
 }
 
 static void show_loadavg(struct text *t, const struct pid_of *o)
 {
-	u32 running, n = count_threads(&running);
+	u32 running, n = count_threads(&running), load[3];
 
-	text_add(t, "0.00 0.00 0.00 %u/%u %d\n", running, n, last_pid());
+	load_averages(load);
+	for (unsigned i = 0; i < 3; i++) {
+		u32 hundredths = (load[i] * 100 + LOAD_ONE / 2) / LOAD_ONE;
+
+		text_add(t, "%u.%02u ", hundredths / 100, hundredths % 100);
+	}
+	text_add(t, "%u/%u %d\n", running, n, last_pid());
 }
 
 void proc_cpus_allowed(struct text *t, u64 mask)
