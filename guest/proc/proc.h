@@ -241,7 +241,8 @@ struct cpu {
 	u32 in_user; /* runs the app, or is on its way there without the lock */
 	bool idling; /* sleeps, or is about to: a poke is needed and enough, or less if it is */
 	u32 polling; /* looking out for work without sleeping: whoever clears this need not poke */
-	bool coming; /* was polling and has been told: it takes the lock at once */
+	bool coming; /* was polling and has been told, at told_tsc: it takes the lock at once, if the host lets it */
+	u64 told_tsc;
 	u8 poll_penalty, poll_skip; /* how often it shall not poll since that was in vain */
 	bool gives; /* CPU 0: another CPU shall have what it runs */
 	bool flush; /* has old translations: drops them when it next takes the lock */

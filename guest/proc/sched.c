@@ -36,6 +36,7 @@
 #define LEAD_NS	      4000000ull /* virtual time that the running thread may be ahead of the next one */
 #define WAKE_CREDIT   3000000ull
 #define TICK_MIN_NS   1000000ull
+#define AWAIT_US      30 /* that a thread waits for the CPU that ran it last, which has been told */
 #define BRIEF_US      20 /* between waking another and sleeping */
 #define BRIEF_SURE    8 /* times in a row */
 #define BRIEF_WRONG   (-64)
@@ -148,12 +149,19 @@ static struct cpu *home_of(const struct thread *t)
 	return c && may_run(t, c) ? c : NULL;
 }
 
+
+static u64 tsc_us(u64 us)
+{
+	return us * ((const struct boot_time *)boot->time_va)->tsc_khz / 1000;
+}
+
 /* Another CPU is about to come for it, one that has its address space. */
 static bool is_awaited(const struct thread *t, const struct cpu *by)
 {
 	const struct cpu *home = home_of(t);
 
-	return home && home != by && home->coming;
+	return home && home != by && home->coming &&
+	       __builtin_ia32_rdtsc() - home->told_tsc < tsc_us(AWAIT_US);
 }
 
 /* The first thread of the queue that c may run, or NULL. */
@@ -194,11 +202,6 @@ static bool any_idle(void)
 	return false;
 }
 
-static u64 tsc_us(u64 us)
-{
-	return us * ((const struct boot_time *)boot->time_va)->tsc_khz / 1000;
-}
-
 /* current wakes t, or made it. */
 static void note_waking(struct thread *t)
 {
@@ -226,7 +229,7 @@ static bool soon_here(const struct thread *t)
 {
 	const struct thread *me = current;
 
-	if (me->brief < BRIEF_SURE || t->waker != me || !may_run(t, this_cpu()) ||
+	if (me->brief < BRIEF_SURE || !me->woke_tsc || t->waker != me || !may_run(t, this_cpu()) ||
 	    __builtin_ia32_rdtsc() - t->woken_tsc > tsc_us(BRIEF_US))
 		return false;
 	if (!this_cpu()->shared->want_tick) {
@@ -318,6 +321,7 @@ void sched_tick(void)
 	ktimers_run();
 	if (!c->id || ring_pending())
 		ring_flush();
+	t->woke_tsc = 0; /* that was not its doing */
 	cpu_timers_tick();
 	sched_account(t);
 	last_poll_ns = t->last_ns;

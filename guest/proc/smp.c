@@ -32,7 +32,8 @@
  * is left that a restored instance would need of them, and it may have another number of CPUs.
  *
  * The lock is taken by whoever comes first: a queue would hand it to CPUs that the host does not run at the moment. One that
- * spins for long lets the host run others, and who has just had the lock lets a waiting one go first.
+ * spins for long lets the host run others. Handing it over for each call would cost more than most calls do: who has it may come
+ * back for STREAK_US before a waiting one goes first, and who waits looks ever less often.
  */
 #include "guest/proc/smp.h"
 
@@ -48,7 +49,9 @@
 #define SMP_STACK_SIZE (16u << 10)
 #define KICK_GUEST     2u /* bit of boot_vcpu.kick: another CPU wants this one in the library OS */
 #define SPIN_US	       50
-#define POLITE_SPINS   30 /* that who had the lock last gives the others */
+#define STREAK_US      10 /* that one CPU may have the lock again and again while another waits */
+#define BACKOFF_MAX    16u /* spins between two looks at the lock */
+#define POLITE_SPINS   64 /* that who had it for so long gives the others: longer than they look away */
 #define POLL_US	       50 /* that an idle CPU looks out for work before it sleeps */
 #define POLL_SKIP_MAX  127
 
@@ -57,6 +60,7 @@ u32 n_cpus = 1;
 
 static u32 lock; /* 0: free, else 1 + the CPU that has it */
 static u32 last_owner;
+static u64 streak_tsc; /* since when last_owner has been that */
 static u32 n_waiting;
 static bool resting;
 
@@ -98,6 +102,19 @@ static void spun(u64 *since)
 	*since = 0;
 }
 
+/* Who had the lock for long gives the others a chance. */
+static void be_polite(const struct cpu *c)
+{
+	u64 limit = ((const struct boot_time *)boot->time_va)->tsc_khz * STREAK_US / 1000;
+
+	if (last_owner != c->id + 1 || !__atomic_load_n(&n_waiting, __ATOMIC_RELAXED) ||
+	    __builtin_ia32_rdtsc() - streak_tsc < limit)
+		return;
+	for (int i = 0; i < POLITE_SPINS && !__atomic_load_n(&lock, __ATOMIC_RELAXED); i++)
+		relax();
+	last_owner = 0; /* another streak, if nobody took it */
+}
+
 /* On the idle thread's stack; nothing of the instance is touched until the rest is over. */
 static void stay_parked(struct cpu *c)
 {
@@ -134,20 +151,18 @@ void smp_lock(void)
 	struct cpu *c = this_cpu();
 	u64 since = 0;
 
-	if (last_owner == c->id + 1)
-		for (int i = 0; i < POLITE_SPINS && __atomic_load_n(&n_waiting, __ATOMIC_RELAXED) &&
-				!__atomic_load_n(&lock, __ATOMIC_RELAXED);
-		     i++)
-			relax();
+	be_polite(c);
 	if (!try_lock(c)) {
 		__atomic_add_fetch(&n_waiting, 1, __ATOMIC_RELAXED);
-		for (u32 i = 1; !try_lock(c); i++) {
-			while (__atomic_load_n(&lock, __ATOMIC_RELAXED) && i % 64) {
+		for (u32 n = 1, i = 0; __atomic_load_n(&lock, __ATOMIC_RELAXED) || !try_lock(c);
+		     n = MIN(n * 2, BACKOFF_MAX)) {
+			for (u32 k = 0; k < n; k++)
 				relax();
-				i++;
-			}
-			if (!(i % 64))
+			i += n;
+			if (i >= 64) {
+				i = 0;
 				spun(&since);
+			}
 			if (unlikely(__atomic_load_n(&resting, __ATOMIC_ACQUIRE)) && c->id) {
 				__atomic_sub_fetch(&n_waiting, 1, __ATOMIC_RELAXED);
 				if (park(c))
@@ -159,7 +174,10 @@ void smp_lock(void)
 	}
 have:
 	c = this_cpu();
-	last_owner = c->id + 1;
+	if (last_owner != c->id + 1) {
+		last_owner = c->id + 1;
+		streak_tsc = __builtin_ia32_rdtsc();
+	}
 	stats->syscalls += c->free_syscalls;
 	c->free_syscalls = 0;
 	if (unlikely(c->flush)) {
@@ -183,6 +201,7 @@ static void unlock(struct cpu *c)
 	for (u32 i = 0; unlikely(mask >> i); i++)
 		if (mask >> i & 1 && stop_polling(cpus[i])) {
 			cpus[i]->coming = true;
+			cpus[i]->told_tsc = __builtin_ia32_rdtsc();
 			mask &= ~(1u << i);
 		}
 	if (unlikely(chaos_on))
@@ -355,7 +374,7 @@ static void polled(struct cpu *c, bool in_vain)
 static void idle_other(struct cpu *c)
 {
 	u64 ns = idle_ns();
-	bool poll, found = false;
+	bool poll;
 
 	if (!ns)
 		return;
@@ -363,11 +382,10 @@ static void idle_other(struct cpu *c)
 	c->idling = true;
 	c->polling = poll;
 	unlock(c);
-	if (poll) {
-		found = poll_for_work(c, ns);
-		polled(c, !found);
-	}
-	if (!found)
+	/* In vain: look once more, since somebody may wait in vain for another CPU; the next time is a sleep. */
+	if (poll)
+		polled(c, !poll_for_work(c, ns));
+	else
 		call(BOOT_CALL_IDLE, ns);
 	smp_lock();
 }
@@ -385,9 +403,7 @@ static bool idle_cpu0(struct cpu *c)
 		unlock(c);
 		polled(c, !poll_for_work(c, cpu0_looks_ns > now ? cpu0_looks_ns - now : 0));
 		smp_lock();
-		if (!c->idling)
-			return false;
-		cpu0_looks_ns = ktimer_next();
+		return false;
 	}
 	ring_idle(cpu0_looks_ns);
 	return true;
