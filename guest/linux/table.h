@@ -75,7 +75,6 @@ struct syscall_desc {
 };
 
 extern const bool syscall_free[SYSCALL_MAX]; /* may be tried without the lock */
-extern const bool syscall_free[SYSCALL_MAX]; /* may be tried without the lock */
 extern syscall_fn *const syscall_table[SYSCALL_MAX];
 extern const unsigned syscall_count;
 extern const struct syscall_desc syscall_desc[];

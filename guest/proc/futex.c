@@ -186,11 +186,12 @@ static s64 requeue(const u64 k1[2], const u64 k2[2], unsigned n_wake, unsigned n
 			futex_wake_waiter(w);
 		} else if ((u64)n - n_wake < n_move) {
 			if (!futex_same_key(k1, k2)) {
+				/* Who finds it gone from the first word finds its claim on the second. */
+				futex_claim(k2);
 				list_del(&w->node);
 				futex_unclaim(k1);
 				w->key[0] = k2[0];
 				w->key[1] = k2[1];
-				futex_claim(k2);
 				list_add_tail(futex_bucket(k2), &w->node);
 			}
 		} else {
