@@ -39,6 +39,10 @@ s64 mqueue_receive(int fd, void *ubuf, u64 size, u32 *prio, u64 deadline);
 s64 mqueue_notify(int fd, const void *uevent);
 s64 mqueue_attr(int fd, const struct mq_attr *set, struct mq_attr *old);
 
+struct superblock;
+struct inode;
+struct superblock *mqueue_fs_new(struct inode **root); /* /dev/mqueue */
+
 /* /proc/sysvipc */
 void ipc_show_shm(struct text *t, const struct pid_of *o);
 void ipc_show_sem(struct text *t, const struct pid_of *o);

@@ -9,12 +9,12 @@
  * signal or, for libraries that start a thread then, a cookie on a netlink socket.
  *
  * All messages that the queues of a user may come to hold count against
- * RLIMIT_MSGQUEUE, so a queue is bounded when it is made.
+ * RLIMIT_MSGQUEUE, so a queue is bounded when it is made. /dev/mqueue shows them: mqueue_fs.c.
  */
 #include <linux/capability.h>
 #include <linux/mqueue.h>
 
-#include "guest/ipc/internal.h"
+#include "guest/ipc/mqueue.h"
 #include "guest/mm/mm.h"
 #include "guest/net/net.h"
 #include "guest/proc/proc.h"
@@ -38,36 +38,14 @@ struct message {
 	u8 text[];
 };
 
-struct user_sigevent {
-	u64 value;
-	s32 signo, notify;
-	s32 pad[12];
-};
-_Static_assert(sizeof(struct user_sigevent) == 64, "abi");
-
-struct mqueue {
-	struct list node; /* in `names`, while it has one */
-	u32 refs; /* the name, and each file */
-	char *name;
-	u32 mode, uid, gid;
-	s64 max_msgs, max_size, n;
-	u64 bytes, cost;
-	struct list messages; /* the next to be received first */
-	struct waitq readers, writers;
-	u32 n_readers; /* who wait for a message */
-	s32 notify; /* the process that wants to be told; 0: none */
-	struct user_sigevent event;
-	struct file *notify_sock;
-	u8 cookie[NOTIFY_COOKIE_LEN];
-};
-
-static struct list names = LIST_INIT(names);
+struct list mqueue_names = LIST_INIT(mqueue_names);
 static u32 n_queues;
 static const struct file_ops mqueue_fops;
+static u64 last_num;
 
 /* --- life ------------------------------------------------------------------------------ */
 
-static void queue_put(struct mqueue *q)
+void mqueue_put(struct mqueue *q)
 {
 	if (--q->refs)
 		return;
@@ -78,9 +56,22 @@ static void queue_put(struct mqueue *q)
 	n_queues--;
 }
 
+void mqueue_forget_name(struct mqueue *q)
+{
+	list_del(&q->node);
+	mqueue_put(q);
+}
+
+void mqueue_open_file(struct mqueue *q, struct file *f)
+{
+	q->refs++;
+	f->priv = q;
+	f->ops = &mqueue_fops;
+}
+
 static struct mqueue *by_name(const char *name)
 {
-	list_for_each (it, &names) {
+	list_for_each (it, &mqueue_names) {
 		struct mqueue *q = list_entry(it, struct mqueue, node);
 
 		if (!strcmp(q->name, name))
@@ -103,7 +94,7 @@ static u64 cost_of(u32 uid)
 {
 	u64 n = 0;
 
-	list_for_each (it, &names) {
+	list_for_each (it, &mqueue_names) {
 		const struct mqueue *q = list_entry(it, struct mqueue, node);
 
 		n += q->uid == uid ? q->cost : 0;
@@ -127,7 +118,7 @@ static int check_attr(const struct mq_attr *a, u64 *cost)
 	return n_queues >= QUEUES_MAX && !free ? -ENOSPC : 0;
 }
 
-static struct mqueue *queue_new(const char *name, u32 mode, const struct mq_attr *attr, int *err)
+struct mqueue *mqueue_new(const char *name, u32 mode, const struct mq_attr *attr, int *err)
 {
 	struct mq_attr a = {.mq_maxmsg = DEFAULT_MSGS, .mq_msgsize = DEFAULT_SIZE};
 	struct mqueue *q;
@@ -154,7 +145,9 @@ static struct mqueue *queue_new(const char *name, u32 mode, const struct mq_attr
 	waitq_init(&q->readers);
 	waitq_init(&q->writers);
 	q->refs = 1;
-	list_add_tail(&names, &q->node);
+	q->num = ++last_num;
+	q->born_ns = (s64)real_ns();
+	list_add_tail(&mqueue_names, &q->node);
 	n_queues++;
 	*err = 0;
 	return q;
@@ -191,7 +184,7 @@ s64 mqueue_open(const char *name, u32 flags, u32 mode, const struct mq_attr *att
 	} else {
 		if (!(flags & O_CREAT))
 			return -ENOENT;
-		q = queue_new(name, mode, attr, &err);
+		q = mqueue_new(name, mode, attr, &err);
 	}
 	if (err)
 		return err;
@@ -214,8 +207,7 @@ s64 mqueue_unlink(const char *name)
 		return err ? err : -ENOENT;
 	if (current->proc->fsuid != q->uid && !ipc_capable(CAP_FOWNER))
 		return -EACCES;
-	list_del(&q->node);
-	queue_put(q);
+	mqueue_forget_name(q);
 	return 0;
 }
 
@@ -478,7 +470,7 @@ static int mqueue_flush(struct file *f)
 
 static void mqueue_release(struct file *f)
 {
-	queue_put(f->priv);
+	mqueue_put(f->priv);
 }
 
 static const struct file_ops mqueue_fops = {

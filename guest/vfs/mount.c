@@ -3,7 +3,7 @@
  * What is mounted where, made at boot; and the first fs_context.
  *
  * The image layers that the monitor placed (boot regions of kind LAYER) become
- * the root, all of it writable in memory. /proc, /sys, /dev, /dev/shm and
+ * the root, all of it writable in memory. /proc, /sys, /dev, /dev/shm, /dev/mqueue and
  * /dev/pts are mounted on it, then the volumes. /tmp stays part of the root,
  * which is memory already and may hold what the image brought.
  *
@@ -11,6 +11,7 @@
  * fills itself at the first look (dev.c), /proc and /sys are tables.
  */
 #include "abi/boot.h"
+#include "guest/ipc/ipc.h"
 #include "guest/proc/proc.h"
 #include "guest/vfs/internal.h"
 
@@ -202,6 +203,8 @@ void vfs_init(void)
 	mount_or_die(sb, root, "/dev/pts");
 	sb = memfs_new("tmpfs", &root);
 	mount_or_die(sb, root, "/dev/shm");
+	sb = mqueue_fs_new(&root);
+	mount_or_die(sb, root, "/dev/mqueue");
 
 	struct dentry *tmp = reach("/tmp", true, 01777, &err);
 	if (tmp) {
