@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: ISC
 # Every conformance program runs on Linux first, which must pass every check of
 # it, and then under each monitor; the outputs must be the same line by line.
-# One test a check and monitor. COWBELL_MONITORS limits the monitors, COWBELL_RUN are more options (--cpus 2).
+# One test a check and monitor. COWBELL_MONITORS limits the monitors, COWBELL_CONF
+# the programs (fork,wait); COWBELL_RUN are more options (--cpus 2).
 use strict;
 use warnings;
 use FindBin;
@@ -11,7 +12,7 @@ use Test::More;
 
 my $top = "$FindBin::Bin/../..";
 my $cowbell = $ENV{COWBELL} // "$top/build/release/cowbell";
-my $only = $ENV{COWBELL_CONF} // '';
+my %only = map { $_ => 1 } split /,/, $ENV{COWBELL_CONF} // '';
 my $dir = tempdir(CLEANUP => 1);
 
 sub lines_of {
@@ -31,7 +32,7 @@ if (!-w '/dev/kvm') {
 
 for my $src (sort glob("$FindBin::Bin/*.c")) {
 	my ($name) = $src =~ m{([^/]+)\.c$};
-	next if $only && $only ne $name;
+	next if %only && !$only{$name};
 	for my $link ('dynamic', $name =~ /^(mem|threads|signals)$/ ? 'static' : ()) {
 		my $bin = "$dir/$name";
 		my @static = $link eq 'static' ? ('-static') : ();
