@@ -6,7 +6,8 @@
 #ifndef COWBELL_GUEST_ARCH_H
 #define COWBELL_GUEST_ARCH_H
 
-#define PROCESS_SIGNAL_STACK 0x4000 /* exception stack of a CPU > 0 on the process platform: size and alignment */
+/* Exception stack of a CPU > 0 on the process platform: size and alignment. */
+#define PROCESS_SIGNAL_STACK 0x4000
 
 #ifdef __ASSEMBLER__
 /*
