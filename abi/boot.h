@@ -90,7 +90,8 @@ struct boot_vcpu {
 	uint64_t rip, rflags;
 	uint64_t stat_kicks;
 	/* with several CPUs: what a doorbell of this one is for, when it is not CPU 0's ring */
-	uint32_t call, pad0; /* enum boot_call; the monitor writes 0 when it has read it */
+	uint32_t call; /* enum boot_call; the monitor writes 0 when it has read it */
+	uint32_t kick_heard; /* process: the monitor writes 0 before it sends a kick's signal, the guest 1 when that arrives */
 	uint64_t arg;
 	/* where CPU n begins (BOOT_CALL_START): its own pages; rip and gpr[4] say where and with which stack */
 	uint64_t cpu_va, exc_stack_top, stub_va, stub_gpa;

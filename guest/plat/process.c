@@ -788,6 +788,8 @@ void process_signal(int sig, siginfo_t *info, struct ucontext *uc)
 	if (unlikely(!cpu_is_sound()))
 		cpu_is_lost();
 	if (sig == PROCESS_KICK_SIGNAL) {
+		if (this_cpu()->shared)
+			__atomic_store_n(&this_cpu()->shared->kick_heard, 1, __ATOMIC_RELAXED);
 		if (sc->rip >= BOOT_TASK_SIZE || !current || !current->xstate)
 			return; /* the library OS, or the stub before it, will see vcpu.kick */
 		leave_for_thread(sc, TRAP_KICK, 0, 0);

@@ -218,7 +218,7 @@ static int spawn(struct backend_ctx *c)
 		    child, &pidfd);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	return pid < 0 ? -err : group_init(&c->group, pid, pidfd, c->n_cpus);
+	return pid < 0 ? -err : group_init(&c->group, pid, pidfd, c->n_cpus, c->vcpu);
 }
 
 /* What the child says: the doorbell's descriptor, or which step failed and how. */

@@ -56,6 +56,7 @@ HOST_SYSCALL(process, pread64);
 HOST_SYSCALL(process, waitid);
 HOST_SYSCALL(smp, tgkill);
 
+#define HEARD_NS      200000000ull
 #define BIRTH_MS      10000
 #define THREAD_MS     100 /* that we wait with kicks for a thread to take its seat */
 #define SPARE_THREADS 4
@@ -78,12 +79,12 @@ static int watch(struct process_group *g, int pidfd)
 	return epoll_ctl(g->deaths_fd, EPOLL_CTL_ADD, pidfd, &e) ? -errno : 0;
 }
 
-int group_init(struct process_group *g, pid_t pid, int pidfd, uint32_t n_cpus)
+int group_init(struct process_group *g, pid_t pid, int pidfd, uint32_t n_cpus, struct boot_vcpu *shared)
 {
 	*g = (struct process_group){
 		.n = 1, .n_cpus = n_cpus, .p[0] = {.pid = pid, .pidfd = pidfd, .seat[0].tid = pid}};
 	for (uint32_t i = 0; i < n_cpus; i++)
-		g->cpu[i].wanted = -1;
+		g->cpu[i] = (struct guest_cpu){.wanted = -1, .shared = shared + i};
 	/* Of this thread: the host keeps them by thread. */
 	g->children_fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
 	g->deaths_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -372,18 +373,40 @@ bool group_serve(struct process_group *g, int doorbell_fd, const struct seccomp_
 	return true;
 }
 
-void group_kick(const struct process_group *g, uint32_t cpu)
+/*
+ * The signal sent last is still on its way. Another one would nest in it, and where signals come slowly, as under a
+ * tracer, the guest's signal stack would not be deep enough for all that follow one another. `kick_heard` is the guest's word: who
+ * never sets it is kicked less often.
+ */
+static bool kick_is_due(struct guest_cpu *c)
 {
-	const struct guest_process *p = &g->p[g->cpu[cpu].running];
+	uint64_t now = now_ns();
+
+	if (c->kicked == c->running && now - c->kicked_ns < HEARD_NS &&
+	    !__atomic_load_n(&c->shared->kick_heard, __ATOMIC_RELAXED))
+		return false;
+	c->kicked = c->running;
+	c->kicked_ns = now;
+	__atomic_store_n(&c->shared->kick_heard, 0, __ATOMIC_RELAXED);
+	return true;
+}
+
+void group_kick(struct process_group *g, uint32_t cpu)
+{
+	const struct guest_cpu *c = &g->cpu[cpu];
+	const struct guest_process *p = &g->p[c->running < g->n ? c->running : 0];
+	bool seated = g->n_cpus == 1 || (p->seat[cpu].tid && !p->seat[cpu].waits);
 
 	/* A signal would interrupt a clone. Who wants the guest's attention tries again soon. */
 	if (g->cpu[cpu].running >= g->n || g->birth_ns)
 		return;
 	if (g->thread_ns && now_ns() - g->thread_ns < THREAD_MS * 1000000ull)
 		return;
+	if (!seated || !kick_is_due(&g->cpu[cpu]))
+		return;
 	if (g->n_cpus == 1)
 		syscall(SYS_pidfd_send_signal, p->pidfd, PROCESS_KICK_SIGNAL, NULL, 0);
-	else if (p->seat[cpu].tid && !p->seat[cpu].waits)
+	else
 		syscall(SYS_tgkill, p->pid, p->seat[cpu].tid, PROCESS_KICK_SIGNAL);
 }
 

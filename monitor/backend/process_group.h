@@ -32,6 +32,9 @@ struct guest_process {
 struct guest_cpu {
 	uint32_t running; /* who has it, as far as we were told */
 	int32_t wanted; /* who gets it when its seat begins to wait; -1: nobody */
+	struct boot_vcpu *shared;
+	uint32_t kicked; /* who was kicked last, and when */
+	uint64_t kicked_ns;
 };
 
 struct process_group {
@@ -50,7 +53,7 @@ struct process_group {
 };
 
 /* The first one was started. 0 or -errno. */
-int group_init(struct process_group *g, pid_t pid, int pidfd, uint32_t n_cpus);
+int group_init(struct process_group *g, pid_t pid, int pidfd, uint32_t n_cpus, struct boot_vcpu *shared);
 /* Who rings: host process and CPU, which has to be running there. False: nobody who may. */
 bool group_who(const struct process_group *g, pid_t tid, uint32_t *host, uint32_t *cpu);
 /* CPU `cpu` goes on in host process `to`. */
@@ -66,7 +69,7 @@ int group_patience_ms(const struct process_group *g);
 /* The pidfd of one that died, or of the first one. */
 int group_dead(const struct process_group *g);
 /* A signal to the one that has the CPU. */
-void group_kick(const struct process_group *g, uint32_t cpu);
+void group_kick(struct process_group *g, uint32_t cpu);
 /* Ends and reaps all of them, whether they reported or not. */
 void group_destroy(struct process_group *g);
 
