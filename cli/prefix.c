@@ -93,6 +93,7 @@ static void make_key(char key[65], const struct monitor_config *cfg, const struc
 	uint8_t sum[SHA256_DIGEST_SIZE];
 	uint64_t numbers[] = {cfg->kind,
 			      cfg->ram_max,
+			      cfg->n_cpus > 1 ? (uint64_t)cfg->n_cpus : 1, /* a runtime has counted them */
 			      cfg->n_egress > 0,
 			      cfg->stats != STATS_NONE,
 			      set->user.uid,

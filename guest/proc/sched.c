@@ -149,7 +149,6 @@ static struct cpu *home_of(const struct thread *t)
 	return c && may_run(t, c) ? c : NULL;
 }
 
-
 static u64 tsc_us(u64 us)
 {
 	return us * ((const struct boot_time *)boot->time_va)->tsc_khz / 1000;

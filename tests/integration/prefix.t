@@ -33,7 +33,7 @@ class H(http.server.BaseHTTPRequestHandler):
                         'urandom': os.urandom(8).hex(), 'uuid': str(uuid.uuid4()), 'random': random.random(), 'uid': st.st_uid,
                         'boot_id': open('/proc/sys/kernel/random/boot_id').read(), 'time': time.time(), 'mono': time.monotonic(),
                         'generation': open('/proc/cowbell/generation').read().strip(), 'id': open('/proc/cowbell/id').read(),
-                        'env': os.environ.get('X'), 'host': os.uname().nodename, 'pid': os.getpid(),
+                        'env': os.environ.get('X'), 'host': os.uname().nodename, 'pid': os.getpid(), 'cpus': os.cpu_count(),
                         'written': write()}).encode()
         self.send_response(200); self.send_header('Content-Length', str(len(b))); self.end_headers(); self.wfile.write(b)
     def log_message(self, *a): pass
@@ -109,6 +109,13 @@ for my $m (monitors()) {
 	is("$how $a->{env}", 'boot "1"', "$m: not with another environment");
 	($how) = run_app($m, 'two', '-m', '256M');
 	is($how, 'boot', "$m: nor with another limit of memory");
+	my %one = map { $_ => 1 } files();
+	($how, $a) = run_app($m, 'two', '--cpus', 2);
+	is("$how $a->{cpus}", 'boot 2', "$m: nor with another number of CPUs");
+	ok(make($m, 'one', '--cpus', 2), "$m: those have one of their own");
+	($how, $a) = run_app($m, 'two', '--cpus', 2);
+	is("$how $a->{cpus} $a->{text}", 'prefix 2 "I am two, and longer"', "$m: and go on from it");
+	unlink grep { !$one{$_} } files();
 	($how) = run_app($m, 'two', '--no-prefix');
 	is($how, 'boot', "$m: nor if it is not wanted");
 	($how, $a) = run_app($m, 'three');
