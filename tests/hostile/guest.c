@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -54,12 +55,12 @@ static long gate(long nr, long a, long b, long c, long d, long e, long f)
 #define CPU_SHARED 120
 static struct ring_page *ring(void)
 {
-	return (void *)(gs(CPU_SHARED) + 3 * 4096);
+	return (void *)((gs(CPU_SHARED) & ~4095ull) + 3 * 4096);
 }
 
 static const struct boot_info *info(void)
 {
-	uint64_t p = gs(CPU_SHARED);
+	uint64_t p = gs(CPU_SHARED) & ~4095ull;
 
 	while (*(const uint64_t *)p != BOOT_MAGIC)
 		p -= 4096;
@@ -483,6 +484,8 @@ static void ring_address(void)
 	doorbell();
 }
 
+static struct ring_page *the_ring; /* another CPU is at it, too */
+
 /* Garbage of every kind, again and again; the monitor ends the instance or bears it. */
 static void ring_garbage(void)
 {
@@ -502,11 +505,42 @@ static void ring_garbage(void)
 			s->op = RING_OP_NOP;
 		if (s->op == RING_OP_WRITE && s->handle < 3)
 			s->handle = 77;
+		if (the_ring)
+			s->user_data = RING_UD_EVENT; /* so that the library OS, which may see it first, makes nothing of it */
 		r->ctl.wait = 0;
 		r->ctl.sq_tail++;
 		doorbell();
 		r->ctl.cq_head = r->ctl.cq_tail;
 	}
+}
+
+/*
+ * On another CPU: changes requests while the monitor looks at them. All of them but their operation, which could stop the
+ * monitor, and what their answers are known by, since the library OS would end itself before much has happened.
+ */
+static void *meddles(void *arg)
+{
+	for (uint32_t x = 77;;) {
+		uint32_t word;
+
+		x ^= x << 13;
+		x ^= x >> 17;
+		x ^= x << 5;
+		word = (x >> 8) % (sizeof(struct ring_sqe) / 4);
+		if (word == 1 || word > 3)
+			((volatile uint32_t *)&the_ring->sq[x % RING_ENTRIES])[word] = x >> (x & 31);
+	}
+	return arg;
+}
+
+static void ring_race(void)
+{
+	pthread_t t;
+
+	the_ring = ring();
+	pthread_create(&t, NULL, meddles, NULL);
+	for (;;)
+		ring_garbage();
 }
 
 static void off_memory(void)
@@ -619,6 +653,7 @@ static const struct {
 	{"gate-setpgid", gate_setpgid},
 	{"prctl-again", gate_prctl_again},
 	{"clone-flood", clone_flood},
+	{"clone-flood-2", clone_flood},
 	{"clone-flood-loop", clone_flood_loop},
 	{"clone-silent", clone_silent},
 	{"clone-stillborn", clone_stillborn},
@@ -640,6 +675,7 @@ static const struct {
 	{"ring-head", ring_head},
 	{"ring-address", ring_address},
 	{"ring-garbage", ring_garbage},
+	{"ring-race", ring_race},
 	{"off-memory", off_memory},
 	{"wild-gs", wild_gs},
 	{"smash-libos", smash_libos},

@@ -30,6 +30,7 @@ my %cases = (
 	'cpu-calls' => ['process', 0, qr/^\z/, '--cpus', 2, '--timeout', '20s'],
 	'prctl-again' => ['process', 0, qr//],
 	'clone-flood' => ['process', 0, qr//],
+	'clone-flood-2' => ['process', 0, qr/^\z/, '--cpus', 2, '--timeout', '30s'],
 	'clone-silent' => ['process', 125, qr/a new guest process did not report/],
 	'clone-stillborn' => ['process', 125, qr/a new guest process did not report/],
 	'clone-spin' => ['process', 0, qr//],
@@ -79,6 +80,12 @@ for my $m (monitors()) {
 		my $ok = defined $want ? $st == $want : ($st != 0 && $st != 124 + 128);
 		ok($ok && $err =~ $says && ($out =~ /still here/ xor $st != 0), "$m: $name") or diag "status $st\n$out\n$err";
 	}
+}
+# Requests that another CPU changes while they are looked at: the program may end in any way, the monitor by itself, not by a signal.
+for my $m (monitors()) {
+	my $st = system('sh', '-c', 'exec "$@" >/dev/null 2>&1 </dev/null', 'sh', 'timeout', '-k', 5, 40, $COWBELL, 'run', '--monitor', $m, '--cpus', 2,
+		'--timeout', '4s', '--', $bin, 'ring-race');
+	ok($st && !($st & 127) && $st >> 8 != 128 + 9, "$m: requests that change under the monitor's eyes") or diag "wait status $st";
 }
 # A library OS that hangs hears no signal, and its user still gets rid of it; a program that only blocks it goes on.
 for my $m (monitors()) {
