@@ -91,7 +91,8 @@ struct boot_vcpu {
 	uint64_t stat_kicks;
 	/* with several CPUs: what a doorbell of this one is for, when it is not CPU 0's ring */
 	uint32_t call; /* enum boot_call; the monitor writes 0 when it has read it */
-	uint32_t kick_heard; /* process: the monitor writes 0 before it sends a kick's signal, the guest 1 when that arrives */
+	uint32_t
+		kick_heard; /* process: the monitor writes 0 before it sends a kick's signal, the guest 1 when that arrives */
 	uint64_t arg;
 	/* where CPU n begins (BOOT_CALL_START): its own pages; rip and gpr[4] say where and with which stack */
 	uint64_t cpu_va, exc_stack_top, stub_va, stub_gpa;
@@ -111,7 +112,8 @@ enum boot_call {
 	BOOT_CALL_IDLE = 2, /* sleep until poked, at most arg ns (all ones: for ever) */
 	BOOT_CALL_POKE = 3, /* arg: mask of CPUs */
 	BOOT_CALL_YIELD = 4, /* spinning for what another CPU has: let the host run others */
-	BOOT_CALL_RING = 5, /* CPU n > 0: what is in the ring. arg: not 0: wait a little for completions if there are none */
+	BOOT_CALL_RING =
+		5, /* CPU n > 0: what is in the ring. arg: not 0: wait a little for completions if there are none */
 };
 
 /* Guest counters that --stats prints; written by the guest only. A snapshot keeps them; the first two marks are new then. */
@@ -181,7 +183,8 @@ struct boot_info {
 	char hostname[65]; /* of a restored instance; NUL-terminated, empty: as it was */
 	uint32_t app_layer; /* the app's own layer: its number from 1 on, lowest first; 0: nobody asks */
 	uint64_t app_size; /* of that layer; its region may be larger, so that others fit there */
-	uint64_t chaos; /* not 0: a seed; the library OS preempts and delays at places that it decides (tests) */
+	uint64_t
+		chaos; /* not 0: a seed; the library OS preempts and delays at places that it decides (tests) */
 };
 
 enum boot_flag {

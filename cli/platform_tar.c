@@ -190,7 +190,8 @@ static int walk(struct tar *t, int dir, const char *rel, int depth)
 /* 0 or -1 after one line. */
 static int write_file(struct tar *t, struct archive *a, const struct entry *e)
 {
-	char buf[256 << 10]; /* not thread-local: each thread of the program would have to carry it, and small ones could not start */
+	char buf[256
+		 << 10]; /* not thread-local: each thread of the program would have to carry it, and small ones could not start */
 	int fd = openat(t->dir, e->rel, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	uint64_t left = e->size;
 

@@ -111,7 +111,8 @@ static const struct option_def run_options[] = {
 	 "pass standard input (always done; accepted for habit's sake)"},
 	{OPT_TTY, 't', "tty", NULL, "insist on a terminal; without it one is used where there is one"},
 	{OPT_STRACE, 0, "strace", NULL, "print every system call, decoded, on standard error"},
-	{OPT_CHAOS, 0, "chaos", "SEED", "preempt and delay where this seed says (to test programs and cowbell)"},
+	{OPT_CHAOS, 0, "chaos", "SEED",
+	 "preempt and delay where this seed says (to test programs and cowbell)"},
 	{OPT_STATS, 0, "stats", "[=json]", "print times per phase, exits, faults and memory at the end"},
 	{OPT_TIMEOUT, 0, "timeout", "DURATION", "end it after this time, such as 500ms, 30s, 2h; status 124"},
 	{OPT_NAME, 0, "name", "NAME", "unique name of the instance, and its host name"},
@@ -347,7 +348,8 @@ static int take_option(struct run *r, int id, const char *v)
 		return set_memory(r, v);
 	case OPT_CHAOS:
 		r->cfg.chaos = strtoull(v, NULL, 0);
-		return r->cfg.chaos ? 0 : say_fail(EXIT_OURS, "--chaos %s: must be a number that is not 0", v);
+		return r->cfg.chaos ? 0
+				    : say_fail(EXIT_OURS, "--chaos %s: must be a number that is not 0", v);
 	case OPT_CPUS:
 		return set_cpus(r, v);
 	case OPT_ENV:

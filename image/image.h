@@ -74,7 +74,8 @@ struct image_request {
 	const char *const *own_env; /* of these, what the user asked for: wins over an image's, or NULL */
 	const char *user; /* -u, or NULL */
 	const char *hostname; /* --name, or NULL: IMAGE_HOSTNAME */
-	const char *const *with; /* --with: programs, packages and paths to be there too, NULL-terminated, or NULL */
+	const char *const
+		*with; /* --with: programs, packages and paths to be there too, NULL-terminated, or NULL */
 	const char *const *volumes; /* guest directories of -v, NULL-terminated, or NULL */
 	uint16_t port; /* the program's port of the first -p, or 0 */
 	const char *process; /* --process: which of an image's process types; NULL: web, else its only one */

@@ -187,7 +187,9 @@ static bool take_signals(struct instance *in)
 		if (sig == SIGWINCH)
 			ring_server_event(in->rs, RING_EV_WINCH, 0);
 		else
-			ring_server_event(in->rs, RING_EV_SIGNAL, (uint64_t)translated(in, sig) | (typed >> sig & 1 ? RING_SIGNAL_TYPED : 0));
+			ring_server_event(in->rs, RING_EV_SIGNAL,
+					  (uint64_t)translated(in, sig) |
+						  (typed >> sig & 1 ? RING_SIGNAL_TYPED : 0));
 	}
 	return set;
 }

@@ -690,8 +690,13 @@ struct ring_server *ring_server_new(const struct monitor_config *cfg, struct gue
 		say("out of memory");
 		return NULL;
 	}
-	*rs = (struct ring_server){
-		.cfg = cfg, .mem = m, .hooks = *hooks, .epfd = -1, .evfd = -1, .outside_fd = -1, .cpus_fd = -1};
+	*rs = (struct ring_server){.cfg = cfg,
+				   .mem = m,
+				   .hooks = *hooks,
+				   .epfd = -1,
+				   .evfd = -1,
+				   .outside_fd = -1,
+				   .cpus_fd = -1};
 	rs->uid = geteuid();
 	rs->gid = getegid();
 	/* large, zeroed by mmap, and touched only as far as used */

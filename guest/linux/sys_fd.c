@@ -234,9 +234,9 @@ static s64 fcntl_owner(struct file *f, u32 cmd, u64 arg)
 			return -EINVAL;
 		return file_set_owner(f, ex.type == F_OWNER_PGRP ? -ex.pid : ex.pid, ex.type == F_OWNER_TID);
 	default:
-		ex = (struct f_owner_ex){f->owner_is_thread ? F_OWNER_TID :
-					 f->owner < 0	    ? F_OWNER_PGRP :
-							      F_OWNER_PID,
+		ex = (struct f_owner_ex){f->owner_is_thread ? F_OWNER_TID
+					 : f->owner < 0	    ? F_OWNER_PGRP
+							    : F_OWNER_PID,
 					 f->owner < 0 ? -f->owner : f->owner};
 		return put_user(ex, (struct f_owner_ex *)arg);
 	}

@@ -223,7 +223,8 @@ bool signal_permitted(const struct process *to, int sig)
 {
 	const struct process *me = current->proc;
 
-	if (to == me || me->euid == to->suid || me->euid == to->uid || me->uid == to->suid || me->uid == to->uid)
+	if (to == me || me->euid == to->suid || me->euid == to->uid || me->uid == to->suid ||
+	    me->uid == to->uid)
 		return true;
 	return (me->cap_effective >> CAP_KILL & 1) || (sig == SIGCONT && me->sid == to->sid);
 }

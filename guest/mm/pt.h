@@ -13,14 +13,15 @@
 
 #include "guest/mm/mm.h"
 
-#define PTE_P	      1ull
-#define PTE_W	      2ull
-#define PTE_U	      4ull
-#define PTE_A	      0x20ull
-#define PTE_D	      0x40ull
-#define PTE_PS	      0x80ull
-#define PTE_NONE      0x200ull /* software: holds a page that may not be accessed */
-#define PTE_FILE      0x400ull /* software: the file's own page, in a private mapping too; a write to the file shows */
+#define PTE_P	 1ull
+#define PTE_W	 2ull
+#define PTE_U	 4ull
+#define PTE_A	 0x20ull
+#define PTE_D	 0x40ull
+#define PTE_PS	 0x80ull
+#define PTE_NONE 0x200ull /* software: holds a page that may not be accessed */
+#define PTE_FILE                                                                                             \
+	0x400ull /* software: the file's own page, in a private mapping too; a write to the file shows */
 #define PTE_NX	      (1ull << 63)
 #define PTE_ADDR      0x000ffffffffff000ull
 #define PTE_TABLE     (PTE_P | PTE_W | PTE_U | PTE_A)

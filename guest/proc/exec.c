@@ -494,7 +494,8 @@ static void finish(struct exec *x)
 /* What another process shares stays as that one sees it: descriptors, handlers. 0 or -ENOMEM. */
 static int unshare_rest(struct process *p)
 {
-	struct fdtable **at = current->own_fds ? &current->own_fds : &p->fds, *fds = *at ? fdtable_unshare(*at) : NULL;
+	struct fdtable **at = current->own_fds ? &current->own_fds : &p->fds,
+		       *fds = *at ? fdtable_unshare(*at) : NULL;
 	struct sighand *h = p->sighand;
 
 	if (*at && !fds)

@@ -18,7 +18,8 @@ extern struct list all_threads;
 /* Several CPUs (smp.c). Which idle ones are wanted for threads that are left in the run queue; they count as woken. */
 u32 sched_wake_mask(void);
 bool sched_idle_now(void); /* nothing for this CPU to run */
-void sched_boost(struct thread *t, int nice); /* it runs with that one if it is better than its own; NICE_NONE: no more */
+void sched_boost(struct thread *t,
+		 int nice); /* it runs with that one if it is better than its own; NICE_NONE: no more */
 void sched_put_back(struct thread *t); /* it ran on a CPU that came to rest */
 void smp_cpu0_looks(u64 deadline); /* at timers, then */
 

@@ -77,7 +77,8 @@ void signal_recalc(struct thread *t)
 bool signal_is_fatal(struct thread *t)
 {
 	struct process *p = t->proc;
-	sigmask_t set = (t->pending.set | p->pending.set) & ~t->blocked & ~(IGNORED_BY_DEFAULT | STOP_SIGNALS);
+	sigmask_t set =
+		(t->pending.set | p->pending.set) & ~t->blocked & ~(IGNORED_BY_DEFAULT | STOP_SIGNALS);
 
 	for (; set; set &= set - 1)
 		if (p->action[__builtin_ctzll(set) + 1].handler == SIG_DFL)

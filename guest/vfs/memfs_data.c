@@ -463,7 +463,8 @@ int memfs_add_seals(struct inode *ino, u32 seals)
 	if (seals & F_SEAL_WRITE)
 		list_for_each (it, &ino->mappings) {
 			struct vma *v = list_entry(it, struct vma, mapping);
-			if (v->flags & MAP_SHARED && !(v->flags & VMA_SEALED) && v->file && CAN_WRITE(v->file))
+			if (v->flags & MAP_SHARED && !(v->flags & VMA_SEALED) && v->file &&
+			    CAN_WRITE(v->file))
 				return -EBUSY;
 		}
 	m->seals |= seals;

@@ -100,10 +100,12 @@ void fdtable_get(struct fdtable *t); /* another process shares it */
 struct fdtable *fdtable_unshare(struct fdtable *t);
 void fdtable_put(struct fdtable *t); /* may sleep; NULL does nothing */
 struct fdtable *fdtable_current(void); /* of the thread that runs: its own or its process's */
-struct fdtable *fdtable_seen(const struct process *p); /* for /proc: one's own process's as one has it oneself */
+struct fdtable *
+fdtable_seen(const struct process *p); /* for /proc: one's own process's as one has it oneself */
 int fdtable_unshare_current(void); /* from other processes, and from other threads: 0 or -ENOMEM */
 void fdtable_leave(struct thread *t); /* t, the one that runs, ends */
-void fds_release(struct process *p); /* at its end: record locks and all descriptors; p->fds becomes NULL. May sleep */
+void fds_release(
+	struct process *p); /* at its end: record locks and all descriptors; p->fds becomes NULL. May sleep */
 struct file *fd_get(int fd); /* of current; referenced; NULL = EBADF. O_PATH files too */
 int fd_install(struct file *f, bool cloexec,
 	       int min); /* lowest free >= min; takes the reference; -EMFILE (caller still owns f) */

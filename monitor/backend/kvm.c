@@ -534,7 +534,8 @@ static int kvm_cpu_start(struct backend_ctx *c, int n)
 	struct vcpu *v = &c->cpu[n];
 	struct boot_vcpu b = *(volatile struct boot_vcpu *)v->shared;
 	struct load_plan p = c->plan;
-	uint8_t *stub = b.stub_gpa % BOOT_PAGE_SIZE ? NULL : gpa_ram(c->m, (gpa_t){b.stub_gpa}, BOOT_PAGE_SIZE);
+	uint8_t *stub =
+		b.stub_gpa % BOOT_PAGE_SIZE ? NULL : gpa_ram(c->m, (gpa_t){b.stub_gpa}, BOOT_PAGE_SIZE);
 
 	if (!stub)
 		return -EINVAL;

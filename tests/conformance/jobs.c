@@ -124,7 +124,8 @@ static void stops(void)
 	kill(a, SIGSTOP);
 	CHECK("wuntraced", waitpid(a, &st, WUNTRACED) == a && WIFSTOPPED(st) && WSTOPSIG(st) == SIGSTOP);
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	CHECK("sigchld_stopped", n_chld == 1 && last_code == CLD_STOPPED && last_status == SIGSTOP && last_pid == a);
+	CHECK("sigchld_stopped",
+	      n_chld == 1 && last_code == CLD_STOPPED && last_status == SIGSTOP && last_pid == a);
 	CHECK("state_T", state_of(a) == 'T');
 	CHECK("told_once", waitpid(a, &st, WUNTRACED | WNOHANG) == 0);
 	CHECK("no_wuntraced", waitpid(a, &st, WNOHANG) == 0);
@@ -145,13 +146,16 @@ static void stops(void)
 	/* waitid */
 	kill(a, SIGTSTP);
 	memset(&si, 0, sizeof(si));
-	CHECK("waitid_stopped_nowait", waitid(P_PID, a, &si, WSTOPPED | WNOWAIT) == 0 && si.si_code == CLD_STOPPED &&
-					   si.si_status == SIGTSTP && si.si_pid == a && si.si_signo == SIGCHLD);
+	CHECK("waitid_stopped_nowait", waitid(P_PID, a, &si, WSTOPPED | WNOWAIT) == 0 &&
+					       si.si_code == CLD_STOPPED && si.si_status == SIGTSTP &&
+					       si.si_pid == a && si.si_signo == SIGCHLD);
 	CHECK("waitid_stopped", waitid(P_PID, a, &si, WSTOPPED) == 0 && si.si_code == CLD_STOPPED);
 	si.si_pid = 1;
-	CHECK("waitid_nohang", waitid(P_PID, a, &si, WSTOPPED | WCONTINUED | WEXITED | WNOHANG) == 0 && si.si_pid == 0);
+	CHECK("waitid_nohang",
+	      waitid(P_PID, a, &si, WSTOPPED | WCONTINUED | WEXITED | WNOHANG) == 0 && si.si_pid == 0);
 	kill(a, SIGCONT);
-	CHECK("waitid_continued", waitid(P_PID, a, &si, WCONTINUED) == 0 && si.si_code == CLD_CONTINUED && si.si_status == SIGCONT);
+	CHECK("waitid_continued", waitid(P_PID, a, &si, WCONTINUED) == 0 && si.si_code == CLD_CONTINUED &&
+					  si.si_status == SIGCONT);
 	/* a stop that is continued before anybody asked */
 	kill(a, SIGSTOP);
 	becomes(a, 'T');
@@ -405,7 +409,8 @@ static void orphans(void)
 		_exit(3);
 	}
 	CHECK("tstp_in_orphaned_group", read(fds[0], buf, 1) == 1 && buf[0] == 't');
-	CHECK("stop_in_orphaned_group", waitpid(a, &st, WUNTRACED) == a && WIFSTOPPED(st) && WSTOPSIG(st) == SIGSTOP);
+	CHECK("stop_in_orphaned_group",
+	      waitpid(a, &st, WUNTRACED) == a && WIFSTOPPED(st) && WSTOPSIG(st) == SIGSTOP);
 	kill(a, SIGCONT);
 	CHECK("and_goes_on", read(fds[0], buf, 1) == 1 && buf[0] == 's');
 	CHECK("and_ends", waitpid(a, &st, 0) == a && WEXITSTATUS(st) == 3);

@@ -84,8 +84,8 @@ static void forms(void)
 	/* the id of a thread is good for kill, not for tgkill of another process */
 	handle(SIGUSR1, on);
 	got = 0;
-	CHECK("tgkill_self", syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1) == 0 && got == SIGUSR1 && code == SI_TKILL &&
-				     from == getpid());
+	CHECK("tgkill_self", syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGUSR1) == 0 &&
+				     got == SIGUSR1 && code == SI_TKILL && from == getpid());
 	a = child_pauses();
 	CHECK_ERR("tgkill_wrong_group", syscall(SYS_tgkill, getpid(), a, SIGUSR1), ESRCH);
 	CHECK_ERR("tgkill_zero", syscall(SYS_tgkill, 0, a, SIGUSR1), EINVAL);
@@ -121,10 +121,12 @@ static void details(void)
 	}
 	status_of(a);
 	struct timespec ts = {5, 0};
-	CHECK("kill_details", sigtimedwait(&m, &si, &ts) == SIGUSR1 && si.si_code == SI_USER && si.si_pid == a && si.si_uid == getuid());
+	CHECK("kill_details", sigtimedwait(&m, &si, &ts) == SIGUSR1 && si.si_code == SI_USER &&
+				      si.si_pid == a && si.si_uid == getuid());
 	bool order = true;
 	for (int i = 1; i <= 3; i++)
-		order &= sigtimedwait(&m, &si, &ts) == SIGRTMIN && si.si_code == SI_QUEUE && si.si_pid == a && si.si_int == i;
+		order &= sigtimedwait(&m, &si, &ts) == SIGRTMIN && si.si_code == SI_QUEUE && si.si_pid == a &&
+			 si.si_int == i;
 	CHECK("queued_in_order", order);
 	ts.tv_sec = 0;
 	CHECK_ERR("no_more", sigtimedwait(&m, &si, &ts), EAGAIN);
@@ -139,7 +141,8 @@ static void details(void)
 	si.si_code = SI_MESGQ;
 	CHECK("queueinfo", syscall(SYS_rt_sigqueueinfo, a, 0, &si) == 0);
 	CHECK_ERR("queueinfo_nobody", syscall(SYS_rt_sigqueueinfo, 99999999, SIGUSR2, &si), ESRCH);
-	CHECK("tgqueueinfo", syscall(SYS_rt_tgsigqueueinfo, a, a, SIGUSR2, &si) == 0 && WTERMSIG(status_of(a)) == SIGUSR2);
+	CHECK("tgqueueinfo",
+	      syscall(SYS_rt_tgsigqueueinfo, a, a, SIGUSR2, &si) == 0 && WTERMSIG(status_of(a)) == SIGUSR2);
 	/* sigtimedwait wakes for another process */
 	a = fork();
 	if (!a) {
@@ -167,7 +170,8 @@ static void details(void)
 	if (!a) {
 		struct signalfd_siginfo fi;
 		raise(SIGUSR1);
-		bool ok = read(sfd, &fi, sizeof(fi)) == sizeof(fi) && fi.ssi_signo == SIGUSR1 && (pid_t)fi.ssi_pid == getpid();
+		bool ok = read(sfd, &fi, sizeof(fi)) == sizeof(fi) && fi.ssi_signo == SIGUSR1 &&
+			  (pid_t)fi.ssi_pid == getpid();
 		kill(me, SIGRTMIN);
 		ok = ok && read(sfd, &fi, sizeof(fi)) == -1 && errno == EAGAIN;
 		_exit(ok ? 0 : 1);
@@ -215,7 +219,8 @@ static void permitted(void)
 		CHECK("same_user", kill(mine, 0) == 0);
 		int fd = syscall(SYS_pidfd_open, root, 0);
 		CHECK_ERR("pidfd_of_root", syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0), EPERM);
-		CHECK("own_pidfd", (fd = syscall(SYS_pidfd_open, mine, 0)) >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0);
+		CHECK("own_pidfd", (fd = syscall(SYS_pidfd_open, mine, 0)) >= 0 &&
+					   syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0) == 0);
 		waitpid(mine, &st, 0);
 		CHECK("own_ended", WTERMSIG(st) == SIGTERM);
 		CHECK_ERR("ended_pidfd", syscall(SYS_pidfd_send_signal, fd, SIGTERM, NULL, 0), ESRCH);
@@ -323,8 +328,8 @@ static void io_signals(void)
 	CHECK("child_got_both", status_of(a) == 0);
 	CHECK("parent_got_none", got == 0);
 	struct f_owner_ex ex = {F_OWNER_TID, (pid_t)syscall(SYS_gettid)}, back;
-	CHECK("setown_ex", fcntl(sv[0], F_SETOWN_EX, &ex) == 0 && fcntl(sv[0], F_GETOWN_EX, &back) == 0 && back.type == F_OWNER_TID &&
-				   back.pid == ex.pid);
+	CHECK("setown_ex", fcntl(sv[0], F_SETOWN_EX, &ex) == 0 && fcntl(sv[0], F_GETOWN_EX, &back) == 0 &&
+				   back.type == F_OWNER_TID && back.pid == ex.pid);
 	ex.type = 7;
 	CHECK_ERR("setown_ex_type", fcntl(sv[0], F_SETOWN_EX, &ex), EINVAL);
 	fcntl(sv[0], F_SETFL, 0);

@@ -88,7 +88,8 @@ static void another(pid_t p)
 	CHECK("listed", listed(p));
 	CHECK("own_listed", listed(getpid()));
 	slurp(p, "stat", buf, sizeof(buf));
-	CHECK("stat_fields", sscanf(buf, "%d (%63[^)]) %c %d %d %d", &pid, comm, &state, &ppid, &pgrp, &sid) == 6);
+	CHECK("stat_fields",
+	      sscanf(buf, "%d (%63[^)]) %c %d %d %d", &pid, comm, &state, &ppid, &pgrp, &sid) == 6);
 	CHECK("stat_ids", pid == p && ppid == getpid() && pgrp == p && sid == getsid(0));
 	CHECK("stat_comm", !strcmp(comm, "conf child"));
 	CHECK("stat_sleeps", becomes(p, 'S'));
@@ -98,18 +99,21 @@ static void another(pid_t p)
 	SHOW("stat_field_count", "%d", fields);
 	slurp(p, "comm", buf, sizeof(buf));
 	CHECK("comm", !strcmp(buf, "conf child\n"));
-	CHECK("status_ids", status_number(p, "Pid", p) && status_number(p, "PPid", getpid()) && status_number(p, "Tgid", p));
+	CHECK("status_ids", status_number(p, "Pid", p) && status_number(p, "PPid", getpid()) &&
+				    status_number(p, "Tgid", p));
 	CHECK("status_nspgid", status_number(p, "NSpgid", p) && status_number(p, "NSsid", getsid(0)));
 	slurp(p, "status", buf, sizeof(buf));
 	CHECK("status_name", line_is(buf, "Name", "conf child") && line_is(buf, "Threads", "1"));
 	/* a fork has its parent's command line and environment */
 	char own[65536];
 	n = slurp(p, "cmdline", buf, sizeof(buf));
-	CHECK("cmdline", n > 0 && n == slurp(getpid(), "cmdline", own, sizeof(own)) && !memcmp(buf, own, (size_t)n));
+	CHECK("cmdline",
+	      n > 0 && n == slurp(getpid(), "cmdline", own, sizeof(own)) && !memcmp(buf, own, (size_t)n));
 	n = slurp(p, "environ", buf, sizeof(buf));
 	CHECK("environ", n == slurp(getpid(), "environ", own, sizeof(own)) && !memcmp(buf, own, (size_t)n));
 	n = slurp(p, "auxv", buf, sizeof(buf));
-	CHECK("auxv", n > 0 && n % 16 == 0 && n == slurp(getpid(), "auxv", own, sizeof(own)) && !memcmp(buf, own, (size_t)n));
+	CHECK("auxv", n > 0 && n % 16 == 0 && n == slurp(getpid(), "auxv", own, sizeof(own)) &&
+			      !memcmp(buf, own, (size_t)n));
 	/* links */
 	snprintf(path, sizeof(path), "/proc/%d/cwd", p);
 	n = readlink(path, link, sizeof(link));
@@ -117,7 +121,8 @@ static void another(pid_t p)
 	char me[256];
 	snprintf(path, sizeof(path), "/proc/%d/exe", p);
 	n = readlink(path, link, sizeof(link));
-	CHECK("exe", n > 0 && n == readlink("/proc/self/exe", me, sizeof(me)) && !memcmp(me, link, (size_t)n));
+	CHECK("exe",
+	      n > 0 && n == readlink("/proc/self/exe", me, sizeof(me)) && !memcmp(me, link, (size_t)n));
 	snprintf(path, sizeof(path), "/proc/%d/root", p);
 	n = readlink(path, link, sizeof(link));
 	CHECK("root", n == 1 && link[0] == '/');
@@ -138,7 +143,8 @@ static void another(pid_t p)
 	slurp(p, "fdinfo/78", buf, sizeof(buf));
 	unsigned flags = 0;
 	char *f = strstr(buf, "flags:");
-	CHECK("fdinfo", f && sscanf(f, "flags: %o", &flags) == 1 && (flags & O_APPEND) && (flags & O_ACCMODE) == O_WRONLY);
+	CHECK("fdinfo", f && sscanf(f, "flags: %o", &flags) == 1 && (flags & O_APPEND) &&
+				(flags & O_ACCMODE) == O_WRONLY);
 	snprintf(path, sizeof(path), "/proc/%d/fd", p);
 	DIR *d = opendir(path);
 	struct dirent *e;
@@ -156,17 +162,19 @@ static void another(pid_t p)
 	/* memory */
 	n = slurp(p, "maps", buf, sizeof(buf));
 	CHECK("maps", n > 0 && strstr(buf, "[stack]") && strstr(buf, "[vdso]"));
-	CHECK("smaps", slurp(p, "smaps", buf, sizeof(buf)) > 0 && strstr(buf, "\nRss:") && strstr(buf, "\nPss:") &&
-			       strstr(buf, "VmFlags: rd"));
+	CHECK("smaps", slurp(p, "smaps", buf, sizeof(buf)) > 0 && strstr(buf, "\nRss:") &&
+			       strstr(buf, "\nPss:") && strstr(buf, "VmFlags: rd"));
 	CHECK("smaps_rollup", slurp(p, "smaps_rollup", buf, sizeof(buf)) > 0 && strstr(buf, "[rollup]") &&
 				      strstr(buf, "Private_Dirty:"));
 	long size = 0, rss = 0;
 	slurp(p, "statm", buf, sizeof(buf));
 	CHECK("statm", sscanf(buf, "%ld %ld", &size, &rss) == 2 && size > 0 && rss > 0 && size >= rss);
-	CHECK("limits", slurp(p, "limits", buf, sizeof(buf)) > 0 && !strncmp(buf, "Limit ", 6) && strstr(buf, "Max open files"));
+	CHECK("limits", slurp(p, "limits", buf, sizeof(buf)) > 0 && !strncmp(buf, "Limit ", 6) &&
+				strstr(buf, "Max open files"));
 	CHECK("mounts", slurp(p, "mounts", buf, sizeof(buf)) > 0 && strstr(buf, " /proc proc "));
 	CHECK("mountinfo", slurp(p, "mountinfo", buf, sizeof(buf)) > 0 && strstr(buf, " - proc "));
-	CHECK("io", slurp(p, "io", buf, sizeof(buf)) > 0 && !strncmp(buf, "rchar: ", 7) && strstr(buf, "\nsyscw: "));
+	CHECK("io", slurp(p, "io", buf, sizeof(buf)) > 0 && !strncmp(buf, "rchar: ", 7) &&
+			    strstr(buf, "\nsyscw: "));
 	slurp(p, "oom_score_adj", buf, sizeof(buf));
 	slurp(getpid(), "oom_score_adj", own, sizeof(own));
 	CHECK("oom_score_adj", !strcmp(buf, own));
@@ -200,7 +208,8 @@ static void memory(pid_t p)
 {
 	char buf[64] = "", path[64];
 	struct iovec here = {buf, sizeof(shared_secret)}, there = {shared_secret, sizeof(shared_secret)};
-	CHECK("vm_readv", process_vm_readv(p, &here, 1, &there, 1, 0) == sizeof(shared_secret) && !strcmp(buf, "of the child"));
+	CHECK("vm_readv", process_vm_readv(p, &here, 1, &there, 1, 0) == sizeof(shared_secret) &&
+				  !strcmp(buf, "of the child"));
 	CHECK("own_is_untouched", !strcmp(shared_secret, "nothing yet"));
 	strcpy(buf, "from the parent");
 	CHECK("vm_writev", process_vm_writev(p, &here, 1, &there, 1, 0) == sizeof(shared_secret));
@@ -210,25 +219,31 @@ static void memory(pid_t p)
 	CHECK("child_sees_it", !strcmp(back, "from the parent"));
 	CHECK("parent_does_not", !strcmp(shared_secret, "nothing yet"));
 	/* many pieces */
-	struct iovec h2[2] = {{buf, 5}, {buf + 5, 59}}, t2[3] = {{shared_secret, 1}, {shared_secret + 1, 0}, {shared_secret + 1, 63}};
+	struct iovec h2[2] = {{buf, 5}, {buf + 5, 59}},
+		     t2[3] = {{shared_secret, 1}, {shared_secret + 1, 0}, {shared_secret + 1, 63}};
 	memset(buf, 0, sizeof(buf));
-	CHECK("vm_readv_pieces", process_vm_readv(p, h2, 2, t2, 3, 0) == 64 && !strcmp(buf, "from the parent"));
+	CHECK("vm_readv_pieces",
+	      process_vm_readv(p, h2, 2, t2, 3, 0) == 64 && !strcmp(buf, "from the parent"));
 	struct iovec bad = {(void *)16, 8};
 	CHECK_ERR("vm_readv_nothing_there", process_vm_readv(p, &here, 1, &bad, 1, 0), EFAULT);
 	CHECK_ERR("vm_readv_flags", process_vm_readv(p, &here, 1, &there, 1, 1), EINVAL);
 	CHECK_ERR("vm_readv_nobody", process_vm_readv(99999999, &here, 1, &there, 1, 0), ESRCH);
 	struct iovec text = {(void *)(uintptr_t)memory, 8};
 	CHECK_ERR("vm_writev_read_only", process_vm_writev(p, &here, 1, &text, 1, 0), EFAULT);
-	CHECK("vm_readv_partial", process_vm_readv(p, &here, 1, (struct iovec[]){{shared_secret, 10}, {(void *)16, 54}}, 2, 0) == 10);
+	CHECK("vm_readv_partial",
+	      process_vm_readv(p, &here, 1, (struct iovec[]){{shared_secret, 10}, {(void *)16, 54}}, 2, 0) ==
+		      10);
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", p);
 	int fd = open(path, O_RDWR);
 	memset(buf, 0, sizeof(buf));
-	CHECK("mem_read", fd >= 0 && pread(fd, buf, 15, (off_t)(uintptr_t)shared_secret) == 15 && !memcmp(buf, "from the parent", 15));
+	CHECK("mem_read", fd >= 0 && pread(fd, buf, 15, (off_t)(uintptr_t)shared_secret) == 15 &&
+				  !memcmp(buf, "from the parent", 15));
 	CHECK("mem_write", pwrite(fd, "by mem", 7, (off_t)(uintptr_t)shared_secret) == 7);
 	CHECK_ERR("mem_hole", pread(fd, buf, 8, 16), EIO);
-	CHECK("mem_seek", lseek(fd, (off_t)(uintptr_t)shared_secret, SEEK_SET) == (off_t)(uintptr_t)shared_secret && read(fd, buf, 2) == 2 &&
-				  !memcmp(buf, "by", 2));
+	CHECK("mem_seek",
+	      lseek(fd, (off_t)(uintptr_t)shared_secret, SEEK_SET) == (off_t)(uintptr_t)shared_secret &&
+		      read(fd, buf, 2) == 2 && !memcmp(buf, "by", 2));
 	close(fd);
 	write(to_child[1], "s", 1);
 	read(from_child[0], back, sizeof(back));
@@ -251,7 +266,8 @@ static void the_end(pid_t p)
 	waitid(P_PID, p, &si, WEXITED | WNOWAIT);
 	CHECK("zombie", state_of(p) == 'Z' && listed(p));
 	slurp(p, "status", buf, sizeof(buf));
-	CHECK("zombie_status", line_is(buf, "State", "Z (zombie)") && line_is(buf, "Name", "conf child") && !strstr(buf, "VmSize"));
+	CHECK("zombie_status", line_is(buf, "State", "Z (zombie)") && line_is(buf, "Name", "conf child") &&
+				       !strstr(buf, "VmSize"));
 	CHECK("zombie_cmdline", slurp(p, "cmdline", buf, sizeof(buf)) == 0);
 	CHECK("zombie_maps", slurp(p, "maps", buf, sizeof(buf)) == 0);
 	snprintf(path, sizeof(path), "/proc/%d/exe", p);
@@ -352,7 +368,8 @@ static void threads(void)
 	closedir(d);
 	SHOW("tasks", "%d", n);
 	CHECK("threads_in_status", status_number(p, "Threads", 4));
-	CHECK("thread_not_listed_but_there", !listed(other) && status_number(other, "Tgid", p) && status_number(other, "Pid", p) == 0);
+	CHECK("thread_not_listed_but_there",
+	      !listed(other) && status_number(other, "Tgid", p) && status_number(other, "Pid", p) == 0);
 	char name[64], buf[4096], num[32];
 	snprintf(name, sizeof(name), "task/%d/status", other);
 	slurp(p, name, buf, sizeof(buf));
@@ -420,12 +437,15 @@ int main(int argc, char **argv)
 	permissions();
 	threads();
 	executed("/proc/self/exe");
-	CHECK("process_1", slurp(1, "stat", buf, sizeof(buf)) > 0 && listed(1) && status_number(1, "PPid", 0));
+	CHECK("process_1",
+	      slurp(1, "stat", buf, sizeof(buf)) > 0 && listed(1) && status_number(1, "PPid", 0));
 	slurp(0, "loadavg", buf, sizeof(buf));
-	CHECK("loadavg", sscanf(buf, "%*f %*f %*f %d/%d %d", &a, &b, &last) == 3 && a >= 1 && b >= a && last >= getpid());
+	CHECK("loadavg", sscanf(buf, "%*f %*f %*f %d/%d %d", &a, &b, &last) == 3 && a >= 1 && b >= a &&
+				 last >= getpid());
 	slurp(0, "stat", buf, sizeof(buf));
 	char *f = strstr(buf, "\nprocesses ");
-	CHECK("stat_processes", f && atoi(f + 11) >= 3 && strstr(buf, "\nprocs_running ") && !strncmp(buf, "cpu  ", 5));
+	CHECK("stat_processes",
+	      f && atoi(f + 11) >= 3 && strstr(buf, "\nprocs_running ") && !strncmp(buf, "cpu  ", 5));
 	CHECK("no_such_pid", access("/proc/99999999", F_OK) == -1 && errno == ENOENT);
 	CHECK("not_a_number", access("/proc/0", F_OK) == -1 && access("/proc/007", F_OK) == -1);
 	return conf_done();

@@ -148,7 +148,8 @@ static void controlling(void)
 	k = fork();
 	if (!k) {
 		bool ok = ioctl(s, TIOCNOTTY) == 0 && open("/dev/tty", O_RDWR) == -1 && errno == ENXIO;
-		ok = ok && tcgetpgrp(s) == -1 && errno == ENOTTY && ioctl(s, TIOCSCTTY, 0) == -1 && errno == EPERM;
+		ok = ok && tcgetpgrp(s) == -1 && errno == ENOTTY && ioctl(s, TIOCSCTTY, 0) == -1 &&
+		     errno == EPERM;
 		_exit(ok ? 0 : 1);
 	}
 	waitpid(k, &st, 0);
@@ -181,7 +182,10 @@ static void by_open(void)
 		setsid();
 		int e = open("/dev/tty", O_RDWR), x = errno;
 		int s2 = open(name, O_RDWR);
-		_exit(e == -1 && x == ENXIO && tcgetsid(s2) == -1 && ioctl(s2, TIOCSCTTY, 0) == -1 && errno == EPERM ? 0 : 1);
+		_exit(e == -1 && x == ENXIO && tcgetsid(s2) == -1 && ioctl(s2, TIOCSCTTY, 0) == -1 &&
+				      errno == EPERM
+			      ? 0
+			      : 1);
 	}
 	waitpid(k, &st, 0);
 	CHECK("new_session_has_none", st == 0);
@@ -197,7 +201,8 @@ static void by_open(void)
 	struct stat sb;
 	fstat(s, &sb);
 	sscanf(strrchr(stat, ')') + 2, "%*c %*d %d %d %d %d", &pgrp, &sess, &tty, &tpgid);
-	CHECK("proc_stat", pgrp == getpid() && sess == getpid() && tpgid == getpid() && (dev_t)tty == sb.st_rdev);
+	CHECK("proc_stat",
+	      pgrp == getpid() && sess == getpid() && tpgid == getpid() && (dev_t)tty == sb.st_rdev);
 }
 
 /* What a hang-up and the end of a leader do: tells by one letter each over `fd`. */
@@ -287,7 +292,8 @@ static void master_closes(void)
 		poll(&p, 1, 0);
 		dprintf(fds[1], "poll %d\n", (p.revents & (POLLHUP | POLLIN)) == (POLLHUP | POLLIN));
 		dprintf(fds[1], "tty %d\n", open("/dev/tty", O_RDWR) == -1 && errno == ENXIO);
-		dprintf(fds[1], "again %d\n", open(name, O_RDWR | O_NOCTTY) == -1 && (errno == ENOENT || errno == EIO));
+		dprintf(fds[1], "again %d\n",
+			open(name, O_RDWR | O_NOCTTY) == -1 && (errno == ENOENT || errno == EIO));
 		_exit(0);
 	}
 	CHECK("hup_ready", expect(f, "leader ready\n"));

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -17,7 +18,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -506,7 +506,8 @@ static void ring_garbage(void)
 		if (s->op == RING_OP_WRITE && s->handle < 3)
 			s->handle = 77;
 		if (the_ring)
-			s->user_data = RING_UD_EVENT; /* so that the library OS, which may see it first, makes nothing of it */
+			s->user_data =
+				RING_UD_EVENT; /* so that the library OS, which may see it first, makes nothing of it */
 		r->ctl.wait = 0;
 		r->ctl.sq_tail++;
 		doorbell();

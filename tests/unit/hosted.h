@@ -17,7 +17,7 @@
 #else
 struct thread;
 extern struct thread *test_current;
-#define current test_current
+#define current	   test_current
 struct cpu;
 extern struct cpu test_cpu;
 #define this_cpu() (&test_cpu)
