@@ -124,6 +124,12 @@ static void run_deferred(void)
 	}
 }
 
+/* Answers that somebody who may not sleep has set aside. That may have been any CPU, while CPU 0 sleeps on in the ring. */
+static bool stashed(void)
+{
+	return stash_head != stash_tail;
+}
+
 static bool sq_unseen(void)
 {
 	return sq_tail != __atomic_load_n(&ring->ctl.sq_head, __ATOMIC_RELAXED) || !list_empty(&overflow);
@@ -131,7 +137,7 @@ static bool sq_unseen(void)
 
 bool ring_pending(void)
 {
-	return sq_unseen() || !list_empty(&deferred);
+	return sq_unseen() || !list_empty(&deferred) || stashed();
 }
 
 void ring_hurry(void)
@@ -157,7 +163,7 @@ static bool cq_take(struct ring_cqe *c)
 
 static bool cqe_next(struct ring_cqe *c)
 {
-	if (stash_head != stash_tail) {
+	if (stashed()) {
 		*c = stash[stash_head++];
 		if (stash_head == stash_tail)
 			stash_head = stash_tail = 0;
@@ -211,7 +217,7 @@ static void run_completions(void)
 
 static bool cqe_waiting(void)
 {
-	return stash_head != stash_tail || cq_head != __atomic_load_n(&ring->ctl.cq_tail, __ATOMIC_ACQUIRE);
+	return stashed() || cq_head != __atomic_load_n(&ring->ctl.cq_tail, __ATOMIC_ACQUIRE);
 }
 
 bool ring_hurried(void)

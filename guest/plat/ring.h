@@ -38,7 +38,7 @@ void ring_flush(void);
 void ring_wait(u64 deadline_ns);
 /* The same for an idle CPU 0 of several. */
 void ring_idle(u64 deadline_ns);
-/* Are there submissions that the monitor has not seen, or deferred work? */
+/* Are there submissions that the monitor has not seen, deferred work, or answers that were set aside? */
 bool ring_pending(void);
 
 /* Somebody polls for what only the monitor knows: the poller's next net_turn() asks without delay. */

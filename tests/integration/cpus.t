@@ -5,6 +5,8 @@ use strict;
 use warnings;
 use FindBin;
 use File::Temp qw(tempdir);
+use IO::Select;
+use IPC::Open2;
 use JSON::PP ();
 use Test::More;
 
@@ -162,6 +164,62 @@ SKIP: {
 		}
 		$cow->('stop', $_, '-t', 0) for $id, $copy;
 	}
+}
+
+# While CPU 0 sleeps in the ring another CPU asks the monitor for memory: an answer for a sleeper may come with that, and is not lost.
+open($c, '>', "$dir/grow.c") or die;
+print $c <<'C';
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <unistd.h>
+static void on(int cpu)
+{
+	cpu_set_t s;
+	CPU_ZERO(&s);
+	CPU_SET(cpu, &s);
+	sched_setaffinity(0, sizeof(s), &s);
+}
+static void *grow(void *unused)
+{
+	on(1);
+	for (int i = 0; i < 250; i++) {
+		char *p = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		for (int k = 0; k < 2 << 20; k += 4096)
+			p[k] = 1;
+		usleep(500);
+	}
+	pause();
+	return NULL;
+}
+int main(void)
+{
+	pthread_t t;
+	char b;
+	on(0);
+	pthread_create(&t, NULL, grow, NULL);
+	while (read(0, &b, 1) == 1)
+		write(1, &b, 1);
+	_exit(0);
+}
+C
+close $c;
+is(system('gcc', '-O1', '-w', '-pthread', "$dir/grow.c", '-o', "$dir/grow"), 0, 'compiles');
+for my $m (@monitors) {
+	my $pid = open2(my $from, my $to, 'timeout', '-k', 5, 120, $cowbell, 'run', '--monitor', $m, '--cpus', 2, '-m', '1G', "$dir/grow");
+	my ($heard, $lost, $end) = (0, 0, time + 4);
+	my $ready = IO::Select->new($from);
+	while (!$lost && time < $end) {
+		syswrite($to, 'x');
+		$lost = !$ready->can_read(20) || !sysread($from, my $b, 1);
+		$heard += !$lost;
+	}
+	ok(!$lost && $heard, "$m: a sleeper on one CPU is answered while another takes memory") or diag "after $heard answers";
+	close $to;
+	close $from;
+	waitpid $pid, 0;
 }
 
 my %program = (
