@@ -219,6 +219,19 @@ static s64 take(const u64 key[2], u64 uaddr, struct thread *t, u32 mark, struct 
 	return r;
 }
 
+/* 0: w is woken, or why not: a signal, the deadline. */
+static s64 sleep_until_woken(const struct futex_waiter *w, u64 deadline)
+{
+	s64 r;
+
+	do {
+		thread_prepare_sleep(true);
+		r = thread_sleep(deadline);
+		thread_finish_sleep();
+	} while (!r && !w->woken);
+	return r;
+}
+
 /* Would t wait, by way of others, for itself? */
 static bool closes_circle(const struct thread *t, const struct thread *owner)
 {
@@ -245,11 +258,7 @@ s64 futex_lock_pi(u64 uaddr, u64 deadline, bool private, bool try)
 	if (closes_circle(current, owner))
 		return -EDEADLK;
 	queue_waiter(&w, owner);
-	do {
-		thread_prepare_sleep(true);
-		r = thread_sleep(deadline);
-		thread_finish_sleep();
-	} while (!r && !w.woken);
+	r = sleep_until_woken(&w, deadline);
 	if (w.woken)
 		return 0;
 	unqueue_waiter(&w);
@@ -339,11 +348,7 @@ s64 futex_wait_requeue_pi(u64 uaddr, u32 expect, u32 bits, u64 deadline, bool pr
 		return r;
 	}
 	list_add_tail(futex_bucket(w.key), &w.node);
-	do {
-		thread_prepare_sleep(true);
-		r = thread_sleep(deadline);
-		thread_finish_sleep();
-	} while (!r && !w.woken);
+	r = sleep_until_woken(&w, deadline);
 	if (w.woken)
 		return 0;
 	if (w.pi) {
