@@ -15,7 +15,9 @@
  *
  * The queue is sorted by virtual run time: CPU time, weighted by the nice
  * value. Whoever had least goes first. A thread that wakes is put at most
- * WAKE_CREDIT before the others, so that it answers soon but has saved up nothing.
+ * WAKE_CREDIT before the others, so that it answers soon but has saved up nothing, and gets the CPU at once
+ * when who runs has had more by WAKE_LEAD_NS: what its waker did last still holds then, and a waker that never sleeps
+ * cannot take it back each time before anybody saw it.
  * Two that compute alternate, since the one that runs falls behind.
  *
  * Ticks cost an exit each. They are asked for (boot_vcpu.want_tick) only while
@@ -35,6 +37,7 @@
 #define SLICE_NS      10000000ull /* between ticks */
 #define LEAD_NS	      4000000ull /* virtual time that the running thread may be ahead of the next one */
 #define WAKE_CREDIT   3000000ull
+#define WAKE_LEAD_NS  1000000ull /* that it may be ahead of one that wakes; as CFS's wakeup_granularity_ns */
 #define TICK_MIN_NS   1000000ull
 #define AWAIT_US      30 /* that a thread waits for the CPU that ran it last, which has been told */
 #define BRIEF_US      20 /* between waking another and sleeping */
@@ -44,7 +47,7 @@
 
 struct list all_threads = LIST_INIT(all_threads);
 static struct list run_queue = LIST_INIT(run_queue);
-static u64 min_vruntime; /* of whoever ran last: where a thread that wakes joins */
+static u64 min_vruntime; /* has only grown: where a thread that wakes joins */
 static u64 last_poll_ns;
 static u64 busy_ns; /* CPU time of all threads, dead ones too */
 static u32 n_sleeping; /* threads of programs that sleep */
@@ -473,8 +476,23 @@ void thread_yield(void)
 	schedule();
 }
 
+/* What current has run up to now counts before another joins. */
+static void min_advance(void)
+{
+	u64 least;
+
+	if (idling || current == this_cpu()->idle)
+		return;
+	sched_account(current);
+	least = current->vruntime_ns;
+	if (!list_empty(&run_queue))
+		least = MIN(least, first_queued()->vruntime_ns);
+	min_vruntime = MAX(min_vruntime, least);
+}
+
 void sched_new_thread(struct thread *t)
 {
+	min_advance();
 	t->state = THREAD_RUNNABLE;
 	t->start_ns = mono_ns();
 	t->vruntime_ns = min_vruntime;
@@ -525,6 +543,15 @@ void thread_prepare_sleep_killable(void)
 	current->state = THREAD_SLEEPING_KILL;
 }
 
+/* t has just been woken by current. */
+static void preempt_for(const struct thread *t)
+{
+	struct cpu *c = this_cpu();
+
+	if (may_run(t, c) && t->vruntime_ns + WAKE_LEAD_NS < current->vruntime_ns)
+		c->need_resched = true;
+}
+
 void thread_wake(struct thread *t)
 {
 	if (!thread_sleeps(t))
@@ -532,18 +559,21 @@ void thread_wake(struct thread *t)
 	t->state = THREAD_RUNNABLE;
 	if (t == current && !idling)
 		return; /* between prepare and sleep: thread_sleep() sees the state */
+	min_advance();
 	if (t->vruntime_ns + WAKE_CREDIT < min_vruntime)
 		t->vruntime_ns = min_vruntime - WAKE_CREDIT;
 	enqueue(t);
 	if (smp()) {
 		note_waking(t);
-		if (!idle_for(t))
+		if (!idle_for(t)) {
 			tick_all();
+			preempt_for(t);
+		}
 	} else if (idling || first_queued() != t) {
 		return;
+	} else {
+		preempt_for(t);
 	}
-	if (t->vruntime_ns + LEAD_NS + WAKE_CREDIT < current->vruntime_ns)
-		this_cpu()->need_resched = true;
 	sched_update_tick();
 }
 
