@@ -129,7 +129,10 @@ struct boot_stats {
 	uint64_t first_user_tsc; /* first instruction of the program (or its ld.so) */
 	uint64_t main_tsc; /* program's own entry after the dynamic linker */
 	uint64_t first_listen_tsc;
-	uint64_t pad[5];
+	uint64_t processes; /* now, without zombies */
+	uint64_t processes_peak;
+	uint64_t processes_made; /* by fork and its like */
+	uint64_t pad[2];
 };
 
 /* What the program is started with: strings in one block, NUL-terminated. */

@@ -121,7 +121,8 @@ struct ctl_status {
 	struct ctl_egress egress[CTL_MAX_EGRESS]; /* 1928 */
 	uint32_t n_egress, n_cpus; /* 3208, 3212: virtual CPUs */
 	uint64_t timeout_ns; /* 3216: left of its time; 0: without end */
-	uint32_t stop_signal, pad2; /* 3224: what SIGTERM is to its program; 0: the same */
+	uint32_t stop_signal; /* 3224: what SIGTERM is to its program; 0: the same */
+	uint32_t n_processes; /* 3228: in it now (the guest's word); 0: not known */
 	uint8_t parent_digest
 		[32]; /* 3232: of the snapshot that it comes from and a delta would lie over; zeros: none */
 	char parent[224]; /* 3264: how that is called */

@@ -198,14 +198,14 @@ static json_t *row_json(const struct row *r)
 		json_array_append_new(
 			ports, json_pack("{s:s,s:i,s:i}", "address", ip, "host", p->host, "guest", p->guest));
 	}
-	o = json_pack("{s:s,s:s?,s:s,s:b,s:s,s:I,s:f,s:f,s:I,s:I,s:i,s:i,s:b,s:b,s:o}", "id", r->st.id,
+	o = json_pack("{s:s,s:s?,s:s,s:b,s:s,s:I,s:f,s:f,s:I,s:I,s:i,s:I,s:i,s:b,s:b,s:o}", "id", r->st.id,
 		      "name", name, "program", r->st.program, "running", r->running, "monitor",
 		      monitor_name(r), "pid", (json_int_t)r->st.pid, "started",
 		      (double)r->st.started_ns / 1e9, "uptime", (double)r->st.uptime_ns / 1e9, "memory_bytes",
 		      (json_int_t)r->st.mem_used, "memory_max_bytes", (json_int_t)r->st.mem_max, "cpus",
-		      (int)r->st.n_cpus, "volumes", (int)r->st.n_volumes, "detached",
-		      (r->st.flags & CTL_F_DETACHED) != 0, "restored", (r->st.flags & CTL_F_RESTORED) != 0,
-		      "ports", ports);
+		      (int)r->st.n_cpus, "processes", (json_int_t)r->st.n_processes, "volumes",
+		      (int)r->st.n_volumes, "detached", (r->st.flags & CTL_F_DETACHED) != 0, "restored",
+		      (r->st.flags & CTL_F_RESTORED) != 0, "ports", ports);
 	if (o && !r->running) {
 		json_object_set_new(o, "status", r->status < 0 ? json_null() : json_integer(r->status));
 		json_object_set_new(o, "ended", r->ended ? json_integer(r->ended) : json_null());
@@ -215,7 +215,8 @@ static json_t *row_json(const struct row *r)
 
 static void row_text(const struct row *r)
 {
-	char state[32], age[16], memory[24] = "-", cpus[12] = "-", *ports = instance_ports(&r->st);
+	char state[32], age[16], memory[24] = "-", cpus[12] = "-", procs[12] = "-",
+				 *ports = instance_ports(&r->st);
 	const char *program = *r->st.program ? r->st.program : "-", *name = instance_name(&r->st);
 
 	if (strlen(program) > 28 && strrchr(program, '/'))
@@ -233,8 +234,10 @@ static void row_text(const struct row *r)
 			 (double)r->st.mem_max / 1048576);
 	if (r->st.n_cpus)
 		snprintf(cpus, sizeof(cpus), "%u", r->st.n_cpus);
-	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-4s  %-12s  %s\n", r->st.id, name ? name : "-", program,
-	       monitor_name(r), state, cpus, memory, *ports ? ports : "-");
+	if (r->st.n_processes)
+		snprintf(procs, sizeof(procs), "%u", r->st.n_processes);
+	printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-4s  %-5s  %-12s  %s\n", r->st.id, name ? name : "-",
+	       program, monitor_name(r), state, cpus, procs, memory, *ports ? ports : "-");
 	free(ports);
 }
 
@@ -255,8 +258,8 @@ static int run_ps(const struct words *w)
 		report_list(list, true, 0);
 	} else {
 		if (!w->has[OPT_QUIET])
-			printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-4s  %-12s  %s\n", "ID", "NAME", "PROGRAM",
-			       "MONITOR", "STATE", "CPUS", "MEMORY", "PORTS");
+			printf("%-12s  %-16s  %-28s  %-7s  %-10s  %-4s  %-5s  %-12s  %s\n", "ID", "NAME",
+			       "PROGRAM", "MONITOR", "STATE", "CPUS", "PROCS", "MEMORY", "PORTS");
 		for (size_t i = 0; i < n; i++)
 			if (w->has[OPT_QUIET])
 				puts(v[i].st.id);

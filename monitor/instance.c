@@ -282,6 +282,7 @@ static void hook_status(void *arg, struct ctl_status *st)
 	st->mem_used = __atomic_load_n(&in->stats->pages_used, __ATOMIC_RELAXED);
 	st->mem_used =
 		st->mem_used < st->mem_max / BOOT_PAGE_SIZE ? st->mem_used * BOOT_PAGE_SIZE : st->mem_max;
+	st->n_processes = (uint32_t)__atomic_load_n(&in->stats->processes, __ATOMIC_RELAXED);
 	st->monitor = in->backend == &backend_kvm ? CTL_KVM : CTL_PROCESS;
 	st->flags = (cfg->unique_name ? CTL_F_NAMED : 0) | (cfg->detached ? CTL_F_DETACHED : 0) |
 		    (cfg->restore_fd && !cfg->prefix ? CTL_F_RESTORED : 0);

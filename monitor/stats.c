@@ -41,6 +41,7 @@ static void subtract(struct boot_stats *g, const struct boot_stats *before)
 	g->syscall_traps -= before->syscall_traps;
 	g->sites_patched -= before->sites_patched;
 	g->faults -= before->faults;
+	g->processes_made -= before->processes_made;
 	g->doorbells -= before->doorbells;
 }
 
@@ -80,12 +81,14 @@ static int print_json(const struct instance *in, const struct figures *f, char *
 			"\"exits\":%llu,\"doorbells\":%llu,"
 			"\"kicks\":%llu,\"syscalls\":%llu,\"syscall_traps\":%llu,\"sites_patched\":%llu,"
 			"\"page_faults\":%llu,\"pages_used\":%llu,\"pages_peak\":%llu,"
+			"\"processes\":%llu,\"processes_peak\":%llu,\"processes_made\":%llu,"
 			"\"monitor_host_calls\":%d,\"guest_host_calls\":%d}\n",
 			in->backend->name, f->restored ? "true" : "false", f->image_us, f->first_insn_us,
 			f->first_user_us, f->main_us, f->listen_us, f->accept_us, f->answer_us, f->total_us,
 			LLU(f->exits), LLU(f->g.doorbells), LLU(f->kicks), LLU(f->g.syscalls),
 			LLU(f->g.syscall_traps), LLU(f->g.sites_patched), LLU(f->g.faults),
-			LLU(f->g.pages_used), LLU(f->g.pages_peak), in->n_host_calls, f->guest_calls);
+			LLU(f->g.pages_used), LLU(f->g.pages_peak), LLU(f->g.processes),
+			LLU(f->g.processes_peak), LLU(f->g.processes_made), in->n_host_calls, f->guest_calls);
 }
 
 static int print_phases(const struct instance *in, const struct figures *f, char *b, size_t n)
@@ -127,10 +130,12 @@ static int print_text(const struct instance *in, const struct figures *f, char *
 		       "system calls         %10llu (%llu trapped, %llu sites rewritten)\n"
 		       "page faults          %10llu\n"
 		       "memory               %10llu KiB now, %llu KiB at most\n"
+		       "processes            %10llu now, %llu at most, %llu made\n"
 		       "host calls allowed   %10d monitor, %d guest process\n",
 		       LLU(f->exits), LLU(f->g.doorbells), LLU(f->kicks), LLU(f->g.syscalls),
 		       LLU(f->g.syscall_traps), LLU(f->g.sites_patched), LLU(f->g.faults),
-		       LLU(f->g.pages_used * 4), LLU(f->g.pages_peak * 4), in->n_host_calls, f->guest_calls);
+		       LLU(f->g.pages_used * 4), LLU(f->g.pages_peak * 4), LLU(f->g.processes),
+		       LLU(f->g.processes_peak), LLU(f->g.processes_made), in->n_host_calls, f->guest_calls);
 	return at;
 }
 

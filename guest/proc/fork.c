@@ -253,7 +253,7 @@ static s64 clone_process(const struct clone_req *q)
 	if (q->flags & CLONE_PARENT_SETTID)
 		put_user(pid, (s32 *)q->ptid);
 	join_family(c, q);
-	n_living++;
+	process_lives(true);
 	process_get(c);
 	thread_go(t);
 	if (q->flags & CLONE_VFORK)

@@ -34,6 +34,7 @@ void load_averages(u32 out[3]); /* over 1, 5, 15 minutes */
 extern struct list all_processes;
 extern u32 n_processes; /* in all_processes, zombies too */
 extern u32 n_living; /* processes beside the program that are no zombies */
+void process_lives(bool yes); /* one more, or less */
 /* A process without threads: the program (parent NULL), or a child that has inherited nothing yet. NULL: no memory. */
 struct process *process_new(void);
 s32 last_pid(void); /* the number given last */

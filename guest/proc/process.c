@@ -138,6 +138,14 @@ struct process *process_new(void)
 	return p;
 }
 
+void process_lives(bool yes)
+{
+	n_living += yes ? 1 : -1u;
+	stats->processes = n_living + 1;
+	stats->processes_peak = MAX(stats->processes_peak, stats->processes);
+	stats->processes_made += yes;
+}
+
 void process_get(struct process *p)
 {
 	p->refs++;
@@ -489,7 +497,7 @@ _Noreturn void thread_exit(void)
 		leave_process(t);
 		if (last) {
 			p->zombie = true;
-			n_living--;
+			process_lives(false);
 			waitq_wake_all(&last_wait, 0);
 			child_ended(p);
 		} else {

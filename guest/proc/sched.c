@@ -83,6 +83,7 @@ void sched_init(void)
 	init_process = process_new();
 	if (!init_process)
 		panic("no memory for the first process");
+	stats->processes = stats->processes_peak = 1;
 	boot_thread_init();
 	strace_on = boot->flags & BOOT_F_STRACE;
 	chaos_init();

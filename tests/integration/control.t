@@ -75,9 +75,10 @@ for my $m (monitors()) {
 	is_deeply($row->{ports}, [{address => '127.0.0.1', host => $port, guest => 8000}], "$m: its ports");
 	ok($row->{memory_bytes} > 4096 && $row->{memory_bytes} < $row->{memory_max_bytes}, "$m: its memory");
 	is($row->{cpus}, 1, "$m: its CPUs");
+	is($row->{processes}, 1, "$m: its processes");
 	ok($row->{uptime} >= 0 && $row->{uptime} < 60 && abs($row->{started} - time) < 60, "$m: its times");
 	($st, $out) = cow('ps');
-	like($out, qr/^\Q$id\E +web-$m +\.\/serve +$m +up \d+s +1 +[\d.]+M\/512M +127\.0\.0\.1:$port:8000$/m, "$m: ps");
+	like($out, qr/^\Q$id\E +web-$m +\.\/serve +$m +up \d+s +1 +1 +[\d.]+M\/512M +127\.0\.0\.1:$port:8000$/m, "$m: ps");
 	($st, $out) = cow('ps', '-q');
 	like($out, qr/^$id$/m, "$m: ps -q");
 	($st, $out) = cow('logs', "web-$m");

@@ -164,7 +164,9 @@ sub memory_after {
 
 for my $m (monitors()) {
 	for my $how ('f', 'v', 'k', 'o', 'm') {
-		my ($few, $many) = map { memory_after($m, $_, $how)->{pages_used} } 50, 1050;
+		my ($first, $s) = map { memory_after($m, $_, $how) } 50, 1050;
+		my ($few, $many) = map { $_->{pages_used} } $first, $s;
+		is(join(' ', @$s{qw(processes processes_peak processes_made)}), '1 81 1130', "$m: --stats tells how many there were") if $how eq 'f';
 		note "$m $how: $few, $many pages";
 		# Two runs differ by up to 30 pages by chance (addresses are random); a tenth of a page of each of the thousand is seen.
 		ok(defined $few && $many < $few + 100, "$m: 1,000 more of $how leave nothing behind") or diag(($few // '?') . ' ' . ($many // '?'));

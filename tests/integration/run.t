@@ -117,6 +117,7 @@ sub statistics {
 	ok(0 < $j->{first_insn_us} && $j->{first_insn_us} < $j->{first_user_us} && $j->{first_user_us} < $j->{main_us}
 		&& $j->{main_us} < $j->{total_us} && $j->{total_us} < 20e6, "$m: phases in order, main after the dynamic linker") or diag $err;
 	ok($j->{exits} >= 1 && $j->{syscalls} > 10 && $j->{pages_peak} >= $j->{pages_used} && $j->{pages_used} > 0, "$m: counters") or diag $err;
+	is(join(' ', @$j{qw(processes processes_peak processes_made)}), '1 1 0', "$m: a single process");
 	my ($mon, $guest) = @$j{qw(monitor_host_calls guest_host_calls)};
 	ok($m eq 'kvm' ? $mon <= 25 && $guest == 0 : $guest > 0 && $guest <= 12, "$m: host calls allowed: $mon monitor, $guest guest process");
 	is($j->{first_listen_us} + 0, 0, "$m: no listen, no time of it");
@@ -130,7 +131,7 @@ sub statistics {
 	$j = eval { decode_json($err) } // {};
 	ok($j->{pages_peak} * 4096 > 64 << 20, "$m: peak memory") or diag $err;
 	($st, $out, $err) = cowbell('--stats', './t', 'exit', 0);
-	my @lines = qw(monitor first.instruction first.of.the.program main end exits system.calls page.faults memory host.calls.allowed);
+	my @lines = qw(monitor first.instruction first.of.the.program main end exits system.calls page.faults memory processes host.calls.allowed);
 	ok(!grep({ $err !~ /^$_ .*\d|^monitor +$m$/m } @lines), "$m: --stats as text") or diag $err;
 }
 
