@@ -87,6 +87,7 @@ struct thread {
 	u64 affinity; /* CPUs that may run it */
 	u64 vruntime_ns; /* CPU time weighted by nice: the run queue's order (sched.c) */
 	u64 user_ns, sys_ns, start_ns, last_ns;
+	u64 preempted_ns; /* when it last took the CPU from its waker */
 	u64 nvcsw, nivcsw;
 
 	sigmask_t blocked, saved_mask; /* saved_mask: restored after sigsuspend, ppoll... */

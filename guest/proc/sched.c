@@ -17,7 +17,8 @@
  * value. Whoever had least goes first. A thread that wakes is put at most
  * WAKE_CREDIT before the others, so that it answers soon but has saved up nothing, and gets the CPU at once
  * when who runs has had more by WAKE_LEAD_NS: what its waker did last still holds then, and a waker that never sleeps
- * cannot take it back each time before anybody saw it.
+ * cannot take it back each time before anybody saw it. No more often than every WAKE_EACH_NS, since who writes many small
+ * pieces would be interrupted by their reader for each.
  * Two that compute alternate, since the one that runs falls behind.
  *
  * Ticks cost an exit each. They are asked for (boot_vcpu.want_tick) only while
@@ -37,7 +38,8 @@
 #define SLICE_NS      10000000ull /* between ticks */
 #define LEAD_NS	      4000000ull /* virtual time that the running thread may be ahead of the next one */
 #define WAKE_CREDIT   3000000ull
-#define WAKE_LEAD_NS  1000000ull /* that it may be ahead of one that wakes; as CFS's wakeup_granularity_ns */
+#define WAKE_LEAD_NS  1000000ull /* that the running thread may be ahead of one that wakes */
+#define WAKE_EACH_NS  1000000ull /* so often a thread may take the CPU by waking */
 #define TICK_MIN_NS   1000000ull
 #define AWAIT_US      30 /* that a thread waits for the CPU that ran it last, which has been told */
 #define BRIEF_US      20 /* between waking another and sleeping */
@@ -545,12 +547,15 @@ void thread_prepare_sleep_killable(void)
 }
 
 /* t has just been woken by current. */
-static void preempt_for(const struct thread *t)
+static void preempt_for(struct thread *t)
 {
 	struct cpu *c = this_cpu();
 
-	if (may_run(t, c) && t->vruntime_ns + WAKE_LEAD_NS < current->vruntime_ns)
-		c->need_resched = true;
+	if (!may_run(t, c) || t->vruntime_ns + WAKE_LEAD_NS >= current->vruntime_ns ||
+	    current->last_ns - t->preempted_ns < WAKE_EACH_NS)
+		return;
+	t->preempted_ns = current->last_ns;
+	c->need_resched = true;
 }
 
 void thread_wake(struct thread *t)

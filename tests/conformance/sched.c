@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Who gets the CPU, when there is one for two threads: who was woken and has had less, at once; who has just been
- * made or has slept for long, no more than its share. The machine may be busy: most rounds must show it, not each.
+ * made or has slept for long, no more than its share; and who is woken again and again does not take it each time. The
+ * machine may be busy: most rounds must show it, not each.
  */
 #include "conf.h"
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 
 #define MS     1000000ull
 #define ROUNDS 40
@@ -76,6 +79,31 @@ static uint64_t longest_gap(void)
 	return gap;
 }
 
+/* How often the reader of many small pieces waited for more. */
+static long waits_of_reader(int pieces)
+{
+	static char buf[4096];
+	struct rusage ru;
+	int p[2], s;
+	pid_t pid;
+
+	if (pipe(p) || (pid = fork()) < 0)
+		return -1;
+	if (!pid) {
+		close(p[1]);
+		while (read(p[0], buf, sizeof(buf)) > 0)
+			;
+		_exit(0);
+	}
+	close(p[0]);
+	for (int i = 0; i < pieces; i++)
+		if (write(p[1], buf, 100) != 100)
+			return -1;
+	close(p[1]);
+	wait4(pid, &s, 0, &ru);
+	return ru.ru_nvcsw;
+}
+
 int main(void)
 {
 	cpu_set_t one;
@@ -93,5 +121,9 @@ int main(void)
 	CHECK("new_thread_takes_its_share", n <= 100);
 	if (n > 100)
 		printf("another had the CPU for %d ms\n", n);
+	n = waits_of_reader(300000);
+	CHECK("small_pieces_gather", n >= 0 && n < 60000);
+	if (n >= 60000)
+		printf("%d waits\n", n);
 	return conf_done();
 }
