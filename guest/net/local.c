@@ -129,21 +129,22 @@ bool local_at_mark(struct sock *s)
 	return s->urgent && !s->urgent_after;
 }
 
-/* TCP: to a peer that has closed a first write goes, and then comes a reset. */
-static bool swallow(struct sock *s, struct uio *u)
+/* TCP: to a peer that has closed a first write goes, as far as there is room, and then comes a reset. Bytes taken, or 0. */
+static s64 swallow(struct sock *s, struct uio *u)
 {
+	u64 n = MIN(u->left, (u64)s->sndbuf);
+
 	if (s->family == AF_UNIX || s->shut_wr || s->reset || !peer_gone(s))
-		return false;
+		return 0;
 	s->reset = true;
 	s->err = EPIPE;
-	uio_skip(u, u->left);
-	return true;
+	uio_skip(u, n);
+	return (s64)n;
 }
 
 static s64 local_send(struct sock *s, struct uio *u, struct msginfo *m)
 {
-	u64 all = u->left;
-	s64 done = 0;
+	s64 done = 0, lost;
 	int r = 0;
 	if (m->to && s->family == AF_UNIX)
 		return -EISCONN;
@@ -152,8 +153,8 @@ static s64 local_send(struct sock *s, struct uio *u, struct msginfo *m)
 			r = sock_error(s);
 			break;
 		}
-		if (!done && swallow(s, u))
-			return (s64)all;
+		if (!done && (lost = swallow(s, u)))
+			return lost;
 		if (write_ended(s)) {
 			r = -EPIPE;
 			break;

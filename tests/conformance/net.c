@@ -37,6 +37,22 @@ static void *sender(void *arg)
 	return (void *)off;
 }
 
+/* A first write to a peer that has closed goes, but no more of it than has room; the next one fails. */
+static void peer_has_closed(int l, struct sockaddr_in *a)
+{
+	size_t size = 256 << 20;
+	char *b = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+
+	connect(c, (struct sockaddr *)a, sizeof(*a));
+	close(accept(l, NULL, NULL));
+	ssize_t n = send(c, b, size, 0);
+	CHECK("first_write_in_part", n > 0 && (size_t)n < size);
+	CHECK_ERR("second_write", send(c, b, size, 0), EPIPE);
+	close(c);
+	munmap(b, size);
+}
+
 int main(void)
 {
 	struct sockaddr_in a, peer;
@@ -170,5 +186,6 @@ int main(void)
 	CHECK("recvmmsg", recvmmsg(u1, mm, 3, MSG_DONTWAIT, NULL) == 3 && mm[1].msg_len == 2);
 	int s6 = socket(AF_INET6, SOCK_STREAM, 0);
 	CHECK("inet6", s6 >= 0);
+	peer_has_closed(l, &a);
 	return conf_done();
 }
